@@ -1,0 +1,1 @@
+//! Deterministic execution: revm, native system contracts, Merkle-Patricia state.

@@ -1,0 +1,1 @@
+//! The BFT engine and its network behind one trait.

@@ -1,0 +1,1 @@
+//! Vocabulary, formats and cryptography of Stele: synchronous, no I/O.

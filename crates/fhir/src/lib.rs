@@ -1,0 +1,1 @@
+//! FHIR R4 as pure data: parse, validate, patch, search values. No I/O.

@@ -1,0 +1,1 @@
+//! Machine-facing fronts: FHIR, SMART, JSON-RPC, IPFS.

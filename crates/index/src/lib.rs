@@ -1,0 +1,1 @@
+//! The only SQL: what screens and searches ask.

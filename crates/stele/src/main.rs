@@ -1,0 +1,2 @@
+//! The one Stele binary.
+fn main() {}

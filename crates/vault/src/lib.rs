@@ -1,0 +1,1 @@
+//! Encrypted, content-addressed blobs outside the chain, and the keys that open them.

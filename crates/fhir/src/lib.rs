@@ -1,1 +1,3 @@
 //! FHIR R4 as pure data: parse, validate, patch, search values. No I/O.
+
+pub mod search;

@@ -1,0 +1,8 @@
+//! FHIR search as pure data: which parameters exist, what a resource is found by, what is asked.
+//!
+//! [`catalogue`] holds every R4 search parameter, compiled from the official definitions;
+//! [`ast`] the values and queries. No I/O and no SQL: an index stores the values and answers the
+//! queries.
+
+pub mod ast;
+pub mod catalogue;

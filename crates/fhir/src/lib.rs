@@ -10,3 +10,4 @@
 //! hashed as bytes, and `6.30` would come back as `6.3`.
 
 pub mod outcome;
+pub mod search;

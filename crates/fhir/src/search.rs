@@ -6,3 +6,4 @@
 
 pub mod ast;
 pub mod catalogue;
+mod path;

@@ -10,4 +10,13 @@
 //! hashed as bytes, and `6.30` would come back as `6.3`.
 
 pub mod outcome;
+pub mod parse;
 pub mod search;
+pub mod text;
+
+mod definitions;
+mod error;
+mod primitive;
+mod scan;
+
+pub use error::Error;

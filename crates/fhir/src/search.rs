@@ -1,9 +1,16 @@
 //! FHIR search as pure data: which parameters exist, what a resource is found by, what is asked.
 //!
 //! [`catalogue`] holds every R4 search parameter, compiled from the official definitions;
-//! [`ast`] the values and queries. No I/O and no SQL: an index stores the values and answers the
-//! queries.
+//! [`ast`] the values and queries; [`extract`] takes the values out of a resource. No I/O and no
+//! SQL: an index stores the values and answers the queries.
 
 pub mod ast;
 pub mod catalogue;
+mod date;
+mod extract;
+mod number;
 mod path;
+mod text;
+
+pub use extract::extract;
+pub use text::{FullText, full_text, normalise, words};

@@ -1,1 +1,3 @@
 //! Deterministic execution: revm, native system contracts, Merkle-Patricia state.
+
+pub mod state;

@@ -1,11 +1,15 @@
 //! Vocabulary, formats and cryptography of Stele: synchronous, no I/O.
 
-pub mod certificate;
 pub mod abi;
 pub mod block;
+pub mod certificate;
+pub mod consent;
 pub mod crypto;
+pub mod element;
 pub mod id;
+pub mod leaf;
 pub mod mmr;
 pub mod phi;
+pub mod receipt;
 pub mod time;
 pub mod tx;

@@ -11,8 +11,10 @@
 
 pub mod outcome;
 pub mod parse;
+pub mod reference;
 pub mod search;
 pub mod text;
+pub mod validate;
 
 mod definitions;
 mod error;

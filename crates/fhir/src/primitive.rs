@@ -7,19 +7,28 @@ use serde_json::Value;
 
 use crate::definitions::Primitive;
 
-/// Checks a value; the error says what was expected, and never what was found.
-pub(crate) fn check(primitive: Primitive, value: &Value) -> Result<(), &'static str> {
+/// What is wrong with a value: what was expected, and never what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Another JSON type.
+    Type(&'static str),
+    /// The right JSON type, but not the format or range.
+    Format(&'static str),
+}
+
+/// Checks a value of a primitive type.
+pub(crate) fn check(primitive: Primitive, value: &Value) -> Result<(), Fault> {
     match primitive {
         Primitive::Boolean => {
             if value.is_boolean() {
                 Ok(())
             } else {
-                Err("true or false (JSON boolean) was expected")
+                Err(Fault::Type("true or false (JSON boolean) was expected"))
             }
         }
         Primitive::Decimal => match value {
             Value::Number(_) => Ok(()),
-            _ => Err("a decimal (JSON number) was expected"),
+            _ => Err(Fault::Type("a decimal (JSON number) was expected")),
         },
         Primitive::Integer => integer(value, i64::from(i32::MIN)),
         Primitive::UnsignedInt => integer(value, 0),
@@ -39,8 +48,8 @@ pub(crate) fn check(primitive: Primitive, value: &Value) -> Result<(), &'static 
         | Primitive::Url
         | Primitive::Uuid
         | Primitive::Xhtml => match value {
-            Value::String(text) => string(primitive, text),
-            _ => Err("a JSON string was expected"),
+            Value::String(text) => string(primitive, text).map_err(Fault::Format),
+            _ => Err(Fault::Type("a JSON string was expected")),
         },
     }
 }
@@ -51,22 +60,19 @@ pub(crate) fn is_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
-fn integer(value: &Value, least: i64) -> Result<(), &'static str> {
+fn integer(value: &Value, least: i64) -> Result<(), Fault> {
     const EXPECTED: &str = "a whole number (JSON number without fraction) was expected";
-    let Value::Number(number) = value else { return Err(EXPECTED) };
+    let Value::Number(number) = value else { return Err(Fault::Type(EXPECTED)) };
     let literal = number.as_str();
     let digits = literal.strip_prefix('-').unwrap_or(literal);
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(EXPECTED);
+        return Err(Fault::Format(EXPECTED));
     }
-    match literal.parse::<i64>() {
-        Ok(number) if number > i64::from(i32::MAX) || number < i64::from(i32::MIN) => {
-            Err("the whole number does not fit 32 bits")
-        }
-        Ok(number) if number < least && least == 1 => Err("a whole number above 0 was expected"),
-        Ok(number) if number < least => Err("a whole number from 0 up was expected"),
-        Ok(_) => Ok(()),
-        Err(_) => Err("the whole number does not fit 32 bits"),
+    match literal.parse::<i32>().map(i64::from) {
+        Ok(number) if number >= least => Ok(()),
+        Ok(_) if least == 1 => Err(Fault::Format("a whole number above 0 was expected")),
+        Ok(_) => Err(Fault::Format("a whole number from 0 up was expected")),
+        Err(_) => Err(Fault::Format("the whole number does not fit 32 bits")),
     }
 }
 

@@ -9,6 +9,7 @@
 //! it must never write a resource out again from a model: what a client sent is stored and
 //! hashed as bytes, and `6.30` would come back as `6.3`.
 
+pub mod bundle;
 pub mod outcome;
 pub mod parse;
 pub mod reference;

@@ -79,9 +79,14 @@ pub fn resource(bytes: &[u8], limits: &Limits) -> Result<Resource, Vec<Issue>> {
     let value: Value = serde_json::from_str(text).or_else(|error| {
         refuse(IssueCode::Structure, format!("The text is not valid JSON: {error}"))
     })?;
+    from_parts(text.to_owned(), value)
+}
+
+/// A resource from its text and the tree of the same text, whose shape was checked before.
+pub(crate) fn from_parts(text: String, value: Value) -> Result<Resource, Vec<Issue>> {
     let resource_type = resource_type(&value)?;
     let id = id(&value, &resource_type)?;
-    Ok(Resource { text: text.to_owned(), value, resource_type, id })
+    Ok(Resource { text, value, resource_type, id })
 }
 
 /// Refuses what the JSON reader would let pass: depth, size, duplicate members.

@@ -71,6 +71,23 @@ pub fn rewrite_references(
     text: &str,
     replace: &dyn Fn(&str) -> Option<String>,
 ) -> Result<String, Error> {
+    rewrite_links(text, |target, _| replace(target))
+}
+
+/// What kind of member a link stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// `Reference.reference`, which has to lead somewhere.
+    Reference,
+    /// A URI that may name another entry or nothing at all.
+    Uri,
+}
+
+/// Offers each link with its kind and puts in what `replace` returns.
+pub(crate) fn rewrite_links(
+    text: &str,
+    mut replace: impl FnMut(&str, Link) -> Option<String>,
+) -> Result<String, Error> {
     let mut edits = Vec::new();
     let mut key = "";
     let mut outer = Vec::with_capacity(16);
@@ -81,25 +98,23 @@ pub fn rewrite_references(
             Kind::Scalar => {}
             Kind::Key => key = text.get(token.span).unwrap_or_default(),
             Kind::String => {
-                let is_reference = key == "\"reference\"";
-                if !is_reference && !LINK_MEMBERS.contains(&key) {
-                    continue;
-                }
+                let link = match key {
+                    "\"reference\"" => Link::Reference,
+                    key if LINK_MEMBERS.contains(&key) => Link::Uri,
+                    _ => continue,
+                };
                 let target = scan::unquote(text, &token.span).ok_or(Error::Malformed {
                     attempt: "rewriting references",
                     at: token.span.start,
                 })?;
-                if !is_reference && !target.starts_with("urn:") {
+                if link == Link::Uri && !target.starts_with("urn:") {
                     continue;
                 }
-                if let Some(new) = replace(&target) {
+                if let Some(new) = replace(&target, link) {
                     edits.push((token.span, quote(&new)));
                 }
             }
         }
-    }
-    if edits.is_empty() {
-        return Ok(text.to_owned());
     }
     Ok(splice(text, edits))
 }

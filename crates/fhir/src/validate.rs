@@ -20,13 +20,29 @@ use crate::reference::Reference;
 /// At most 100 issues are reported. Conditional references (`Type?query`) are let pass, since
 /// a transaction resolves them first.
 pub fn resource(value: &Value) -> Vec<Issue> {
-    let mut walk = Walk {
-        definitions: Definitions::load(),
-        issues: Vec::new(),
-        path: Vec::with_capacity(16),
-        contained: Vec::new(),
-    };
+    let mut walk = Walk::new(Entries::Included);
     walk.resource(value, Place::Root);
+    walk.issues
+}
+
+/// All findings about the resource of a Bundle's entry, with locations from the Bundle's root
+/// (`Bundle.entry[3].resource.subject`); `index` counts from 0.
+pub fn entry(value: &Value, index: usize) -> Vec<Issue> {
+    let mut walk = Walk::new(Entries::Included);
+    walk.path.extend([
+        Step::Name("Bundle"),
+        Step::Name("entry"),
+        Step::Index(index),
+        Step::Name("resource"),
+    ]);
+    walk.resource(value, Place::Root);
+    walk.issues
+}
+
+/// All findings about a Bundle itself, leaving out the resources in its entries.
+pub(crate) fn shell(bundle: &Value) -> Vec<Issue> {
+    let mut walk = Walk::new(Entries::LeftOut);
+    walk.resource(bundle, Place::Root);
     walk.issues
 }
 
@@ -46,8 +62,16 @@ enum Place {
     Contained,
 }
 
+/// Whether the resources in a Bundle's entries are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entries {
+    Included,
+    LeftOut,
+}
+
 struct Walk<'v> {
     definitions: &'static Definitions,
+    entries: Entries,
     issues: Vec<Issue>,
     path: Vec<Step<'v>>,
     /// Ids of the resources contained in the one being walked.
@@ -55,6 +79,16 @@ struct Walk<'v> {
 }
 
 impl<'v> Walk<'v> {
+    fn new(entries: Entries) -> Self {
+        Self {
+            definitions: Definitions::load(),
+            entries,
+            issues: Vec::new(),
+            path: Vec::with_capacity(16),
+            contained: Vec::new(),
+        }
+    }
+
     fn resource(&mut self, value: &'v Value, place: Place) {
         let Some(members) = value.as_object() else {
             return self.report(IssueCode::Structure, "A resource (JSON object) was expected");
@@ -175,6 +209,7 @@ impl<'v> Walk<'v> {
         }
         match field.kind {
             FieldKind::Primitive(primitive) => self.primitive(field, primitive, value),
+            FieldKind::Resource if self.entries == Entries::LeftOut => {}
             FieldKind::Resource => {
                 let is_contained =
                     matches!(self.path.iter().rev().nth(1), Some(Step::Name("contained")));

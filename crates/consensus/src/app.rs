@@ -1,0 +1,81 @@
+//! What the ledger does for the engine. Implemented by the node over the chain.
+
+use std::{future::Future, sync::Arc};
+
+use stele_core::{
+    block::Block,
+    certificate::{CommitCertificate, ValidatorKey},
+};
+
+use crate::{Committed, Fatal};
+
+/// The deterministic application whose blocks the validators agree on.
+///
+/// The engine calls these methods from its own threads. Long computations belong on a blocking
+/// thread (`tokio::task::spawn_blocking` works here, except in the simulation); otherwise votes
+/// wait for them. A future may be dropped at any await point when the engine no longer needs its
+/// answer, with the exception of [`Application::commit`], which is dropped only if the node is
+/// killed or a shutdown has waited for it in vain.
+pub trait Application: Clone + Send + Sync + 'static {
+    /// The block at height 0. Every validator must give the same, at every start: the signing
+    /// domain of all votes contains its digest.
+    fn genesis(&self) -> Block;
+
+    /// The last block that [`Application::commit`] made durable, genesis before the first. Asked
+    /// once, at the start.
+    fn committed(&self) -> Committed;
+
+    /// Resolves when there is something to put into a block. The engine proposes as soon as it
+    /// does, or at the heartbeat if it does not.
+    fn ready(&self) -> impl Future<Output = ()> + Send;
+
+    /// Builds a block on the tip of `branch`, at `now_ms` (milliseconds since the Unix epoch,
+    /// greater than the parent's). `proposer` goes into the header. `None` skips the turn: the
+    /// validators then wait for the leader timeout, so an empty block is the better answer.
+    ///
+    /// # Errors
+    /// A fatal error stops the node before it votes.
+    fn propose(
+        &self,
+        branch: Branch,
+        proposer: ValidatorKey,
+        now_ms: u64,
+    ) -> impl Future<Output = Result<Option<Block>, Fatal>> + Send;
+
+    /// Re-executes `block` on the tip of `branch` and says whether it is what its header claims.
+    /// Parent, height, timestamp, proposer and the transactions root have been checked. `false`
+    /// is final: it must never stand for data that is missing here; in that case stay pending.
+    ///
+    /// # Errors
+    /// A fatal error stops the node before it votes.
+    fn verify(
+        &self,
+        block: Arc<Block>,
+        branch: Branch,
+    ) -> impl Future<Output = Result<bool, Fatal>> + Send;
+
+    /// Makes a final block part of the ledger; durable when it returns.
+    ///
+    /// Called in order of height, at least once: after a restart the last blocks may come again
+    /// and must change nothing. `certificate` finalizes the block or a descendant of it, see
+    /// [`CommitCertificate::block`].
+    ///
+    /// # Errors
+    /// A fatal error stops the node; the block is delivered again at the next start.
+    fn commit(
+        &self,
+        block: Arc<Block>,
+        certificate: CommitCertificate,
+    ) -> impl Future<Output = Result<(), Fatal>> + Send;
+}
+
+/// The chain of blocks that a proposal stands on, down to what is already committed.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// The parent of the proposal.
+    pub parent: Arc<Block>,
+    /// Ancestors of the parent that were not committed when the question was asked, oldest first.
+    /// Whoever lacks their states, as after a restart, re-executes them in this order, then the
+    /// parent.
+    pub older: Vec<Arc<Block>>,
+}

@@ -1,0 +1,381 @@
+//! Wires the engine's actors together, on any of its runtimes and networks.
+
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
+
+use commonware_broadcast::buffered;
+use commonware_consensus::{
+    CertifiableAutomaton, Relay, Reporter,
+    marshal::{
+        self, Update,
+        core::Actor as MarshalActor,
+        resolver::p2p as marshal_resolver,
+        standard::{Inline, Standard},
+    },
+    simplex::{
+        self, Floor, ForwardPolicy, SkipBudget, SkipPolicy,
+        elector::RoundRobin,
+        scheme::ed25519::Scheme,
+        types::{Activity, Context, Finalization},
+    },
+    types::{Epoch, FixedEpocher, ViewDelta},
+};
+use commonware_cryptography::{
+    Digested, Digestible as _, Sha256, Signer as _,
+    certificate::{ConstantProvider, Verifier as _},
+    ed25519::PublicKey,
+};
+use commonware_p2p::{Blocker, Provider, Receiver, Sender};
+use commonware_parallel::Sequential;
+use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
+use commonware_storage::{archive::prunable, translator::TwoCap};
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
+use futures::stream::FuturesUnordered;
+use rand_core::CryptoRng;
+use stele_core::{
+    block::Block,
+    certificate::{ValidatorSet, namespace},
+};
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    Application, Committed, Error, SignerSeed, Timing,
+    adapter::Adapter,
+    block::{Digest, EngineBlock},
+    certificate::engine_set,
+    commit::{Committer, Inbox, Marshal},
+    fault::Faults,
+};
+
+/// What a validator is and how it behaves; the part of [`crate::Config`] that knows no machine.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) chain_id: u64,
+    pub(crate) signer: SignerSeed,
+    pub(crate) validators: ValidatorSet,
+    pub(crate) timing: Timing,
+    pub(crate) blocks_retained: u64,
+}
+
+/// The five channels between validators, and who may use them.
+pub(crate) struct Links<S, R, P, B> {
+    pub(crate) votes: (S, R),
+    pub(crate) certificates: (S, R),
+    pub(crate) resolver: (S, R),
+    pub(crate) backfill: (S, R),
+    pub(crate) blocks: (S, R),
+    pub(crate) peers: P,
+    pub(crate) blocker: B,
+}
+
+/// Channels of [`Links`].
+pub(crate) const CHANNELS: u64 = 5;
+
+/// Largest message on any channel among `validators`. The network panics above its bound.
+pub(crate) fn message_bytes_max(validators: u32) -> u32 {
+    commonware_p2p::max_message_size(&[
+        simplex::max_payload_size::<Scheme, Digest>(validators),
+        marshal::max_payload_size::<Standard<EngineBlock>, Scheme>(validators, &()),
+    ])
+}
+
+/// Where the tasks of a running engine report to.
+#[derive(Clone)]
+pub(crate) struct Outlets {
+    pub(crate) committed: watch::Sender<Committed>,
+    /// Held while the application commits.
+    pub(crate) busy: Arc<Mutex<()>>,
+    pub(crate) faults: Faults,
+}
+
+/// The tasks of a running engine. They end with the runtime context they were started in, or if
+/// the engine stops by itself.
+pub(crate) type Tasks = FuturesUnordered<Handle<()>>;
+
+/// Opens the stores and starts all actors. `observe` may wrap the inbox of final blocks.
+pub(crate) async fn start<E, A, S, R, P, B, O>(
+    runtime: E,
+    identity: Identity,
+    application: A,
+    links: Links<S, R, P, B>,
+    outlets: Outlets,
+    observe: impl FnOnce(Inbox) -> O + Send,
+) -> Result<Tasks, Error>
+where
+    E: Clock + Spawner + Metrics + Storage + CryptoRng + Sync,
+    A: Application,
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+    P: Provider<PublicKey = PublicKey> + Clone,
+    B: Blocker<PublicKey = PublicKey>,
+    O: Reporter<Activity = Update<EngineBlock>>,
+{
+    let genesis = genesis(application.genesis())?;
+    let scheme = scheme(&identity, &genesis)?;
+    let me = identity.signer.private_key().public_key();
+    let ledger_height = outlets.committed.borrow().height;
+    let adapter = Adapter {
+        application: application.clone(),
+        key: identity.signer.public_key(),
+        timing: identity.timing,
+        committed: outlets.committed.subscribe(),
+        faults: outlets.faults.clone(),
+    };
+    let (inbox, committer) = Committer::new(application, outlets, identity.blocks_retained);
+    let resolver = marshal_resolver::init(
+        runtime.child("marshal_resolver"),
+        backfill_config(&me, &links.peers, &links.blocker),
+        links.backfill,
+    );
+    let (broadcast, buffer) = buffered::Engine::new(
+        runtime.child("broadcast"),
+        broadcast_config(me, links.peers),
+    );
+    let pages = CacheRef::new(NZU16!(4096), NZUsize!(256));
+    let (actor, marshal) = open_delivery(&runtime, &scheme, &genesis, &pages).await?;
+    let inline = Inline::new(
+        runtime.child("inline"),
+        adapter,
+        marshal.clone(),
+        one_epoch(),
+    );
+
+    let tasks = Tasks::new();
+    tasks.push(broadcast.start(links.blocks));
+    tasks.push(actor.start(observe(inbox), buffer, resolver));
+    refuse_older_ledger(&marshal, ledger_height).await?;
+    tasks.push(runtime.child("commit").spawn(|_| committer.run(marshal)));
+    let simplex = simplex::Engine::new(
+        runtime.child("simplex"),
+        simplex_config(
+            scheme,
+            &genesis,
+            identity.timing,
+            links.blocker,
+            inline,
+            pages,
+        ),
+    );
+    tasks.push(simplex.start(links.votes, links.certificates, links.resolver));
+    Ok(tasks)
+}
+
+/// Delivery of final blocks, with its archives of certificates and blocks.
+type Delivery<E> = MarshalActor<
+    E,
+    Standard<EngineBlock>,
+    ConstantProvider<Scheme, Epoch>,
+    prunable::Archive<TwoCap, E, Digest, Finalization<Scheme, Digest>>,
+    prunable::Archive<TwoCap, E, Digest, Arc<EngineBlock>>,
+    FixedEpocher,
+    Sequential,
+>;
+
+async fn open_delivery<E>(
+    runtime: &E,
+    scheme: &Scheme,
+    genesis: &EngineBlock,
+    pages: &CacheRef,
+) -> Result<(Delivery<E>, Marshal), Error>
+where
+    E: Clock + Spawner + Metrics + Storage + CryptoRng,
+{
+    let store = |store| {
+        move |source| Error::Store {
+            store,
+            source: Box::new(source),
+        }
+    };
+    let certificates = prunable::Archive::init(
+        runtime.child("certificates"),
+        archive_config("certificates", pages, scheme.certificate_codec_config()),
+    );
+    let certificates = certificates.await.map_err(store("certificates"))?;
+    let blocks =
+        prunable::Archive::init(runtime.child("blocks"), archive_config("blocks", pages, ()));
+    let blocks = blocks.await.map_err(store("blocks"))?;
+    let config = marshal::Config {
+        provider: ConstantProvider::new(scheme.clone()),
+        epocher: one_epoch(),
+        start: marshal::Start::Genesis(Digested::precomputed(genesis.clone(), genesis.digest())),
+        partition_prefix: "delivery".to_owned(),
+        mailbox_size: MAILBOX,
+        view_retention: VIEWS_RETAINED,
+        prunable_items_per_section: ITEMS_PER_SECTION,
+        page_cache: pages.clone(),
+        replay_buffer: BUFFER_BYTES,
+        key_write_buffer: BUFFER_BYTES,
+        value_write_buffer: BUFFER_BYTES,
+        block_codec_config: (),
+        max_repair: NZUsize!(16),
+        max_pending_acks: NZUsize!(16),
+        strategy: Sequential,
+    };
+    let (actor, mailbox, _) =
+        MarshalActor::init(runtime.child("delivery"), certificates, blocks, config).await;
+    Ok((actor, mailbox))
+}
+
+/// A ledger older than what it once acknowledged would miss blocks that the engine no longer
+/// delivers.
+async fn refuse_older_ledger(marshal: &Marshal, ledger: u64) -> Result<(), Error> {
+    let processed = marshal
+        .get_processed()
+        .await
+        .map_or(0, |processed| processed.height().get());
+    if ledger < processed {
+        Err(Error::LedgerBehind { ledger, processed })
+    } else {
+        Ok(())
+    }
+}
+
+/// The engine stores genesis like any block, so it must be one that can be read again.
+fn genesis(block: Block) -> Result<EngineBlock, Error> {
+    let problem = match Block::decode(&block.encode()) {
+        Ok(_) if block.header.number == 0 => return Ok(EngineBlock::new(block)),
+        Ok(_) => "its height is not 0".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::Config { key: "genesis", problem })
+}
+
+fn scheme(identity: &Identity, genesis: &EngineBlock) -> Result<Scheme, Error> {
+    let namespace = namespace(identity.chain_id, &genesis.block().hash());
+    let validators = engine_set(&identity.validators)?;
+    Scheme::signer(&namespace, validators, identity.signer.private_key()).ok_or_else(|| {
+        Error::Config {
+            key: "validators",
+            problem: "this validator's key is not among them".to_owned(),
+        }
+    })
+}
+
+/// One epoch for ever. Changing the validators will give every epoch an engine of its own.
+const fn one_epoch() -> FixedEpocher {
+    FixedEpocher::new(NonZeroU64::MAX)
+}
+
+fn backfill_config<P, B>(
+    me: &PublicKey,
+    peers: &P,
+    blocker: &B,
+) -> marshal_resolver::Config<PublicKey, P, B>
+where
+    P: Provider<PublicKey = PublicKey>,
+    B: Blocker<PublicKey = PublicKey>,
+{
+    marshal_resolver::Config {
+        public_key: me.clone(),
+        peer_provider: peers.clone(),
+        blocker: blocker.clone(),
+        mailbox_size: MAILBOX,
+        fetch_timeout: NZDuration!(FETCH_TIMEOUT),
+        fetch_retry_delay: FETCH_RETRY,
+        priority_requests: false,
+        priority_responses: false,
+    }
+}
+
+const fn broadcast_config<P>(
+    me: PublicKey,
+    peers: P,
+) -> buffered::Config<PublicKey, (), P, Sequential>
+where
+    P: Provider<PublicKey = PublicKey>,
+{
+    buffered::Config {
+        public_key: me,
+        mailbox_size: MAILBOX,
+        deque_size: 16,
+        priority: false,
+        codec_config: (),
+        peer_provider: peers,
+        strategy: Sequential,
+    }
+}
+
+fn archive_config<C>(name: &str, pages: &CacheRef, codec_config: C) -> prunable::Config<TwoCap, C> {
+    prunable::Config {
+        translator: TwoCap,
+        metadata_partition: format!("{name}-meta"),
+        key_partition: format!("{name}-key"),
+        key_page_cache: pages.clone(),
+        value_partition: format!("{name}-value"),
+        compression: None,
+        codec_config,
+        items_per_section: ITEMS_PER_SECTION,
+        key_write_buffer: BUFFER_BYTES,
+        value_write_buffer: BUFFER_BYTES,
+        replay_buffer: BUFFER_BYTES,
+    }
+}
+
+type SimplexConfig<B, A> =
+    simplex::Config<Scheme, RoundRobin<Sha256>, B, Digest, A, A, A, Sequential>;
+
+fn simplex_config<B, A>(
+    scheme: Scheme,
+    genesis: &EngineBlock,
+    timing: Timing,
+    blocker: B,
+    inline: A,
+    page_cache: CacheRef,
+) -> SimplexConfig<B, A>
+where
+    B: Blocker<PublicKey = PublicKey>,
+    A: CertifiableAutomaton<Digest = Digest, Context = Context<Digest, PublicKey>>
+        + Relay<Digest = Digest>
+        + Reporter<Activity = Activity<Scheme, Digest>>,
+{
+    simplex::Config {
+        scheme,
+        elector: RoundRobin::default(),
+        blocker,
+        automaton: inline.clone(),
+        relay: inline.clone(),
+        reporter: inline,
+        strategy: Sequential,
+        // One partition per epoch: votes of one epoch mean nothing in another.
+        partition: "votes-0".to_owned(),
+        mailbox_size: MAILBOX,
+        epoch: Epoch::zero(),
+        floor: Floor::Genesis(genesis.digest()),
+        replay_buffer: BUFFER_BYTES,
+        write_buffer: BUFFER_BYTES,
+        page_cache,
+        leader_timeout: timing.leader_timeout,
+        certification_timeout: timing.leader_timeout.saturating_mul(2),
+        timeout_retry: timing.leader_timeout,
+        view_retention: VIEWS_RETAINED,
+        skip: SkipPolicy::Enabled {
+            timeout: timing.leader_timeout.saturating_mul(5),
+            budget: SkipBudget::Participants,
+        },
+        fetch_timeout: NZDuration!(FETCH_TIMEOUT),
+        fetch_retry_delay: FETCH_RETRY,
+        forward: ForwardPolicy::SilentVoters,
+        track_historical_votes: false,
+    }
+}
+
+/// Messages that an actor's mailbox takes before it sheds load. The engine's tests use as many.
+const MAILBOX: NonZeroUsize = NZUsize!(1024);
+
+/// Items in one file of a store. Part of the format on disk: it can never change.
+const ITEMS_PER_SECTION: NonZeroU64 = NZU64!(256);
+
+/// Buffers of the stores. There are about ten of them, and blocks larger than one pass through.
+const BUFFER_BYTES: NonZeroUsize = NZUsize!(256 * 1024);
+
+/// Views whose votes are kept for validators that lag a little.
+const VIEWS_RETAINED: ViewDelta = ViewDelta::new(64);
+
+/// How long one peer may take to answer a request before another is asked.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause before the same thing is asked for again.
+const FETCH_RETRY: Duration = Duration::from_millis(200);

@@ -1,0 +1,343 @@
+//! Seeded simulation: a whole consortium with its network, disks and clock on one thread. The same
+//! seed gives the same run, so whatever fails can be replayed.
+//!
+//! It runs the engine exactly as [`crate::start`] does; only the runtime and the network differ.
+//! Applications must not use a clock, threads or randomness of their own here.
+
+use std::{sync::Arc, time::Duration};
+
+use commonware_cryptography::ed25519::PublicKey;
+use commonware_glue::simulate::{
+    action::{Action, Crash, Schedule},
+    engine::{ChannelPair, EngineDefinition, InitContext},
+    plan::PlanBuilder,
+    processed::ProcessedHeight,
+    reporter::MonitorReporter,
+    tracker::FinalizationUpdate,
+};
+use commonware_p2p::simulated::{Control, Link, Manager};
+use commonware_runtime::{Handle, Quota, Spawner as _, Supervisor as _, deterministic::Context};
+use commonware_utils::{
+    NZU32, Probability, channel::mpsc::UnboundedSender, sync::Mutex as SyncMutex,
+};
+use futures::StreamExt as _;
+use stele_core::certificate::{ValidatorKey, ValidatorSet};
+use tokio::sync::{Mutex, watch};
+use zeroize::Zeroizing;
+
+use crate::{
+    Application, Committed, Error, SignerSeed, Timing,
+    certificate::engine_key,
+    engine::{self, CHANNELS, Identity, Links, Outlets, message_bytes_max},
+    fault::Faults,
+};
+
+/// One simulated run. [`Simulation::new`] gives a good network and no crashes.
+#[derive(Clone, Debug)]
+pub struct Simulation {
+    /// Validators, 1 to 50.
+    pub validators: u8,
+    /// Decides every delay, loss and crash.
+    pub seed: u64,
+    /// Mean delay of a message in milliseconds.
+    pub latency_ms: u64,
+    /// Standard deviation of the delay in milliseconds.
+    pub jitter_ms: u64,
+    /// Messages lost of a thousand.
+    pub loss_permille: u64,
+    /// Who crashes when.
+    pub crashes: Crashes,
+    /// The run ends when every validator that is up has committed this many blocks.
+    pub blocks: u64,
+    /// The run fails after this much simulated time.
+    pub timeout: Duration,
+    /// Waiting times of the validators.
+    pub timing: Timing,
+}
+
+/// Who crashes when. A crashed validator loses everything but what it wrote.
+#[derive(Clone, Debug)]
+pub enum Crashes {
+    /// Nobody.
+    None,
+    /// Some validator, again and again.
+    Random {
+        /// Time between two crashes.
+        every: Duration,
+        /// Time it stays down.
+        down: Duration,
+    },
+    /// As listed: when, which validator (position in the order of [`Simulation::validator_keys`]),
+    /// what.
+    Schedule(Vec<(Duration, usize, Event)>),
+}
+
+/// What happens to a validator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is killed.
+    Crash,
+    /// It comes back with what it had written.
+    Restart,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Hash over everything that happened, in order. Equal traces are equal runs.
+    pub trace: String,
+    /// Crashes that happened.
+    pub crashes: u64,
+}
+
+impl Simulation {
+    /// Ten milliseconds of delay, nothing lost, nobody crashes, twenty blocks.
+    pub const fn new(validators: u8, seed: u64) -> Self {
+        Self {
+            validators,
+            seed,
+            latency_ms: 10,
+            jitter_ms: 3,
+            loss_permille: 0,
+            crashes: Crashes::None,
+            blocks: 20,
+            timeout: Duration::from_secs(600),
+            timing: Timing::members(),
+        }
+    }
+
+    /// The validators' keys, in the order in which `start` of [`Self::run`] counts them.
+    pub fn validator_keys(&self) -> Vec<ValidatorKey> {
+        (0..self.validators)
+            .map(|index| signer(index).public_key())
+            .collect()
+    }
+
+    /// The same as a set, for verifying certificates.
+    ///
+    /// # Errors
+    /// None for 1 to 50 validators.
+    pub fn validator_set(&self) -> Result<ValidatorSet, Error> {
+        Ok(ValidatorSet::new(self.validator_keys())?)
+    }
+
+    /// Runs it. `start` makes the application of a validator at its start and at every restart,
+    /// so whatever is to survive a crash must live outside the application.
+    ///
+    /// # Errors
+    /// A text that says which property failed or which validator stopped; the seed is in it.
+    pub fn run<A: Application>(
+        &self,
+        start: impl Fn(usize) -> A + Clone + Send + Sync + 'static,
+    ) -> Result<Outcome, String> {
+        let in_this_run = |what: &dyn std::fmt::Display| format!("seed {}: {what}", self.seed);
+        let stopped = Arc::new(SyncMutex::new(Vec::new()));
+        let consortium = Consortium {
+            validators: self.validator_set().map_err(|error| in_this_run(&error))?,
+            keys: self.validator_keys(),
+            timing: self.timing,
+            start,
+            stopped: Arc::clone(&stopped),
+        };
+        let participants = consortium.participants();
+        let success = Probability::new(1000_u64.saturating_sub(self.loss_permille), 1000)
+            .ok_or_else(|| in_this_run(&"loss_permille is above 1000"))?;
+        let mut plan = PlanBuilder::new(consortium)
+            .seed(self.seed)
+            .link(Link {
+                latency: Duration::from_millis(self.latency_ms),
+                jitter: Duration::from_millis(self.jitter_ms),
+                success_rate: success,
+            })
+            .required_finalizations(self.blocks)
+            .timeout(self.timeout);
+        if let Some(crash) = self.crashes.plan(&participants) {
+            plan = plan.crash(crash);
+        }
+        let results = plan.run().map_err(|error| in_this_run(&error))?;
+        let stopped = std::mem::take(&mut *stopped.lock());
+        if let Some(why) = stopped.first() {
+            return Err(in_this_run(why));
+        }
+        let result = results
+            .into_iter()
+            .next()
+            .ok_or_else(|| in_this_run(&"it did not run"))?;
+        Ok(Outcome {
+            trace: result.state,
+            crashes: result.crashes,
+        })
+    }
+}
+
+impl Crashes {
+    fn plan(&self, participants: &[PublicKey]) -> Option<Crash<PublicKey>> {
+        match self {
+            Self::None => None,
+            Self::Random { every, down } => Some(Crash::Random {
+                frequency: *every,
+                downtime: *down,
+                count: 1,
+            }),
+            Self::Schedule(events) => {
+                let mut schedule = Schedule::new();
+                for (at, validator, event) in events {
+                    let key = participants.get(*validator)?.clone();
+                    let action = match event {
+                        Event::Crash => Action::Crash(key),
+                        Event::Restart => Action::Restart(key),
+                    };
+                    schedule = schedule.at(*at, action);
+                }
+                Some(Crash::Schedule(schedule))
+            }
+        }
+    }
+}
+
+/// The consortium as the simulator wants it described.
+#[derive(Clone)]
+struct Consortium<F> {
+    validators: ValidatorSet,
+    keys: Vec<ValidatorKey>,
+    timing: Timing,
+    start: F,
+    stopped: Arc<SyncMutex<Vec<String>>>,
+}
+
+/// A validator about to start.
+struct Validator<A> {
+    context: Context,
+    key: PublicKey,
+    identity: Identity,
+    application: A,
+    channels: Vec<ChannelPair<PublicKey>>,
+    peers: Manager<PublicKey, Context>,
+    blocker: Control<PublicKey, Context>,
+    monitor: UnboundedSender<FinalizationUpdate<PublicKey>>,
+    committed: watch::Sender<Committed>,
+    stopped: Arc<SyncMutex<Vec<String>>>,
+}
+
+/// What the simulator may ask a running validator.
+struct Progress(watch::Receiver<Committed>);
+
+impl ProcessedHeight for Progress {
+    async fn processed_height(&self) -> u64 {
+        self.0.borrow().height
+    }
+}
+
+impl<A, F> EngineDefinition for Consortium<F>
+where
+    A: Application,
+    F: Fn(usize) -> A + Clone + Send + Sync + 'static,
+{
+    type PublicKey = PublicKey;
+    type Engine = Validator<A>;
+    type State = Progress;
+
+    fn participants(&self) -> Vec<PublicKey> {
+        // Made from signing keys, so all of them are valid.
+        self.keys
+            .iter()
+            .filter_map(|key| engine_key(key).ok())
+            .collect()
+    }
+
+    fn channels(&self) -> Vec<(u64, Quota)> {
+        (0..CHANNELS)
+            .map(|channel| (channel, Quota::per_second(NZU32!(1024))))
+            .collect()
+    }
+
+    fn max_message_size(&self) -> u32 {
+        message_bytes_max(u32::try_from(self.keys.len()).unwrap_or(u32::MAX))
+    }
+
+    async fn init(&self, init: InitContext<'_, PublicKey>) -> (Validator<A>, Progress) {
+        let application = (self.start)(init.index);
+        let (committed, progress) = watch::channel(application.committed());
+        let validator = Validator {
+            key: init.public_key.clone(),
+            identity: Identity {
+                chain_id: CHAIN_ID,
+                signer: signer(u8::try_from(init.index).unwrap_or(u8::MAX)),
+                validators: self.validators.clone(),
+                timing: self.timing,
+                blocks_retained: 16_384,
+            },
+            application,
+            channels: init.channels,
+            peers: init.oracle.manager(),
+            blocker: init.oracle.control(init.public_key.clone()),
+            monitor: init.monitor,
+            committed,
+            stopped: Arc::clone(&self.stopped),
+            context: init.context,
+        };
+        (validator, Progress(progress))
+    }
+
+    fn start(validator: Validator<A>) -> Handle<()> {
+        // Everything runs below this task, so that a crash takes all of it at once.
+        validator
+            .context
+            .child("node")
+            .spawn(move |context| validator.run(context))
+    }
+}
+
+impl<A: Application> Validator<A> {
+    async fn run(self, context: Context) {
+        let stopped = Arc::clone(&self.stopped);
+        if let Err(error) = self.live(context).await {
+            stopped.lock().push(format!("{error:?}"));
+        }
+    }
+
+    async fn live(self, context: Context) -> Result<(), Error> {
+        let (faults, mut failed) = Faults::new();
+        let outlets = Outlets {
+            committed: self.committed,
+            busy: Arc::new(Mutex::new(())),
+            faults,
+        };
+        let mut channels = self.channels.into_iter();
+        let mut link = || {
+            channels
+                .next()
+                .ok_or_else(|| Error::Engine("a channel is missing".to_owned()))
+        };
+        let links = Links {
+            votes: link()?,
+            certificates: link()?,
+            resolver: link()?,
+            backfill: link()?,
+            blocks: link()?,
+            peers: self.peers,
+            blocker: self.blocker,
+        };
+        let observe = |inbox| MonitorReporter::new(self.key, self.monitor, inbox);
+        let mut tasks = engine::start(
+            context,
+            self.identity,
+            self.application,
+            links,
+            outlets,
+            observe,
+        )
+        .await?;
+        tokio::select! {
+            Some(error) = failed.recv() => Err(error),
+            _ = tasks.next() => Err(Error::Engine("one of its tasks ended".to_owned())),
+        }
+    }
+}
+
+fn signer(index: u8) -> SignerSeed {
+    SignerSeed::new(Zeroizing::new([index; 32]))
+}
+
+/// Chain id of simulated chains.
+pub const CHAIN_ID: u64 = 57831;

@@ -1,0 +1,6 @@
+//! Integration tests of consensus: one validator on real threads, several in simulation.
+
+mod ledger;
+#[cfg(feature = "testkit")]
+mod simulated;
+mod single;

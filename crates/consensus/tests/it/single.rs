@@ -1,0 +1,177 @@
+//! One validator as `stele up` runs it: its own thread, no port, real disk.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use stele_consensus::{Config, Error, Handle, SignerSeed, start};
+use stele_core::certificate::{ValidatorSet, namespace};
+use tokio::time::timeout;
+
+use crate::ledger::{CHAIN_ID, Ledger, genesis};
+
+/// Longer than anything here takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn seed() -> SignerSeed {
+    SignerSeed::new([1; 32].into())
+}
+
+fn validators() -> ValidatorSet {
+    ValidatorSet::new([seed().public_key()]).unwrap()
+}
+
+fn config(data_dir: &Path) -> Config {
+    Config::new(data_dir.to_owned(), CHAIN_ID, seed(), validators())
+}
+
+async fn until(handle: &Handle, height: u64) {
+    let mut committed = handle.committed();
+    timeout(DEADLINE, committed.wait_for(|tip| tip.height >= height))
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_is_final_at_once_and_certified() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(validators());
+    let handle = start(config(dir.path()), ledger.clone()).await.unwrap();
+    ledger.submit(b"first");
+    until(&handle, 1).await;
+    ledger.submit(b"second");
+    until(&handle, 2).await;
+    assert!(handle.metrics().await.contains("finalized"));
+    handle.shutdown().await.unwrap();
+
+    let namespace = namespace(CHAIN_ID, &genesis().hash());
+    let disk = ledger.disk.lock().unwrap();
+    let (block, certificate) = &disk.chain[0];
+    assert_eq!(block.transactions, vec![b"first".to_vec()]);
+    assert_eq!(certificate.block, block.hash());
+    certificate
+        .verify(&block.hash(), &validators(), &namespace)
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_validator_keeps_its_heartbeat() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(validators());
+    let mut config = config(dir.path());
+    config.timing.heartbeat = Duration::from_millis(100);
+    config.timing.leader_timeout = Duration::from_secs(30);
+    let handle = start(config, ledger.clone()).await.unwrap();
+    until(&handle, 5).await;
+    handle.shutdown().await.unwrap();
+    let disk = ledger.disk.lock().unwrap();
+    assert!(
+        disk.chain
+            .iter()
+            .all(|(block, _)| block.transactions.is_empty())
+    );
+    // One view a block: no view was given up while waiting.
+    assert!(
+        disk.chain
+            .iter()
+            .all(|(block, c)| c.view == block.header.number)
+    );
+}
+
+#[tokio::test]
+async fn resumes_where_it_was_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = Ledger::new(validators()).busy();
+    let handle = start(config(dir.path()), before.clone()).await.unwrap();
+    until(&handle, 50).await;
+    handle.shutdown().await.unwrap();
+    let known = before.hashes();
+    assert!(known.len() >= 50);
+
+    let after = Ledger::over(Arc::clone(&before.disk), validators());
+    let handle = start(config(dir.path()), after.clone()).await.unwrap();
+    after.submit(b"after the restart");
+    let next = known.len() as u64 + 1;
+    until(&handle, next).await;
+    handle.shutdown().await.unwrap();
+    assert_eq!(after.hashes()[..known.len()], known);
+    let transactions: usize = (known.len()..after.hashes().len())
+        .map(|at| after.disk.lock().unwrap().chain[at].0.transactions.len())
+        .sum();
+    assert_eq!(transactions, 1);
+}
+
+#[tokio::test]
+async fn a_failed_commit_stops_the_engine_and_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(validators()).busy();
+    ledger.fail_at.store(10, Ordering::Relaxed);
+    let mut handle = start(config(dir.path()), ledger.clone()).await.unwrap();
+    let error = timeout(DEADLINE, handle.ended())
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Application {
+            doing: "committing",
+            height: 10,
+            ..
+        }
+    ));
+    assert_eq!(ledger.hashes().len(), 9);
+
+    // The block was final before the disk failed, so it comes again.
+    ledger.fail_at.store(0, Ordering::Relaxed);
+    let handle = start(config(dir.path()), ledger.clone()).await.unwrap();
+    until(&handle, 12).await;
+    handle.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn refuses_a_ledger_older_than_its_own_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(validators()).busy();
+    let handle = start(config(dir.path()), ledger.clone()).await.unwrap();
+    until(&handle, 20).await;
+    handle.shutdown().await.unwrap();
+    ledger.disk.lock().unwrap().chain.truncate(3);
+    let error = start(config(dir.path()), ledger).await.unwrap_err();
+    assert!(matches!(error, Error::LedgerBehind { ledger: 3, processed } if processed > 3));
+}
+
+#[tokio::test]
+async fn a_second_node_on_the_same_folder_is_refused_or_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = start(config(dir.path()), Ledger::new(validators()))
+        .await
+        .unwrap();
+    let second = start(config(dir.path()), Ledger::new(validators()));
+    let second = timeout(Duration::from_secs(3), second).await;
+    assert!(
+        !matches!(second, Ok(Ok(_))),
+        "two engines vote with one key"
+    );
+    first.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_is_prompt_while_idle_and_while_busy() {
+    for busy in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::new(validators());
+        let ledger = if busy { ledger.busy() } else { ledger };
+        let handle = start(config(dir.path()), ledger).await.unwrap();
+        if busy {
+            until(&handle, 5).await;
+        }
+        // The heartbeat is five seconds away: nothing waits for it.
+        timeout(Duration::from_secs(3), handle.shutdown())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}

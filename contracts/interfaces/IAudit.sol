@@ -7,6 +7,7 @@ interface IAudit {
     event ReceiptsAnchored(address indexed organization, uint64 first, uint32 count, bytes32 root, bytes32 head);
 
     error NotAnOrganization(address caller);
+    error NotActive(address organization);
     error OutOfSequence(address organization, uint64 expected, uint64 given);
     error WrongHead(address organization, bytes32 expected, bytes32 given);
     error EmptyBatch();

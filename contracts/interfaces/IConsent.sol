@@ -28,6 +28,7 @@ interface IConsent {
     error NotActive(address account);
     error InvalidGrantee(address grantee);
     error EmptyTerms();
+    error UnknownTerms(uint8 permissions, uint16 purposes);
     error InvalidPeriod(uint40 notBefore, uint40 expires);
     error InvalidRecordsPeriod(uint16 recordsFrom, uint16 recordsTo);
     error TooManyGrants(address patient, address grantee);
@@ -58,7 +59,8 @@ interface IConsent {
     /// @notice The calling patient publishes the root of its public-key directory.
     function publishDirectory(bytes32 directoryRoot) external;
 
-    /// @notice Whether `who` (or the organisation it is an active member of) may now do this to the category slot.
+    /// @notice Whether `who` (or the organisation it is an active member of) may now do this to the category slot: one grant
+    /// has all bits asked. Purpose 0 asks for none in particular.
     function can(address patient, address who, uint8 category, uint8 permission, uint16 purpose) external view returns (bool);
     /// @notice As `can`, and the record's sealing month lies within the grant.
     function canAt(address patient, address who, uint8 category, uint8 permission, uint16 purpose, uint16 month) external view returns (bool);

@@ -38,7 +38,10 @@ interface IIdentity {
     error KeyExists(address account, bytes32 keyId);
     error LastKey(address account);
     error TooManyKeys(address account);
-    error NotGovernance(address caller);
+    error InvalidAccount(address account);
+    error InvalidKey(bytes32 keyId);
+    error InvalidStatus(uint8 status);
+    error AlreadyClaimed(address account);
 
     /// @notice The calling organisation replaces its digests of endpoints and public keys.
     function updateOrganization(bytes32 endpointsDigest, bytes32 keysDigest) external;
@@ -46,7 +49,7 @@ interface IIdentity {
     function allowOrigin(bytes32 originDigest, bool allowed) external;
     /// @notice An active organisation registers a member of staff. `licence` is a salted commitment.
     function registerMember(address member, uint32 roles, bytes32 licence) external;
-    /// @notice The sponsor changes status, roles and licence commitment of its member. Acts in its block.
+    /// @notice The sponsor changes status (1 to 3; 3 is final), roles and commitment of its member or device. Acts in its block.
     function updateMember(address member, uint8 status, uint32 roles, bytes32 licence) external;
     /// @notice An active organisation registers a patient's pseudonymous account.
     function registerPatient(address patient, bytes32 directoryRoot) external;
@@ -57,11 +60,12 @@ interface IIdentity {
     function addKey(bytes32 keyId, uint8 kind, bytes32 rpIdHash) external;
     /// @notice The caller's account loses a key; never the last one. keyId of the account's own address removes it.
     function removeKey(bytes32 keyId) external;
-    /// @notice A managed patient takes the account over: the passkey is added, the organisation's key removed,
-    /// and a new key directory published, in one step.
+    /// @notice A managed patient takes the account over: the passkey becomes its only key (the account's own key and
+    /// every added key stop speaking for it) and a new key directory is published, in one step.
     function claim(bytes32 keyId, bytes32 rpIdHash, bytes32 directoryRoot) external;
 
     function account(address who) external view returns (Account memory);
+    /// @notice Whether the account is active; for members and devices also their organisation.
     function isActive(address who) external view returns (bool);
     /// @notice Organisation of a member, patient or device, or the organisation itself; zero when unknown.
     function organizationOf(address who) external view returns (address);

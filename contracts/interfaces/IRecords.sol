@@ -21,12 +21,16 @@ interface IRecords {
     error BatchTooLarge(uint256 leaves, uint256 max);
     error LengthMismatch(uint256 entry);
     error InvalidCategory(uint256 entry, uint8 category);
+    /// Category 255: none opens the log to the caller.
     error NotPermitted(address log, address author, uint8 category);
     error NotAuthor(address author, address caller);
     error UnknownLog(address log);
     error UnknownRecord(address log, uint64 index);
     error BadStorageSignature(address custodian);
     error NotCustodian(address log, address caller);
+    error AlreadyCustodian(address log, address to);
+    error NotAnOrganization(address account);
+    error NotActive(address account);
 
     /// @notice Appends all leaves of all entries or none. `author` is the caller or an active member of the calling
     /// organisation. `custodian` is the organisation that stores the ciphertexts; unless it is the caller it signs

@@ -1,1 +1,3 @@
-//! The use cases: one public function is one thing a person can do.
+//! The use cases: one public function is one thing a person can do. Knows no HTTP, HTML, SQL text or EVM.
+
+pub mod ports;

@@ -108,7 +108,7 @@ pub enum IndexKind {
         /// Upper bound, `inf` when open; equal to `low` for a plain value.
         high: f64,
     },
-    /// A URI as written; a canonical's `|version` is kept.
+    /// A URI as written; a canonical with a `|version` gives a second value without it.
     Uri(String),
     /// One value for each component, in the parameter's order. An element whose components have
     /// several values gives one composite for each combination.
@@ -432,9 +432,9 @@ pub enum Prefix {
     Gt,
     /// Part of the stored range lies before.
     Lt,
-    /// `Gt` or `Eq`.
+    /// `Gt` or `Eq`; for numbers, not below the value asked.
     Ge,
-    /// `Lt` or `Eq`.
+    /// `Lt` or `Eq`; for numbers, not above the value asked.
     Le,
     /// The stored range starts after.
     Sa,

@@ -22,25 +22,47 @@ pub(crate) fn parse(text: &str) -> Option<Span> {
     };
     let mut parts = date.split('-');
     let year = i32::try_from(digits(parts.next()?, 4)?).ok()?;
-    let month = parts.next().map(|part| digits(part, 2)).map_or(Some(None), |m| m.map(Some))?;
-    let day = parts.next().map(|part| digits(part, 2)).map_or(Some(None), |d| d.map(Some))?;
+    let month = parts
+        .next()
+        .map(|part| digits(part, 2))
+        .map_or(Some(None), |m| m.map(Some))?;
+    let day = parts
+        .next()
+        .map(|part| digits(part, 2))
+        .map_or(Some(None), |d| d.map(Some))?;
     if parts.next().is_some() || (clock.is_some() && day.is_none()) {
         return None;
     }
     let Some(month) = month else {
-        return Some(Span { start_ms: midnight(year, 1, 1)?, end_ms: midnight(year + 1, 1, 1)? });
+        return Some(Span {
+            start_ms: midnight(year, 1, 1)?,
+            end_ms: midnight(year + 1, 1, 1)?,
+        });
     };
     let Some(day) = day else {
-        let (next_year, next) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+        let (next_year, next) = if month == 12 {
+            (year + 1, 1)
+        } else {
+            (year, month + 1)
+        };
         let start_ms = midnight(year, month, 1)?;
-        return Some(Span { start_ms, end_ms: midnight(next_year, next, 1)? });
+        return Some(Span {
+            start_ms,
+            end_ms: midnight(next_year, next, 1)?,
+        });
     };
     let start = midnight(year, month, day)?;
     match clock {
-        None => Some(Span { start_ms: start, end_ms: start + DAY_MS }),
+        None => Some(Span {
+            start_ms: start,
+            end_ms: start + DAY_MS,
+        }),
         Some(clock) => {
             let (within, length) = time_of_day(clock)?;
-            Some(Span { start_ms: start + within, end_ms: start + within + length })
+            Some(Span {
+                start_ms: start + within,
+                end_ms: start + within + length,
+            })
         }
     }
 }
@@ -77,7 +99,9 @@ fn second_ms(text: &str) -> Option<(i64, i64)> {
         return None;
     }
     let whole_ms = whole.min(59) * SECOND_MS;
-    let Some(fraction) = fraction else { return Some((whole_ms, SECOND_MS)) };
+    let Some(fraction) = fraction else {
+        return Some((whole_ms, SECOND_MS));
+    };
     let known = fraction.get(..fraction.len().min(3))?;
     if known.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -107,7 +131,9 @@ fn midnight(year: i32, month: u32, day: u32) -> Option<i64> {
     let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
     let date = Date::from_calendar_date(year, month, u8::try_from(day).ok()?);
     // The first day after year 9999 is past what `time` holds; nothing in FHIR lies beyond it.
-    let Ok(date) = date else { return (year == 10_000).then_some(AFTER_LAST_YEAR_MS) };
+    let Ok(date) = date else {
+        return (year == 10_000).then_some(AFTER_LAST_YEAR_MS);
+    };
     Some(date.midnight().assume_utc().unix_timestamp() * SECOND_MS)
 }
 
@@ -131,7 +157,11 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<(i64, i64)>) {
-        assert_eq!(parse(text).map(|span| (span.start_ms, span.end_ms)), expected, "{text}");
+        assert_eq!(
+            parse(text).map(|span| (span.start_ms, span.end_ms)),
+            expected,
+            "{text}"
+        );
     }
 
     #[test]
@@ -143,7 +173,10 @@ mod tests {
         check("1970-01-01T00:00:01Z", Some((1000, 2000)));
         check("1970-01-01T00:00:00.5Z", Some((500, 600)));
         check("1970-01-01T00:00:00.123456789Z", Some((123, 124)));
-        check("9999-12", Some((AFTER_LAST_YEAR_MS - 31 * DAY_MS, AFTER_LAST_YEAR_MS)));
+        check(
+            "9999-12",
+            Some((AFTER_LAST_YEAR_MS - 31 * DAY_MS, AFTER_LAST_YEAR_MS)),
+        );
     }
 
     #[test]
@@ -157,9 +190,21 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for text in [
-            "", "20", "2020-1", "2020-13", "2020-02-30", "2020-02-01T", "2020-02T10:00",
-            "2020-02-01T25:00", "2020-02-01T24:01", "2020-02-01T10:00:00.", "2020-02-01T10:00+1",
-            "2020-02-01T10:00:00Zx", "2020-02-01-01", "2020-02-01T10:00:00+15:00", "١٩٧٠",
+            "",
+            "20",
+            "2020-1",
+            "2020-13",
+            "2020-02-30",
+            "2020-02-01T",
+            "2020-02T10:00",
+            "2020-02-01T25:00",
+            "2020-02-01T24:01",
+            "2020-02-01T10:00:00.",
+            "2020-02-01T10:00+1",
+            "2020-02-01T10:00:00Zx",
+            "2020-02-01-01",
+            "2020-02-01T10:00:00+15:00",
+            "١٩٧٠",
         ] {
             check(text, None);
         }

@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use super::ast::{
-    DATE_MAX_MS, DATE_MIN_MS, IndexKind, IndexValue, ParamType, ReferenceValue,
-};
+use super::ast::{DATE_MAX_MS, DATE_MIN_MS, IndexKind, IndexValue, ParamType, ReferenceValue};
 use super::catalogue::{Catalogue, Group, SearchParam};
 use super::path::{DataType, Path};
 use super::text::normalise;
@@ -21,7 +19,10 @@ pub fn extract(resource_type: &str, resource: &Value) -> Vec<IndexValue> {
     let mut kinds = Vec::new();
     for param in Catalogue::r4().params(resource_type) {
         param_values(param, resource, &mut kinds);
-        values.extend(kinds.drain(..).map(|kind| IndexValue { param: param.id, kind }));
+        values.extend(kinds.drain(..).map(|kind| IndexValue {
+            param: param.id,
+            kind,
+        }));
     }
     values
 }
@@ -30,14 +31,20 @@ fn param_values(param: &SearchParam, resource: &Value, out: &mut Vec<IndexKind>)
     for path in &param.paths {
         if path.data_type == DataType::Present {
             out.push(boolean(path.members.iter().any(|member| {
-                resource.get(member).is_some_and(|value| *value != Value::Bool(false))
+                resource
+                    .get(member)
+                    .is_some_and(|value| *value != Value::Bool(false))
             })));
             continue;
         }
-        path.walk(resource, &mut |element| convert(param.param_type, path, element, out));
+        path.walk(resource, &mut |element| {
+            convert(param.param_type, path, element, out)
+        });
     }
     for group in &param.groups {
-        group.root.walk(resource, &mut |part| composites(param, group, resource, part, out));
+        group.root.walk(resource, &mut |part| {
+            composites(param, group, resource, part, out)
+        });
     }
 }
 
@@ -83,9 +90,7 @@ fn convert(kind: ParamType, path: &Path, element: &Value, out: &mut Vec<IndexKin
         ParamType::String => string(path.data_type, element, out),
         ParamType::Quantity => out.extend(quantity(path.data_type, element)),
         ParamType::Number => out.extend(plain_number(path.data_type, element)),
-        ParamType::Uri => {
-            out.extend(element.as_str().map(|uri| IndexKind::Uri(uri.to_owned())));
-        }
+        ParamType::Uri => uri(path.data_type, element, out),
         ParamType::Composite | ParamType::Special => {}
     }
 }
@@ -107,12 +112,20 @@ fn token(path: &Path, element: &Value, out: &mut Vec<IndexKind>) {
             let (system, code) = (owned(element, "system"), owned(element, "value"));
             let of_type = element.get("type").and_then(|kind| text(kind, "text"));
             if system.is_some() || code.is_some() {
-                out.push(IndexKind::Token { system, code, text: of_type.map(normalise) });
+                out.push(IndexKind::Token {
+                    system,
+                    code,
+                    text: of_type.map(normalise),
+                });
             }
         }
         DataType::ContactPoint => out.extend(text(element, "value").map(|value| {
             let system = owned(element, "system");
-            IndexKind::Token { system, code: Some(value.to_owned()), text: None }
+            IndexKind::Token {
+                system,
+                code: Some(value.to_owned()),
+                text: None,
+            }
         })),
         _ => out.extend(element.as_str().map(|code| IndexKind::Token {
             system: path.system.map(str::to_owned),
@@ -125,13 +138,20 @@ fn token(path: &Path, element: &Value, out: &mut Vec<IndexKind>) {
 fn coding(element: &Value) -> Option<IndexKind> {
     let (system, code) = (owned(element, "system"), owned(element, "code"));
     let display = text(element, "display");
-    (system.is_some() || code.is_some() || display.is_some())
-        .then(|| IndexKind::Token { system, code, text: display.map(normalise) })
+    (system.is_some() || code.is_some() || display.is_some()).then(|| IndexKind::Token {
+        system,
+        code,
+        text: display.map(normalise),
+    })
 }
 
 fn boolean(value: bool) -> IndexKind {
     let code = Some(if value { "true" } else { "false" }.to_owned());
-    IndexKind::Token { system: None, code, text: None }
+    IndexKind::Token {
+        system: None,
+        code,
+        text: None,
+    }
 }
 
 fn reference(data_type: DataType, element: &Value, out: &mut Vec<IndexKind>) {
@@ -152,7 +172,10 @@ fn reference(data_type: DataType, element: &Value, out: &mut Vec<IndexKind>) {
             if let (Some(target_type), Some(target_id)) =
                 (owned(element, "resourceType"), owned(element, "id"))
             {
-                let value = ReferenceValue::Local { target_type, target_id };
+                let value = ReferenceValue::Local {
+                    target_type,
+                    target_id,
+                };
                 out.push(IndexKind::Reference(value));
             }
         }
@@ -174,12 +197,21 @@ fn link(url: &str) -> Option<ReferenceValue> {
     let (target_type, target_id) = (parts.next()?, parts.next()?);
     let rest = (parts.next(), parts.next(), parts.next());
     let proper = matches!(rest, (None, ..) | (Some("_history"), Some(_), None));
-    (proper && !target_type.contains('?') && !target_id.is_empty()).then(|| {
-        ReferenceValue::Local {
-            target_type: target_type.to_owned(),
-            target_id: target_id.to_owned(),
-        }
+    (proper && !target_type.contains('?') && !target_id.is_empty()).then(|| ReferenceValue::Local {
+        target_type: target_type.to_owned(),
+        target_id: target_id.to_owned(),
     })
+}
+
+/// The URI as written; a canonical with a version is found without it too.
+fn uri(data_type: DataType, element: &Value, out: &mut Vec<IndexKind>) {
+    let Some(uri) = element.as_str() else { return };
+    out.push(IndexKind::Uri(uri.to_owned()));
+    if data_type == DataType::Canonical
+        && let Some((canonical, _version)) = uri.split_once('|')
+    {
+        out.push(IndexKind::Uri(canonical.to_owned()));
+    }
 }
 
 fn span(data_type: DataType, element: &Value) -> Option<IndexKind> {
@@ -208,9 +240,15 @@ fn period(element: &Value) -> Option<(i64, i64)> {
 
 /// The outer limits of a schedule: its events and its bounding period.
 fn timing(element: &Value) -> Option<(i64, i64)> {
-    let events = element.get("event").and_then(Value::as_array).into_iter().flatten();
+    let events = element
+        .get("event")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let events = events.filter_map(|event| bounds(event.as_str()));
-    let repeat = element.get("repeat").and_then(|repeat| repeat.get("boundsPeriod"));
+    let repeat = element
+        .get("repeat")
+        .and_then(|repeat| repeat.get("boundsPeriod"));
     events
         .chain(repeat.and_then(period))
         .reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)))
@@ -219,9 +257,15 @@ fn timing(element: &Value) -> Option<(i64, i64)> {
 fn string(data_type: DataType, element: &Value, out: &mut Vec<IndexKind>) {
     let members: &[&str] = match data_type {
         DataType::HumanName => &["text", "family", "given", "prefix", "suffix"],
-        DataType::Address => {
-            &["text", "line", "city", "district", "state", "postalCode", "country"]
-        }
+        DataType::Address => &[
+            "text",
+            "line",
+            "city",
+            "district",
+            "state",
+            "postalCode",
+            "country",
+        ],
         _ => {
             out.extend(element.as_str().map(string_value));
             return;
@@ -238,7 +282,10 @@ fn string(data_type: DataType, element: &Value, out: &mut Vec<IndexKind>) {
 }
 
 fn string_value(text: &str) -> IndexKind {
-    IndexKind::String { value: normalise(text), exact: text.to_owned() }
+    IndexKind::String {
+        value: normalise(text),
+        exact: text.to_owned(),
+    }
 }
 
 fn quantity(data_type: DataType, element: &Value) -> Option<IndexKind> {
@@ -251,11 +298,21 @@ fn quantity(data_type: DataType, element: &Value) -> Option<IndexKind> {
             let value = number::of_json(element.get("value")?)?;
             let code = owned(element, "currency");
             let system = code.as_ref().map(|_| CURRENCIES.to_owned());
-            return Some(IndexKind::Quantity { low: value, high: value, system, code, unit: None });
+            return Some(IndexKind::Quantity {
+                low: value,
+                high: value,
+                system,
+                code,
+                unit: None,
+            });
         }
         DataType::Range => {
             let (low, high) = range(element)?;
-            (low, high, element.get("low").or_else(|| element.get("high"))?)
+            (
+                low,
+                high,
+                element.get("low").or_else(|| element.get("high"))?,
+            )
         }
         DataType::SampledData => {
             let (low, high) = samples(element)?;
@@ -305,8 +362,14 @@ fn range(element: &Value) -> Option<(f64, f64)> {
 
 /// Lowest and highest of a series of samples; marks for errors and limits are passed over.
 fn samples(element: &Value) -> Option<(f64, f64)> {
-    let origin = element.get("origin")?.get("value").and_then(number::of_json)?;
-    let factor = element.get("factor").and_then(number::of_json).unwrap_or(1.0);
+    let origin = element
+        .get("origin")?
+        .get("value")
+        .and_then(number::of_json)?;
+    let factor = element
+        .get("factor")
+        .and_then(number::of_json)
+        .unwrap_or(1.0);
     let data = text(element, "data")?.split_ascii_whitespace();
     data.filter_map(number::point)
         .map(|sample| sample * factor + origin)

@@ -13,17 +13,34 @@ pub(crate) fn parse(text: &str) -> Option<NumberRange> {
         Some((mantissa, exponent)) => (mantissa, Some(exponent.parse::<i32>().ok()?)),
         None => (text, None),
     };
-    let decimals = mantissa.split_once('.').map_or(0, |(_, decimals)| decimals.len());
-    let digits: String = mantissa.chars().filter(|c| !matches!(c, '.' | '+')).collect();
-    let last = exponent.unwrap_or(0).checked_sub(i32::try_from(decimals).ok()?)?;
+    let decimals = mantissa
+        .split_once('.')
+        .map_or(0, |(_, decimals)| decimals.len());
+    let digits: String = mantissa
+        .chars()
+        .filter(|c| !matches!(c, '.' | '+'))
+        .collect();
+    let last = exponent
+        .unwrap_or(0)
+        .checked_sub(i32::try_from(decimals).ok()?)?;
     // 38 digits fill an i128; longer numbers are finer than a double can tell anyway.
     let Ok(digits) = digits.parse::<i128>() else {
-        return Some(NumberRange { value, low: value, high: value });
+        return Some(NumberRange {
+            value,
+            low: value,
+            high: value,
+        });
     };
-    let (scale, finer) = if exponent.is_some() { (100, 2) } else { (10, 1) };
+    let (scale, finer) = if exponent.is_some() {
+        (100, 2)
+    } else {
+        (10, 1)
+    };
     let bound = |half: i128| -> Option<f64> {
         let scaled = digits.checked_mul(scale)?.checked_add(half)?;
-        format!("{scaled}e{}", last.checked_sub(finer)?).parse().ok()
+        format!("{scaled}e{}", last.checked_sub(finer)?)
+            .parse()
+            .ok()
     };
     let (low, high) = (bound(-5).unwrap_or(value), bound(5).unwrap_or(value));
     Some(NumberRange { value, low, high })
@@ -34,8 +51,14 @@ pub(crate) fn parse(text: &str) -> Option<NumberRange> {
 pub(crate) fn point(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     let proper = unsigned.starts_with(|c: char| c.is_ascii_digit())
-        && unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    let value: f64 = if proper { text.parse().ok()? } else { return None };
+        && unsigned
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let value: f64 = if proper {
+        text.parse().ok()?
+    } else {
+        return None;
+    };
     value.is_finite().then_some(value)
 }
 
@@ -51,7 +74,11 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<(f64, f64, f64)>) {
-        assert_eq!(parse(text).map(|n| (n.low, n.value, n.high)), expected, "{text}");
+        assert_eq!(
+            parse(text).map(|n| (n.low, n.value, n.high)),
+            expected,
+            "{text}"
+        );
     }
 
     #[test]
@@ -68,7 +95,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "-", "abc", "1e", "1.2.3", "0x10", "inf", "NaN", ".5", "1e999", "1 "] {
+        for text in [
+            "", "-", "abc", "1e", "1.2.3", "0x10", "inf", "NaN", ".5", "1e999", "1 ",
+        ] {
             check(text, None);
         }
     }

@@ -64,14 +64,24 @@ impl Path {
     pub(crate) fn parse(text: &'static str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix("present(") {
             let members = rest.strip_suffix("):boolean")?.split(',').collect();
-            return Some(Self { members, ..Self::part() });
+            return Some(Self {
+                members,
+                ..Self::part()
+            });
         }
         if text.is_empty() {
-            return Some(Self { data_type: DataType::Part, ..Self::part() });
+            return Some(Self {
+                data_type: DataType::Part,
+                ..Self::part()
+            });
         }
         let Some((steps, end)) = text.split_once(':') else {
             let steps = text.split('.').map(Step::parse).collect::<Option<_>>()?;
-            return Some(Self { steps, data_type: DataType::Part, ..Self::part() });
+            return Some(Self {
+                steps,
+                data_type: DataType::Part,
+                ..Self::part()
+            });
         };
         let (data_type, system) = match end.split_once('=') {
             Some((data_type, system)) => (data_type, Some(system)),
@@ -79,7 +89,11 @@ impl Path {
         };
         let relative = steps.strip_prefix('/');
         Some(Self {
-            steps: relative.unwrap_or(steps).split('.').map(Step::parse).collect::<Option<_>>()?,
+            steps: relative
+                .unwrap_or(steps)
+                .split('.')
+                .map(Step::parse)
+                .collect::<Option<_>>()?,
             data_type: DataType::parse(data_type)?,
             system,
             from_resource: relative.is_some(),
@@ -108,7 +122,9 @@ fn walk<'v>(steps: &[Step], from: &'v Value, visit: &mut dyn FnMut(&'v Value)) {
         return each(from, visit);
     };
     each(from, &mut |element| {
-        let Some(found) = element.get(step.member) else { return };
+        let Some(found) = element.get(step.member) else {
+            return;
+        };
         let found = match (step.index, found) {
             (Some(index), Value::Array(elements)) => elements.get(index),
             (Some(1..), _) => None,
@@ -138,7 +154,10 @@ impl Step {
     fn parse(text: &'static str) -> Option<Self> {
         let end = text.find(['[', '{']).unwrap_or(text.len());
         let (member, mut rest) = text.split_at_checked(end)?;
-        let mut step = Self { member, ..Self::default() };
+        let mut step = Self {
+            member,
+            ..Self::default()
+        };
         while !rest.is_empty() {
             let close = rest.find([']', '}'])?;
             let (suffix, after) = rest.split_at_checked(close)?;
@@ -158,18 +177,25 @@ impl Step {
         let condition = self.condition.is_none_or(|(member, wanted)| {
             element.get(member).and_then(Value::as_str) == Some(wanted)
         });
-        condition && self.target.is_none_or(|target| reference_type(element) == Some(target))
+        condition
+            && self
+                .target
+                .is_none_or(|target| reference_type(element) == Some(target))
     }
 }
 
 /// Type of the resource a reference points at, by its URL or, failing that, its `type`.
 fn reference_type(reference: &Value) -> Option<&str> {
-    let by_url = reference.get("reference").and_then(Value::as_str).and_then(|url| {
-        let path = url.split_once("/_history/").map_or(url, |(path, _)| path);
-        let (start, _id) = path.rsplit_once('/')?;
-        let name = start.rsplit('/').next()?;
-        name.starts_with(|c: char| c.is_ascii_uppercase()).then_some(name)
-    });
+    let by_url = reference
+        .get("reference")
+        .and_then(Value::as_str)
+        .and_then(|url| {
+            let path = url.split_once("/_history/").map_or(url, |(path, _)| path);
+            let (start, _id) = path.rsplit_once('/')?;
+            let name = start.rsplit('/').next()?;
+            name.starts_with(|c: char| c.is_ascii_uppercase())
+                .then_some(name)
+        });
     by_url.or_else(|| reference.get("type").and_then(Value::as_str))
 }
 
@@ -208,7 +234,9 @@ mod tests {
 
     fn check(path: &'static str, resource: &Value, expected: &[Value]) {
         let mut found = Vec::new();
-        Path::parse(path).unwrap().walk(resource, &mut |value| found.push(value.clone()));
+        Path::parse(path)
+            .unwrap()
+            .walk(resource, &mut |value| found.push(value.clone()));
         assert_eq!(found, expected, "{path}");
     }
 
@@ -224,15 +252,23 @@ mod tests {
         check("a[0].b:integer", &resource, &[json!(1), json!(2)]);
         check("a[7].b:integer", &resource, &[]);
         check("t{system=email}.value:string", &resource, &[json!("e")]);
-        check("r{is Group}.reference:string", &resource, &[
-            json!("https://x/y/Group/2/_history/1"),
-        ]);
+        check(
+            "r{is Group}.reference:string",
+            &resource,
+            &[json!("https://x/y/Group/2/_history/1")],
+        );
         check("r{is Patient}.display:string", &resource, &[json!("z")]);
     }
 
     #[test]
     fn other_paths_are_refused() {
-        for path in ["a:Nonsense", "a{b:code", "a[x]:code", ".b:code", "a{b}:code"] {
+        for path in [
+            "a:Nonsense",
+            "a{b:code",
+            "a[x]:code",
+            ".b:code",
+            "a{b}:code",
+        ] {
             assert!(Path::parse(path).is_none(), "{path}");
         }
     }

@@ -52,7 +52,10 @@ impl std::fmt::Debug for FullText {
 ///
 /// Members that hold no words for people (references, URLs, ids, encoded content) are left out.
 pub fn full_text(resource: &Value) -> FullText {
-    let div = resource.get("text").and_then(|text| text.get("div")).and_then(Value::as_str);
+    let div = resource
+        .get("text")
+        .and_then(|text| text.get("div"))
+        .and_then(Value::as_str);
     let narrative = div.map_or_else(String::new, without_markup);
     let mut content = narrative.clone();
     collect(resource, &mut content);
@@ -68,7 +71,9 @@ fn collect(value: &Value, content: &mut String) {
                 }
             }
         }
-        Value::Array(elements) => elements.iter().for_each(|element| collect(element, content)),
+        Value::Array(elements) => elements
+            .iter()
+            .for_each(|element| collect(element, content)),
         Value::String(text) => {
             content.push(' ');
             content.push_str(text);
@@ -92,9 +97,13 @@ fn without_markup(markup: &str) -> String {
             _ => {}
         }
     }
-    for (entity, character) in
-        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")]
-    {
+    for (entity, character) in [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&apos;", "'"),
+        ("&amp;", "&"),
+    ] {
         if plain.contains(entity) {
             plain = plain.replace(entity, character);
         }
@@ -104,8 +113,22 @@ fn without_markup(markup: &str) -> String {
 
 /// Members that hold no words for people. The narrative is taken apart by itself.
 const NOT_WORDS: [&str; 16] = [
-    "contentType", "data", "div", "extension", "fullUrl", "hash", "id", "lastUpdated", "meta",
-    "modifierExtension", "profile", "reference", "resourceType", "system", "url", "versionId",
+    "contentType",
+    "data",
+    "div",
+    "extension",
+    "fullUrl",
+    "hash",
+    "id",
+    "lastUpdated",
+    "meta",
+    "modifierExtension",
+    "profile",
+    "reference",
+    "resourceType",
+    "system",
+    "url",
+    "versionId",
 ];
 
 #[cfg(test)]
@@ -131,7 +154,10 @@ mod tests {
 
     #[test]
     fn words_are_runs_of_letters_and_digits() {
-        assert_eq!(words("Heart-rate: 72 (Résumé)"), ["heart", "rate", "72", "resume"]);
+        assert_eq!(
+            words("Heart-rate: 72 (Résumé)"),
+            ["heart", "rate", "72", "resume"]
+        );
     }
 
     #[test]
@@ -143,7 +169,10 @@ mod tests {
             "subject": {"reference": "Patient/1", "display": "Ann"},
         }));
         assert_eq!(words(&texts.narrative), ["a", "b"]);
-        assert_eq!(words(&texts.content), ["a", "b", "generated", "c1", "heart", "rate", "ann"]);
+        assert_eq!(
+            words(&texts.content),
+            ["a", "b", "generated", "c1", "heart", "rate", "ann"]
+        );
     }
 
     proptest! {

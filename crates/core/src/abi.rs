@@ -40,3 +40,11 @@ pub mod governance {
         "../../contracts/interfaces/IGovernance.sol"
     );
 }
+
+pub mod system {
+    //! What every system contract answers alike.
+    alloy_sol_types::sol!(
+        #![sol(abi = false, all_derives = true)]
+        "../../contracts/interfaces/ISystem.sol"
+    );
+}

@@ -95,7 +95,11 @@ impl Block {
         self.header.encode(&mut payload);
         self.transactions.encode(&mut payload);
         let mut out = Vec::with_capacity(payload.len().saturating_add(9));
-        alloy_rlp::Header { list: true, payload_length: payload.len() }.encode(&mut out);
+        alloy_rlp::Header {
+            list: true,
+            payload_length: payload.len(),
+        }
+        .encode(&mut out);
         out.put_slice(&payload);
         out.into()
     }
@@ -123,7 +127,10 @@ impl Block {
                 found,
             });
         }
-        Ok(Self { header, transactions })
+        Ok(Self {
+            header,
+            transactions,
+        })
     }
 }
 
@@ -171,7 +178,11 @@ impl Receipt {
         ]
         .iter()
         .sum();
-        alloy_rlp::Header { list: true, payload_length }.encode(out);
+        alloy_rlp::Header {
+            list: true,
+            payload_length,
+        }
+        .encode(out);
         self.success.encode(out);
         self.cumulative_gas_used.encode(out);
         bloom.encode(out);

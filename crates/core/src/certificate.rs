@@ -135,7 +135,10 @@ impl CommitCertificate {
         namespace: &[u8],
     ) -> Result<(), CertificateError> {
         if self.block != *block {
-            return Err(CertificateError::OtherBlock { wanted: *block, found: self.block });
+            return Err(CertificateError::OtherBlock {
+                wanted: *block,
+                found: self.block,
+            });
         }
         self.check_order()?;
         if self.signatures.len() < validators.quorum() {
@@ -145,14 +148,22 @@ impl CommitCertificate {
             });
         }
         let signed = self.signed_bytes(namespace);
-        for ValidatorSignature { validator, signature } in &self.signatures {
-            let key = validators.key(*validator).ok_or(CertificateError::UnknownValidator {
-                validator: *validator,
-                validators: validators.0.len(),
-            })?;
+        for ValidatorSignature {
+            validator,
+            signature,
+        } in &self.signatures
+        {
+            let key = validators
+                .key(*validator)
+                .ok_or(CertificateError::UnknownValidator {
+                    validator: *validator,
+                    validators: validators.0.len(),
+                })?;
             UnparsedPublicKey::new(&ED25519, key.as_bytes())
                 .verify(&signed, signature.as_slice())
-                .map_err(|_| CertificateError::Signature { validator: *validator })?;
+                .map_err(|_| CertificateError::Signature {
+                    validator: *validator,
+                })?;
         }
         Ok(())
     }
@@ -186,7 +197,9 @@ impl CommitCertificate {
     pub fn decode(mut bytes: &[u8]) -> Result<Self, CertificateError> {
         let certificate = <Self as Decodable>::decode(&mut bytes)?;
         if !bytes.is_empty() {
-            return Err(CertificateError::Malformed(alloy_rlp::Error::UnexpectedLength));
+            return Err(CertificateError::Malformed(
+                alloy_rlp::Error::UnexpectedLength,
+            ));
         }
         certificate.check_order()?;
         Ok(certificate)
@@ -196,22 +209,33 @@ impl CommitCertificate {
         let pairs = self.signatures.iter().zip(self.signatures.iter().skip(1));
         for (before, after) in pairs {
             if before.validator >= after.validator {
-                return Err(CertificateError::Unordered { validator: after.validator });
+                return Err(CertificateError::Unordered {
+                    validator: after.validator,
+                });
             }
         }
         Ok(())
     }
 
     fn payload_length(&self) -> usize {
-        [self.epoch.length(), self.view.length(), self.parent_view.length(), self.block.length()]
-            .into_iter()
-            .fold(self.signatures.length(), usize::saturating_add)
+        [
+            self.epoch.length(),
+            self.view.length(),
+            self.parent_view.length(),
+            self.block.length(),
+        ]
+        .into_iter()
+        .fold(self.signatures.length(), usize::saturating_add)
     }
 }
 
 impl Encodable for CommitCertificate {
     fn encode(&self, out: &mut dyn BufMut) {
-        Header { list: true, payload_length: self.payload_length() }.encode(out);
+        Header {
+            list: true,
+            payload_length: self.payload_length(),
+        }
+        .encode(out);
         self.epoch.encode(out);
         self.view.encode(out);
         self.parent_view.encode(out);
@@ -235,20 +259,34 @@ impl Decodable for CommitCertificate {
             block: Decodable::decode(&mut payload)?,
             signatures: Decodable::decode(&mut payload)?,
         };
-        if payload.is_empty() { Ok(certificate) } else { Err(alloy_rlp::Error::UnexpectedLength) }
+        if payload.is_empty() {
+            Ok(certificate)
+        } else {
+            Err(alloy_rlp::Error::UnexpectedLength)
+        }
     }
 }
 
 impl Encodable for ValidatorSignature {
     fn encode(&self, out: &mut dyn BufMut) {
-        let payload_length = self.validator.length().saturating_add(self.signature.length());
-        Header { list: true, payload_length }.encode(out);
+        let payload_length = self
+            .validator
+            .length()
+            .saturating_add(self.signature.length());
+        Header {
+            list: true,
+            payload_length,
+        }
+        .encode(out);
         self.validator.encode(out);
         self.signature.encode(out);
     }
 
     fn length(&self) -> usize {
-        let payload_length = self.validator.length().saturating_add(self.signature.length());
+        let payload_length = self
+            .validator
+            .length()
+            .saturating_add(self.signature.length());
         payload_length.saturating_add(alloy_rlp::length_of_length(payload_length))
     }
 }
@@ -260,12 +298,16 @@ impl Decodable for ValidatorSignature {
             validator: Decodable::decode(&mut payload)?,
             signature: Decodable::decode(&mut payload)?,
         };
-        if payload.is_empty() { Ok(signature) } else { Err(alloy_rlp::Error::UnexpectedLength) }
+        if payload.is_empty() {
+            Ok(signature)
+        } else {
+            Err(alloy_rlp::Error::UnexpectedLength)
+        }
     }
 }
 
 /// Why a certificate proves nothing, or a set of validators is none.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
     /// The certificate is for another block.
@@ -315,7 +357,12 @@ pub enum CertificateError {
 /// Signing domain of a chain: `_STELE`, the chain id (8 bytes, big-endian) and the digest of its
 /// genesis block. 46 bytes. A signature made on one chain thus says nothing on another.
 pub fn namespace(chain_id: u64, genesis: &B256) -> Vec<u8> {
-    [b"_STELE".as_slice(), &chain_id.to_be_bytes(), genesis.as_slice()].concat()
+    [
+        b"_STELE".as_slice(),
+        &chain_id.to_be_bytes(),
+        genesis.as_slice(),
+    ]
+    .concat()
 }
 
 fn put_leb128(bytes: &mut Vec<u8>, mut value: u64) {

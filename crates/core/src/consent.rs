@@ -120,10 +120,16 @@ impl FromStr for Purpose {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|p| p.code().eq_ignore_ascii_case(text)).ok_or_else(|| {
-            let known: Vec<&str> = Self::ALL.iter().map(|p| p.code()).collect();
-            format!("{text:?} is not a purpose of use; use one of {}", known.join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|p| p.code().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let known: Vec<&str> = Self::ALL.iter().map(|p| p.code()).collect();
+                format!(
+                    "{text:?} is not a purpose of use; use one of {}",
+                    known.join(", ")
+                )
+            })
     }
 }
 
@@ -158,7 +164,9 @@ impl Terms {
     /// The purposes as bits.
     #[must_use]
     pub fn purpose_bits(&self) -> u16 {
-        self.purposes.iter().fold(0, |bits, purpose| bits | purpose.bit())
+        self.purposes
+            .iter()
+            .fold(0, |bits, purpose| bits | purpose.bit())
     }
 
     /// As the contract takes them.
@@ -181,7 +189,10 @@ impl Terms {
         Self {
             categories: terms.categories,
             permissions: Permissions(terms.permissions),
-            purposes: Purpose::ALL.into_iter().filter(|p| terms.purposes & p.bit() != 0).collect(),
+            purposes: Purpose::ALL
+                .into_iter()
+                .filter(|p| terms.purposes & p.bit() != 0)
+                .collect(),
             period: Period {
                 from: Timestamp::from_seconds(terms.notBefore.to()),
                 until: Timestamp::from_seconds(terms.expires.to()),

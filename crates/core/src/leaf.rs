@@ -168,6 +168,9 @@ mod tests {
         hasher.update(b"ab");
         hasher.update(b"c");
         assert_eq!(hasher.finish(), content_digest(&[1; 32], b"abc"));
-        assert_ne!(content_digest(&[1; 32], b"abc"), content_digest(&[2; 32], b"abc"));
+        assert_ne!(
+            content_digest(&[1; 32], b"abc"),
+            content_digest(&[2; 32], b"abc")
+        );
     }
 }

@@ -10,6 +10,7 @@ pub mod id;
 pub mod leaf;
 pub mod mmr;
 pub mod phi;
+pub mod proof;
 pub mod receipt;
 pub mod time;
 pub mod tx;

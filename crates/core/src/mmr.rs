@@ -46,7 +46,9 @@ pub fn bag(size: u64, peaks: &[B256]) -> B256 {
 
 /// Heights of the mountains of a log of `size` leaves, highest first: the set bits of its size.
 pub fn peak_heights(size: u64) -> impl Iterator<Item = u8> {
-    (0..=MAX_HEIGHT).rev().filter(move |height| size >> height & 1 == 1)
+    (0..=MAX_HEIGHT)
+        .rev()
+        .filter(move |height| size >> height & 1 == 1)
 }
 
 /// Where a leaf stands: height of its mountain and its position within it. `None` beyond the size.
@@ -70,7 +72,11 @@ pub fn climb(leaf: B256, position: u64, path: &[B256]) -> B256 {
     let mut node = leaf_node(leaf);
     let mut position = position;
     for sibling in path {
-        node = if position & 1 == 0 { inner_node(node, *sibling) } else { inner_node(*sibling, node) };
+        node = if position & 1 == 0 {
+            inner_node(node, *sibling)
+        } else {
+            inner_node(*sibling, node)
+        };
         position >>= 1;
     }
     node
@@ -149,7 +155,9 @@ pub fn peaks(leaves: &[B256]) -> Vec<B256> {
         },
     )
     .unwrap_or_default();
-    peak_heights(size).filter_map(|height| stored.get(&height).copied()).collect()
+    peak_heights(size)
+        .filter_map(|height| stored.get(&height).copied())
+        .collect()
 }
 
 #[cfg(test)]

@@ -55,7 +55,9 @@ impl AccessAction {
 }
 
 /// One access. Pseudonyms and counts only: no clinical value, no name, no search term.
-#[derive(Clone, Debug, Default, PartialEq, Eq, RlpEncodable, RlpDecodable, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, RlpEncodable, RlpDecodable, Serialize, Deserialize,
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessReceipt {
     /// Organisation whose gateway served or refused.
@@ -101,7 +103,10 @@ pub fn next_head(head: B256, digest: B256) -> B256 {
 /// Root over a batch of digests, with the rules of [`crate::mmr`].
 #[must_use]
 pub fn batch_root(digests: &[B256]) -> B256 {
-    mmr::bag(u64::try_from(digests.len()).unwrap_or(u64::MAX), &mmr::peaks(digests))
+    mmr::bag(
+        u64::try_from(digests.len()).unwrap_or(u64::MAX),
+        &mmr::peaks(digests),
+    )
 }
 
 #[cfg(test)]
@@ -110,8 +115,12 @@ mod tests {
 
     #[test]
     fn chain_and_root_depend_on_order() {
-        let receipts: Vec<AccessReceipt> =
-            (0..5).map(|sequence| AccessReceipt { sequence, ..AccessReceipt::default() }).collect();
+        let receipts: Vec<AccessReceipt> = (0..5)
+            .map(|sequence| AccessReceipt {
+                sequence,
+                ..AccessReceipt::default()
+            })
+            .collect();
         let digests: Vec<B256> = receipts.iter().map(AccessReceipt::digest).collect();
         let mut reversed = digests.clone();
         reversed.reverse();
@@ -119,7 +128,10 @@ mod tests {
         let chain = |digests: &[B256]| digests.iter().fold(B256::ZERO, |h, d| next_head(h, *d));
         assert_ne!(chain(&digests), chain(&reversed));
         for code in 1..=8 {
-            assert_eq!(AccessAction::from_code(code).map(AccessAction::code), Some(code));
+            assert_eq!(
+                AccessAction::from_code(code).map(AccessAction::code),
+                Some(code)
+            );
         }
         assert_eq!(AccessAction::from_code(9), None);
     }

@@ -5,7 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
@@ -32,7 +34,8 @@ impl Timestamp {
     #[must_use]
     pub fn month(self) -> u16 {
         let date = self.to_utc();
-        let months = i32::from(u8::from(date.month())) - 1 + (date.year() - 1970).saturating_mul(12);
+        let months =
+            i32::from(u8::from(date.month())) - 1 + (date.year() - 1970).saturating_mul(12);
         u16::try_from(months).unwrap_or(u16::MAX)
     }
 
@@ -79,7 +82,10 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the system's clock"
+    )]
     fn now(&self) -> Timestamp {
         let since = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -101,6 +107,9 @@ mod tests {
 
     #[test]
     fn instant_has_milliseconds() {
-        assert_eq!(Timestamp(1_795_305_600_007).to_instant(), "2026-11-22T00:00:00.007Z");
+        assert_eq!(
+            Timestamp(1_795_305_600_007).to_instant(),
+            "2026-11-22T00:00:00.007Z"
+        );
     }
 }

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use alloy_consensus::{EthereumTxEnvelope, Transaction as _, TxEip4844, transaction::SignerRecoverable as _};
+use alloy_consensus::{
+    EthereumTxEnvelope, Transaction as _, TxEip4844, transaction::SignerRecoverable as _,
+};
 use alloy_eips::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use alloy_rlp::{BufMut, Decodable, Encodable, Header, RlpDecodable, RlpEncodable};
@@ -159,7 +161,10 @@ impl Transaction {
     /// Too large, malformed, trailing bytes, or an unsupported type.
     pub fn decode(bytes: &[u8]) -> Result<Self, TransactionError> {
         if bytes.len() > MAX_TX_BYTES {
-            return Err(TransactionError::TooLarge { size: bytes.len(), max: MAX_TX_BYTES });
+            return Err(TransactionError::TooLarge {
+                size: bytes.len(),
+                max: MAX_TX_BYTES,
+            });
         }
         let mut rest = bytes;
         let transaction = match bytes.first() {
@@ -179,7 +184,10 @@ impl Transaction {
         if rest.is_empty() {
             Ok(transaction)
         } else {
-            Err(TransactionError::Malformed(format!("{} bytes after its end", rest.len())))
+            Err(TransactionError::Malformed(format!(
+                "{} bytes after its end",
+                rest.len()
+            )))
         }
     }
 
@@ -305,14 +313,18 @@ impl AccountTransaction {
         match &self.signature {
             AccountSignature::Secp256k1(signature) => {
                 if signature.normalize_s().is_some() {
-                    return Err(TransactionError::Signature("s is not in the lower half".into()));
+                    return Err(TransactionError::Signature(
+                        "s is not in the lower half".into(),
+                    ));
                 }
                 let signer = alloy_consensus::crypto::secp256k1::recover_signer(signature, hash)
                     .map_err(|error| TransactionError::Signature(error.to_string()))?;
                 Ok(if signer == self.call.account {
                     SenderKey::Own
                 } else {
-                    SenderKey::Secp256k1 { key_id: signer.into_word() }
+                    SenderKey::Secp256k1 {
+                        key_id: signer.into_word(),
+                    }
                 })
             }
             AccountSignature::WebAuthn(assertion) => {
@@ -343,9 +355,14 @@ const WEBAUTHN: u8 = 1;
 impl AccountTransaction {
     fn payload_length(&self) -> usize {
         let signature = match &self.signature {
-            AccountSignature::Secp256k1(s) => {
-                [SECP256K1.length(), s.v().length(), s.r().length(), s.s().length()].iter().sum()
-            }
+            AccountSignature::Secp256k1(s) => [
+                SECP256K1.length(),
+                s.v().length(),
+                s.r().length(),
+                s.s().length(),
+            ]
+            .iter()
+            .sum(),
             AccountSignature::WebAuthn(a) => [
                 WEBAUTHN.length(),
                 a.authenticator_data.length(),
@@ -365,7 +382,11 @@ impl AccountTransaction {
 impl Encodable for AccountTransaction {
     /// `[call, kind, …signature]`: kind 0 `[yParity, r, s]`, kind 1 `[authenticatorData, clientDataJSON, r, s, x, y]`.
     fn encode(&self, out: &mut dyn BufMut) {
-        Header { list: true, payload_length: self.payload_length() }.encode(out);
+        Header {
+            list: true,
+            payload_length: self.payload_length(),
+        }
+        .encode(out);
         self.call.encode(out);
         match &self.signature {
             AccountSignature::Secp256k1(s) => {
@@ -421,7 +442,9 @@ impl Decodable for AccountTransaction {
         if list.is_empty() {
             Ok(Self { call, signature })
         } else {
-            Err(alloy_rlp::Error::Custom("more fields than an account transaction has"))
+            Err(alloy_rlp::Error::Custom(
+                "more fields than an account transaction has",
+            ))
         }
     }
 }

@@ -12,11 +12,16 @@ struct Fixture {
 
 impl Fixture {
     fn new(n: u8) -> Self {
-        let mut keys: Vec<_> =
-            (0..n).map(|i| Ed25519KeyPair::from_seed_unchecked(&[i; 32]).unwrap()).collect();
+        let mut keys: Vec<_> = (0..n)
+            .map(|i| Ed25519KeyPair::from_seed_unchecked(&[i; 32]).unwrap())
+            .collect();
         keys.sort_by_key(public);
         let set = ValidatorSet::new(keys.iter().map(public)).unwrap();
-        Self { keys, set, namespace: namespace(57831, &B256::repeat_byte(7)) }
+        Self {
+            keys,
+            set,
+            namespace: namespace(57831, &B256::repeat_byte(7)),
+        }
     }
 
     fn certificate(&self, signers: &[u16]) -> CommitCertificate {
@@ -51,7 +56,16 @@ fn public(key: &Ed25519KeyPair) -> ValidatorKey {
 
 #[test]
 fn quorum_is_more_than_two_thirds() {
-    for (n, quorum) in [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (7, 5), (10, 7), (50, 34)] {
+    for (n, quorum) in [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (4, 3),
+        (5, 4),
+        (7, 5),
+        (10, 7),
+        (50, 34),
+    ] {
         assert_eq!(Fixture::new(n).set.quorum(), quorum, "of {n}");
     }
 }
@@ -59,8 +73,14 @@ fn quorum_is_more_than_two_thirds() {
 #[test]
 fn a_set_refuses_none_and_twice() {
     let key = ValidatorKey::new([1; 32]);
-    assert!(matches!(ValidatorSet::new([]), Err(CertificateError::Validators(_))));
-    assert!(matches!(ValidatorSet::new([key, key]), Err(CertificateError::Validators(_))));
+    assert!(matches!(
+        ValidatorSet::new([]),
+        Err(CertificateError::Validators(_))
+    ));
+    assert!(matches!(
+        ValidatorSet::new([key, key]),
+        Err(CertificateError::Validators(_))
+    ));
 }
 
 #[test]
@@ -70,7 +90,10 @@ fn accepts_a_quorum_and_nothing_less() {
     assert_eq!(chain.verify(&chain.certificate(&[0, 1, 2, 3])), Ok(()));
     assert_eq!(
         chain.verify(&chain.certificate(&[0, 3])),
-        Err(CertificateError::TooFew { signatures: 2, quorum: 3 })
+        Err(CertificateError::TooFew {
+            signatures: 2,
+            quorum: 3
+        })
     );
     assert_eq!(
         chain.verify(&chain.certificate(&[0, 1, 1])),
@@ -93,12 +116,18 @@ fn refuses_another_block_chain_validator_or_place() {
     );
     let mut moved = good.clone();
     moved.signatures[2].validator = 3;
-    assert_eq!(chain.verify(&moved), Err(CertificateError::Signature { validator: 3 }));
+    assert_eq!(
+        chain.verify(&moved),
+        Err(CertificateError::Signature { validator: 3 })
+    );
     let mut outside = good;
     outside.signatures[2].validator = 4;
     assert_eq!(
         chain.verify(&outside),
-        Err(CertificateError::UnknownValidator { validator: 4, validators: 4 })
+        Err(CertificateError::UnknownValidator {
+            validator: 4,
+            validators: 4
+        })
     );
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Identity {
     pub(crate) validators: ValidatorSet,
     pub(crate) timing: Timing,
     pub(crate) blocks_retained: u64,
+    /// Begins the names of all its stores, for validators that share a disk.
+    pub(crate) store_prefix: String,
 }
 
 /// The five channels between validators, and who may use them.
@@ -115,6 +117,7 @@ where
 {
     let genesis = genesis(application.genesis())?;
     let scheme = scheme(&identity, &genesis)?;
+    let prefix = identity.store_prefix.as_str();
     let me = identity.signer.private_key().public_key();
     let ledger_height = outlets.committed.borrow().height;
     let adapter = Adapter {
@@ -135,7 +138,7 @@ where
         broadcast_config(me, links.peers),
     );
     let pages = CacheRef::new(NZU16!(4096), NZUsize!(256));
-    let (actor, marshal) = open_delivery(&runtime, &scheme, &genesis, &pages).await?;
+    let (actor, marshal) = open_delivery(&runtime, prefix, &scheme, &genesis, &pages).await?;
     let inline = Inline::new(
         runtime.child("inline"),
         adapter,
@@ -151,6 +154,7 @@ where
     let simplex = simplex::Engine::new(
         runtime.child("simplex"),
         simplex_config(
+            prefix,
             scheme,
             &genesis,
             identity.timing,
@@ -176,6 +180,7 @@ type Delivery<E> = MarshalActor<
 
 async fn open_delivery<E>(
     runtime: &E,
+    prefix: &str,
     scheme: &Scheme,
     genesis: &EngineBlock,
     pages: &CacheRef,
@@ -191,17 +196,24 @@ where
     };
     let certificates = prunable::Archive::init(
         runtime.child("certificates"),
-        archive_config("certificates", pages, scheme.certificate_codec_config()),
+        archive_config(
+            prefix,
+            "certificates",
+            pages,
+            scheme.certificate_codec_config(),
+        ),
     );
     let certificates = certificates.await.map_err(store("certificates"))?;
-    let blocks =
-        prunable::Archive::init(runtime.child("blocks"), archive_config("blocks", pages, ()));
+    let blocks = prunable::Archive::init(
+        runtime.child("blocks"),
+        archive_config(prefix, "blocks", pages, ()),
+    );
     let blocks = blocks.await.map_err(store("blocks"))?;
     let config = marshal::Config {
         provider: ConstantProvider::new(scheme.clone()),
         epocher: one_epoch(),
         start: marshal::Start::Genesis(Digested::precomputed(genesis.clone(), genesis.digest())),
-        partition_prefix: "delivery".to_owned(),
+        partition_prefix: format!("{prefix}delivery"),
         mailbox_size: MAILBOX,
         view_retention: VIEWS_RETAINED,
         prunable_items_per_section: ITEMS_PER_SECTION,
@@ -240,7 +252,10 @@ fn genesis(block: Block) -> Result<EngineBlock, Error> {
         Ok(_) => "its height is not 0".to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(Error::Config { key: "genesis", problem })
+    Err(Error::Config {
+        key: "genesis",
+        problem,
+    })
 }
 
 fn scheme(identity: &Identity, genesis: &EngineBlock) -> Result<Scheme, Error> {
@@ -298,13 +313,18 @@ where
     }
 }
 
-fn archive_config<C>(name: &str, pages: &CacheRef, codec_config: C) -> prunable::Config<TwoCap, C> {
+fn archive_config<C>(
+    prefix: &str,
+    name: &str,
+    pages: &CacheRef,
+    codec_config: C,
+) -> prunable::Config<TwoCap, C> {
     prunable::Config {
         translator: TwoCap,
-        metadata_partition: format!("{name}-meta"),
-        key_partition: format!("{name}-key"),
+        metadata_partition: format!("{prefix}{name}-meta"),
+        key_partition: format!("{prefix}{name}-key"),
         key_page_cache: pages.clone(),
-        value_partition: format!("{name}-value"),
+        value_partition: format!("{prefix}{name}-value"),
         compression: None,
         codec_config,
         items_per_section: ITEMS_PER_SECTION,
@@ -318,6 +338,7 @@ type SimplexConfig<B, A> =
     simplex::Config<Scheme, RoundRobin<Sha256>, B, Digest, A, A, A, Sequential>;
 
 fn simplex_config<B, A>(
+    prefix: &str,
     scheme: Scheme,
     genesis: &EngineBlock,
     timing: Timing,
@@ -340,7 +361,7 @@ where
         reporter: inline,
         strategy: Sequential,
         // One partition per epoch: votes of one epoch mean nothing in another.
-        partition: "votes-0".to_owned(),
+        partition: format!("{prefix}votes-0"),
         mailbox_size: MAILBOX,
         epoch: Epoch::zero(),
         floor: Floor::Genesis(genesis.digest()),

@@ -169,6 +169,7 @@ async fn launch<A: Application>(
         validators: config.validators,
         timing: config.timing,
         blocks_retained: config.blocks_retained,
+        store_prefix: String::new(),
     };
     let engine = runtime.child("engine");
     match &config.network {
@@ -207,7 +208,7 @@ async fn serve(runtime: &Context, mut tasks: Tasks, mut inbox: Inbox) -> Result<
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<String>()
         .cloned()

@@ -4,12 +4,17 @@
 //! It runs the engine exactly as [`crate::start`] does; only the runtime and the network differ.
 //! Applications must not use a clock, threads or randomness of their own here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_glue::simulate::{
     action::{Action, Crash, Schedule},
     engine::{ChannelPair, EngineDefinition, InitContext},
+    exit::ProcessedHeightAtLeast,
     plan::PlanBuilder,
     processed::ProcessedHeight,
     reporter::MonitorReporter,
@@ -17,9 +22,7 @@ use commonware_glue::simulate::{
 };
 use commonware_p2p::simulated::{Control, Link, Manager};
 use commonware_runtime::{Handle, Quota, Spawner as _, Supervisor as _, deterministic::Context};
-use commonware_utils::{
-    NZU32, Probability, channel::mpsc::UnboundedSender, sync::Mutex as SyncMutex,
-};
+use commonware_utils::{NZU32, Probability, channel::mpsc::UnboundedSender};
 use futures::StreamExt as _;
 use stele_core::certificate::{ValidatorKey, ValidatorSet};
 use tokio::sync::{Mutex, watch};
@@ -30,6 +33,7 @@ use crate::{
     certificate::engine_key,
     engine::{self, CHANNELS, Identity, Links, Outlets, message_bytes_max},
     fault::Faults,
+    node::panic_text,
 };
 
 /// One simulated run. [`Simulation::new`] gives a good network and no crashes.
@@ -125,19 +129,18 @@ impl Simulation {
     /// so whatever is to survive a crash must live outside the application.
     ///
     /// # Errors
-    /// A text that says which property failed or which validator stopped; the seed is in it.
+    /// A text that says which property failed, which validator stopped, or that time ran out; the
+    /// seed is in it.
     pub fn run<A: Application>(
         &self,
         start: impl Fn(usize) -> A + Clone + Send + Sync + 'static,
     ) -> Result<Outcome, String> {
         let in_this_run = |what: &dyn std::fmt::Display| format!("seed {}: {what}", self.seed);
-        let stopped = Arc::new(SyncMutex::new(Vec::new()));
         let consortium = Consortium {
             validators: self.validator_set().map_err(|error| in_this_run(&error))?,
             keys: self.validator_keys(),
             timing: self.timing,
             start,
-            stopped: Arc::clone(&stopped),
         };
         let participants = consortium.participants();
         let success = Probability::new(1000_u64.saturating_sub(self.loss_permille), 1000)
@@ -149,16 +152,15 @@ impl Simulation {
                 jitter: Duration::from_millis(self.jitter_ms),
                 success_rate: success,
             })
-            .required_finalizations(self.blocks)
+            .exit_condition(ProcessedHeightAtLeast::new(self.blocks))
             .timeout(self.timeout);
         if let Some(crash) = self.crashes.plan(&participants) {
             plan = plan.crash(crash);
         }
-        let results = plan.run().map_err(|error| in_this_run(&error))?;
-        let stopped = std::mem::take(&mut *stopped.lock());
-        if let Some(why) = stopped.first() {
-            return Err(in_this_run(why));
-        }
+        // A validator that stops and the simulator's own timeout end the run by unwinding.
+        let results = catch_unwind(AssertUnwindSafe(|| plan.run()))
+            .unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
+            .map_err(|error| in_this_run(&error))?;
         let result = results
             .into_iter()
             .next()
@@ -202,7 +204,6 @@ struct Consortium<F> {
     keys: Vec<ValidatorKey>,
     timing: Timing,
     start: F,
-    stopped: Arc<SyncMutex<Vec<String>>>,
 }
 
 /// A validator about to start.
@@ -216,7 +217,6 @@ struct Validator<A> {
     blocker: Control<PublicKey, Context>,
     monitor: UnboundedSender<FinalizationUpdate<PublicKey>>,
     committed: watch::Sender<Committed>,
-    stopped: Arc<SyncMutex<Vec<String>>>,
 }
 
 /// What the simulator may ask a running validator.
@@ -266,6 +266,8 @@ where
                 validators: self.validators.clone(),
                 timing: self.timing,
                 blocks_retained: 16_384,
+                // The simulated validators share one disk.
+                store_prefix: format!("validator-{}-", init.index),
             },
             application,
             channels: init.channels,
@@ -273,7 +275,6 @@ where
             blocker: init.oracle.control(init.public_key.clone()),
             monitor: init.monitor,
             committed,
-            stopped: Arc::clone(&self.stopped),
             context: init.context,
         };
         (validator, Progress(progress))
@@ -290,9 +291,8 @@ where
 
 impl<A: Application> Validator<A> {
     async fn run(self, context: Context) {
-        let stopped = Arc::clone(&self.stopped);
         if let Err(error) = self.live(context).await {
-            stopped.lock().push(format!("{error:?}"));
+            resume_unwind(Box::new(format!("a validator stopped: {error:?}")));
         }
     }
 

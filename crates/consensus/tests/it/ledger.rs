@@ -193,8 +193,14 @@ impl Ledger {
 }
 
 pub(crate) fn genesis() -> Block {
-    let header = Header { transactions_root: transactions_root(&[]), ..Header::default() };
-    Block { header, transactions: Vec::new() }
+    let header = Header {
+        transactions_root: transactions_root(&[]),
+        ..Header::default()
+    };
+    Block {
+        header,
+        transactions: Vec::new(),
+    }
 }
 
 /// Commits to everything that was executed up to and with this block.

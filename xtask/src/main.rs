@@ -1,2 +1,34 @@
-//! The project's own tasks.
-fn main() {}
+//! The project's own tasks: `cargo xtask test|tidy|fixtures`.
+
+mod fixtures;
+mod test;
+mod tidy;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+const USAGE: &str = "usage: cargo xtask <task>
+
+  test                    every test there is; first installs what they need
+  tidy                    arrows between crates, lock file, tracked files
+  fixtures [DEFINITIONS]  compile the official FHIR definitions into crates/fhir/definitions";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask is in the workspace")?;
+    match arguments.first().map(String::as_str) {
+        Some("test") => test::run(root),
+        Some("tidy") => tidy::run(root),
+        Some("fixtures") => fixtures::run(arguments.get(1).map(String::as_str)),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+/// Tells the person at the terminal what goes on.
+#[expect(clippy::print_stdout, reason = "tasks talk to a person at a terminal")]
+fn say(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,177 @@
+//! Hygiene that no compiler checks: the crates' arrows, the size of the lock file, secrets and paths in the tree.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Which of our crates a crate may depend on (ARCHITECTURE.md, "Arrows").
+const ARROWS: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("fhir", &[]),
+    ("chain", &["core"]),
+    ("consensus", &["core"]),
+    ("vault", &["core"]),
+    ("index", &["core", "fhir"]),
+    ("service", &["core", "fhir", "vault", "index"]),
+    ("gateway", &["core", "fhir", "service"]),
+    (
+        "stele",
+        &[
+            "core",
+            "fhir",
+            "chain",
+            "consensus",
+            "vault",
+            "index",
+            "service",
+            "gateway",
+        ],
+    ),
+];
+
+/// More locked packages than this and a clean build takes too long on two cores.
+const LOCKED_PACKAGES_MAX: usize = 850;
+
+/// Runs every check and reports all findings at once.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let mut findings = Vec::new();
+    arrows(root, &mut findings)?;
+    lock_file(root, &mut findings)?;
+    lint_files(root, &mut findings)?;
+    tree(root, &mut findings)?;
+    if findings.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "tidy found {} problems:\n  {}",
+        findings.len(),
+        findings.join("\n  ")
+    )
+}
+
+fn arrows(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+    for (name, allowed) in ARROWS {
+        let manifest = root.join("crates").join(name).join("Cargo.toml");
+        let text = fs::read_to_string(&manifest)
+            .with_context(|| format!("reading {}", manifest.display()))?;
+        let found = internal_dependencies(&text);
+        for dependency in &found {
+            if !allowed.contains(&dependency.as_str()) {
+                findings.push(format!(
+                    "crates/{name} may not depend on stele-{dependency}"
+                ));
+            }
+        }
+        if !text.contains("[lints]\nworkspace = true") {
+            findings.push(format!(
+                "crates/{name}/Cargo.toml does not take the workspace's lints"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Our crates named in `[dependencies]`; dev-dependencies are free to test what they like.
+fn internal_dependencies(manifest: &str) -> BTreeSet<String> {
+    let mut section = "";
+    let mut found = BTreeSet::new();
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line;
+        } else if section == "[dependencies]"
+            && let Some(rest) = line.strip_prefix("stele-")
+        {
+            let name = rest.split(['.', ' ', '=']).next().unwrap_or_default();
+            found.insert(name.to_owned());
+        }
+    }
+    found
+}
+
+fn lock_file(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+    let text = fs::read_to_string(root.join("Cargo.lock")).context("reading Cargo.lock")?;
+    let packages = text.lines().filter(|line| *line == "[[package]]").count();
+    if packages > LOCKED_PACKAGES_MAX {
+        findings.push(format!(
+            "{packages} locked packages, at most {LOCKED_PACKAGES_MAX}"
+        ));
+    }
+    Ok(())
+}
+
+/// The nearest `clippy.toml` wins whole, so the chain's stricter one must repeat the root's.
+fn lint_files(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+    let common = fs::read_to_string(root.join("clippy.toml")).context("reading clippy.toml")?;
+    let nearer = root.join("crates/chain/clippy.toml");
+    if !nearer.exists() {
+        return Ok(());
+    }
+    let chain = fs::read_to_string(nearer).context("reading crates/chain/clippy.toml")?;
+    for line in common
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.contains("path =") || line.contains(" = true"))
+    {
+        if !chain.contains(line) {
+            findings.push(format!("crates/chain/clippy.toml lacks {line:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+    let listed = std::process::Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root)
+        .output()
+        .context("listing tracked files")?;
+    for name in String::from_utf8_lossy(&listed.stdout)
+        .split('\0')
+        .filter(|name| !name.is_empty())
+    {
+        let path = root.join(name);
+        if name.ends_with("package-lock.json") {
+            let text = fs::read_to_string(&path).with_context(|| format!("reading {name}"))?;
+            if text.contains("\"resolved\"") {
+                findings.push(format!("{name} names download addresses"));
+            }
+        }
+        if name.ends_with(".rs") {
+            let text = fs::read_to_string(&path).with_context(|| format!("reading {name}"))?;
+            let lines = text.lines().count();
+            if lines > 800 {
+                findings.push(format!("{name} has {lines} lines, at most 800"));
+            }
+            if text.contains("#[allow(") {
+                findings.push(format!(
+                    "{name} allows a lint: use #[expect(.., reason = ..)]"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_dependencies_count() {
+        let manifest = "[dependencies]\nstele-core.workspace = true\nserde.workspace = true\n[dev-dependencies]\nstele-testkit.workspace = true\n";
+        assert_eq!(
+            internal_dependencies(manifest),
+            BTreeSet::from(["core".to_owned()])
+        );
+    }
+
+    #[test]
+    fn the_tree_is_tidy() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("xtask is in the workspace");
+        if let Err(error) = run(root) {
+            panic!("{error}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization as _;
-use unicode_normalization::char::is_combining_mark;
+use unicode_normalization::char::canonical_combining_class;
 
 /// Lower-case, accents folded, runs of white space as one blank, trimmed: what string searches
 /// compare on both sides.
@@ -11,17 +11,33 @@ use unicode_normalization::char::is_combining_mark;
 pub fn normalise(text: &str) -> String {
     let mut normal = String::with_capacity(text.len());
     for word in text.split_whitespace() {
-        if !normal.is_empty() {
+        let end = normal.len();
+        if end > 0 {
             normal.push(' ');
         }
+        let start = normal.len();
         if word.is_ascii() {
             normal.extend(word.chars().map(|c| c.to_ascii_lowercase()));
         } else {
-            let plain = word.nfd().filter(|c| !is_combining_mark(*c));
-            normal.extend(plain.flat_map(char::to_lowercase));
+            let plain = word.nfd().filter(|c| !is_accent(*c));
+            normal.extend(
+                plain
+                    .flat_map(char::to_lowercase)
+                    .filter(|c| !is_accent(*c)),
+            );
+        }
+        // A word of accents alone leaves nothing, not even its blank.
+        if normal.len() == start {
+            normal.truncate(end);
         }
     }
     normal
+}
+
+/// Marks that are written or left out at will: accents (combining classes from 200) and the vowel
+/// points of Hebrew and Arabic (10 to 35). Vowel signs of other scripts are letters and stay.
+fn is_accent(letter: char) -> bool {
+    matches!(canonical_combining_class(letter), 10..=35 | 200..)
 }
 
 /// Words of a text for full-text searches: runs of letters and digits, normalised.
@@ -149,6 +165,8 @@ mod tests {
         check("e\u{301}", "e");
         check("İ", "i");
         check("Straße", "straße");
+        check("मूल", "मूल");
+        check("a \u{301} b", "a b");
         check("", "");
     }
 

@@ -10,8 +10,13 @@
 //! hashed as bytes, and `6.30` would come back as `6.3`.
 
 pub mod bundle;
+pub mod capability;
+pub mod category;
+pub mod compartment;
 pub mod outcome;
 pub mod parse;
+pub mod patch;
+pub mod project;
 pub mod reference;
 pub mod search;
 pub mod text;

@@ -1,13 +1,362 @@
-//! The chain's state.
+//! The chain's state: accounts, storage and code under an Ethereum Merkle-Patricia root, and the blocks that led
+//! there.
+//!
+//! Owns everything the chain keeps on disk. A block's effect lives in an [`Overlay`] until the block is final; then
+//! [`State::commit`] writes the whole block in one durable batch, or nothing of it. Only the state after the last
+//! final block is kept, with its trie nodes stored by path, so nothing accumulates and proofs are for the latest
+//! block.
+//!
+//! Reads go through the trie and every node is checked against the hash its parent holds: what a [`StateView`]
+//! returns is what the state root commits to, or an error. There is no second, unchecked copy to disagree with it.
+//! Must never return state that was not checked, and must never depend on time, randomness or the order of a hash
+//! map. The executor writes here, queries read here.
+
+mod blocks;
 mod disk;
 mod error;
+mod format;
+mod head;
+mod logs;
 mod memory;
 mod nodes;
+mod overlay;
+mod rows;
 mod store;
 mod trie;
+mod verify;
+mod view;
 mod walk;
 
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use alloy_primitives::{B256, keccak256};
+use stele_core::block::{Block, Receipt};
+
+pub use blocks::TransactionLocation;
 pub use disk::{DiskOptions, DiskStore};
 pub use error::Error;
+pub use format::FORMAT;
+pub use head::Head;
+pub use logs::{FoundLog, FoundLogs, LogFilter};
 pub use memory::MemoryStore;
+pub use overlay::{Overlay, Pending};
 pub use store::{Batch, Operation, Reader, Row, Store, Table};
+pub use verify::{Verified, VerifyStep};
+pub use view::{AccountProof, StateView, StorageProof};
+
+use self::{
+    head::Marker,
+    nodes::{NodeCache, Owner},
+    overlay::Layer,
+    view::Base,
+};
+
+/// Limits of the state store.
+#[derive(Clone, Copy, Debug)]
+pub struct StateOptions {
+    /// Verified trie nodes kept in memory, in bytes.
+    pub node_cache_bytes: u64,
+    /// Limits of the store on disk.
+    pub disk: DiskOptions,
+}
+
+impl Default for StateOptions {
+    /// The cache holds the upper levels of a trie of about 1.5 million keys.
+    fn default() -> Self {
+        Self {
+            node_cache_bytes: 64 << 20,
+            disk: DiskOptions::default(),
+        }
+    }
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// The block was written and is durable.
+    Written,
+    /// The block was final already; nothing was written.
+    AlreadyFinal,
+}
+
+/// The chain's state and blocks.
+pub struct State {
+    store: Arc<dyn Store>,
+    marker: Option<Marker>,
+    cache: Arc<NodeCache>,
+    latest: RwLock<StateView>,
+    /// Effects of executed blocks that are not final, by digest.
+    overlays: RwLock<BTreeMap<B256, Arc<Overlay>>>,
+    committing: Mutex<()>,
+}
+
+impl State {
+    /// Opens the state in `folder`, creating it if there is none, and migrates it to the current format.
+    ///
+    /// # Errors
+    /// [`Error::NewerFormat`] if a newer version wrote it; [`Error::Damaged`] or [`Error::Truncated`] if the files
+    /// are not what was written; [`Error::Store`] if they are locked or cannot be reached.
+    pub fn open(folder: &Path, options: StateOptions) -> Result<Self, Error> {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| Error::store("creating the folder", error.into()))?;
+        let marker = Marker::open(&folder.join("HEAD"))?;
+        let store = DiskStore::open(&folder.join("store"), options.disk)
+            .map_err(|error| error.at(marker.height()))?;
+        Self::with_store(Arc::new(store), Some(marker), options)
+    }
+
+    /// A state in memory: nothing survives it.
+    ///
+    /// # Errors
+    /// None in practice; the signature is that of a store.
+    pub fn in_memory() -> Result<Self, Error> {
+        Self::over(Arc::new(MemoryStore::new()), StateOptions::default())
+    }
+
+    /// A state over any store, without the head marker that notices a store that lost its end.
+    ///
+    /// # Errors
+    /// As [`State::open`].
+    pub fn over(store: Arc<dyn Store>, options: StateOptions) -> Result<Self, Error> {
+        Self::with_store(store, None, options)
+    }
+
+    fn with_store(
+        store: Arc<dyn Store>,
+        marker: Option<Marker>,
+        options: StateOptions,
+    ) -> Result<Self, Error> {
+        let named = marker.as_ref().map_or(0, Marker::height);
+        format::migrate(&*store, named)?;
+        let reader = store.snapshot();
+        let head = blocks::read_head(&*reader, named)?;
+        if let Some(marker) = &marker {
+            marker.check(head.as_ref())?;
+        }
+        let cache = Arc::new(NodeCache::new(options.node_cache_bytes));
+        let base = Base::new(reader, head, Arc::clone(&cache));
+        let latest = StateView::new(Arc::new(base), Vec::new());
+        latest.check_end()?;
+        Ok(Self {
+            store,
+            marker,
+            cache,
+            latest: RwLock::new(latest),
+            overlays: RwLock::default(),
+            committing: Mutex::new(()),
+        })
+    }
+
+    /// The last final block; `None` before genesis.
+    #[must_use]
+    pub fn head(&self) -> Option<Head> {
+        self.latest().head()
+    }
+
+    /// The state and blocks up to the last final block. Hold it for one query, not for long: what it sees is kept
+    /// on disk for it.
+    #[must_use]
+    pub fn latest(&self) -> StateView {
+        self.latest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The state after block `digest`: the last final block, or one executed on top of it. Zero stands for the state
+    /// before genesis.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBlock`] if it is neither: its ancestors were not executed, or it lost to another block.
+    pub fn view_on(&self, digest: B256) -> Result<StateView, Error> {
+        let overlays = self.overlays.read().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest();
+        let end = latest.head().map_or(B256::ZERO, |head| head.hash);
+        let mut layers = Vec::new();
+        let mut at = digest;
+        while at != end {
+            let overlay = overlays.get(&at).ok_or(Error::UnknownBlock { digest })?;
+            layers.push(Layer {
+                digest: at,
+                overlay: Arc::clone(overlay),
+            });
+            at = overlay.parent;
+        }
+        drop(overlays);
+        layers.reverse();
+        Ok(StateView::new(Arc::clone(latest.base()), layers))
+    }
+
+    /// Keeps the effect of an executed block until it, or another block at its height, is final.
+    pub fn insert(&self, digest: B256, overlay: Arc<Overlay>) {
+        let mut overlays = self
+            .overlays
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let next = self.head().map_or(0, |head| head.height.saturating_add(1));
+        if overlay.height >= next {
+            overlays.insert(digest, overlay);
+        }
+    }
+
+    /// The effect of an executed block that is not final, if it is known.
+    #[must_use]
+    pub fn overlay(&self, digest: &B256) -> Option<Arc<Overlay>> {
+        self.overlays
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(digest)
+            .cloned()
+    }
+
+    /// Makes an executed block final: writes its state, the block, receipts, certificate and indexes in one batch
+    /// and returns when it is on stable storage. A block that is final already is left as it is.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBlock`] if its effect was not inserted, [`Error::Gap`] if an earlier height is missing,
+    /// [`Error::Conflict`] if it contradicts the chain or its own header, [`Error::Store`] if it could not be written.
+    pub fn commit(
+        &self,
+        block: &Block,
+        receipts: &[Receipt],
+        certificate: &[u8],
+    ) -> Result<Commit, Error> {
+        let guard = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest();
+        let (height, hash) = (block.header.number, block.hash());
+        let (parent, next) = latest.next_block();
+        if height < next {
+            let stored = latest.block_hash(height)?.unwrap_or_default();
+            expect("block", height, stored, hash)?;
+            return Ok(Commit::AlreadyFinal);
+        }
+        if height > next {
+            return Err(Error::Gap {
+                next,
+                offered: height,
+            });
+        }
+        expect("parent", height, parent, block.header.parent_hash)?;
+        let overlay = self
+            .overlay(&hash)
+            .ok_or(Error::UnknownBlock { digest: hash })?;
+        expect("parent", height, parent, overlay.parent)?;
+        expect("state root", height, overlay.root, block.header.state_root)?;
+        if receipts.len() != block.transactions.len() {
+            return Err(Error::Invariant(
+                "a block was committed without all its receipts",
+            ));
+        }
+
+        let head = Head {
+            height,
+            hash,
+            state_root: overlay.root,
+            genesis_hash: latest.head().map_or(hash, |head| head.genesis_hash),
+        };
+        let mut batch = Batch::default();
+        blocks::put_block(&mut batch, &head, block, receipts, certificate);
+        logs::put_index(&mut batch, height, receipts);
+        self.put_state(&mut batch, latest.base(), &overlay)?;
+        self.store.write(batch)?;
+        self.advance(head, &overlay);
+        if let Some(marker) = &self.marker {
+            marker.write(height, hash)?;
+        }
+        drop(guard);
+        Ok(Commit::Written)
+    }
+
+    fn put_state(&self, batch: &mut Batch, base: &Base, overlay: &Overlay) -> Result<(), Error> {
+        for (hash, code) in &overlay.code {
+            rows::put(batch, Table::Code, hash.as_slice(), code);
+        }
+        put_nodes(batch, Owner::Accounts, &overlay.account_nodes);
+        for (address, delta) in &overlay.storage_nodes {
+            let owner = Owner::Storage(*address);
+            if delta.wiped {
+                remove_trie(batch, base, owner)?;
+            }
+            put_nodes(batch, owner, delta);
+        }
+        Ok(())
+    }
+
+    /// Lets readers see the committed block.
+    fn advance(&self, head: Head, overlay: &Overlay) {
+        let deltas = std::iter::once(&overlay.account_nodes).chain(overlay.storage_nodes.values());
+        for node in deltas.flat_map(|delta| delta.nodes.values()).flatten() {
+            self.cache.insert(node.hash, node.rlp.clone());
+        }
+        let base = Base::new(self.store.snapshot(), Some(head), Arc::clone(&self.cache));
+        let view = StateView::new(Arc::new(base), Vec::new());
+        let mut overlays = self
+            .overlays
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = view;
+        overlays.retain(|_, overlay| overlay.height > head.height);
+    }
+}
+
+fn expect(part: &'static str, height: u64, expected: B256, offered: B256) -> Result<(), Error> {
+    if expected == offered {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        height,
+        part,
+        expected,
+        offered,
+    })
+}
+
+fn put_nodes(batch: &mut Batch, owner: Owner, delta: &trie::TrieDelta) {
+    for (path, node) in &delta.nodes {
+        let key = owner.node_key(path);
+        match node {
+            Some(node) => batch.put(owner.table(), key, node.rlp.clone()),
+            None => batch.remove(owner.table(), key),
+        }
+    }
+}
+
+/// Removes every node of a storage trie.
+fn remove_trie(batch: &mut Batch, base: &Base, owner: Owner) -> Result<(), Error> {
+    let Owner::Storage(address) = owner else {
+        return Ok(());
+    };
+    let mut from = address.to_vec();
+    let mut to = address.to_vec();
+    // No path is longer than 32 bytes, and the byte before it is 0 or 1.
+    to.extend_from_slice(&[0xff]);
+    loop {
+        const ROWS_AT_ONCE: usize = 1024;
+        let rows = base
+            .reader()
+            .range(owner.table(), &from, &to, ROWS_AT_ONCE)?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(());
+        };
+        from.clone_from(last);
+        from.push(0);
+        for (key, _) in rows {
+            batch.remove(owner.table(), key);
+        }
+    }
+}
+
+/// Digest under which a transaction is indexed: keccak-256 of its EIP-2718 encoding.
+pub(crate) fn transaction_hash(encoded: &[u8]) -> B256 {
+    keccak256(encoded)
+}
+
+#[cfg(test)]
+mod tests;

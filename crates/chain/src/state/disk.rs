@@ -50,7 +50,9 @@ struct Tables(Vec<Keyspace>);
 
 impl Tables {
     fn keyspace(&self, table: Table) -> Result<&Keyspace, Error> {
-        self.0.get(table as usize).ok_or(Error::Invariant("a table of the store was not opened"))
+        self.0
+            .get(table as usize)
+            .ok_or(Error::Invariant("a table of the store was not opened"))
     }
 }
 
@@ -62,12 +64,18 @@ impl DiskStore {
     pub fn open(folder: &Path, options: DiskOptions) -> Result<Self, Error> {
         // Recovery parses files before their checksums can be known and may panic on damaged lengths.
         catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(folder, options))).unwrap_or_else(
-            |_| Err(Error::store("opening", "the store's files cannot be parsed".into())),
+            |_| {
+                let source = "the store's files cannot be parsed".into();
+                Err(Error::Unreadable {
+                    action: "opening",
+                    source,
+                })
+            },
         )
     }
 
     fn open_unguarded(folder: &Path, options: DiskOptions) -> Result<Self, Error> {
-        let failed = |error: fjall::Error| Error::store("opening", error.into());
+        let failed = |error| failed("opening", error);
         let database = Database::builder(folder)
             .cache_size(options.cache_bytes)
             .open()
@@ -92,7 +100,10 @@ impl DiskStore {
             };
             tables.push(database.keyspace(table.name(), create).map_err(failed)?);
         }
-        Ok(Self { database, tables: Tables(tables) })
+        Ok(Self {
+            database,
+            tables: Tables(tables),
+        })
     }
 }
 
@@ -113,7 +124,7 @@ impl Store for DiskStore {
                 None => writes.remove(keyspace, operation.key),
             }
         }
-        writes.commit().map_err(|error| Error::store("writing", error.into()))
+        writes.commit().map_err(|error| failed("writing", error))
     }
 }
 
@@ -127,26 +138,40 @@ impl Reader for DiskReader {
         let found = self
             .snapshot
             .get(self.tables.keyspace(table)?, key)
-            .map_err(|error| Error::store(table.name(), error.into()))?;
+            .map_err(|error| failed(table.name(), error))?;
         Ok(found.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-    ) -> Result<Vec<Row>, Error> {
+    fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
         if from > to {
             return Ok(Vec::new());
         }
-        let rows = self.snapshot.range(self.tables.keyspace(table)?, from..=to).take(limit);
+        let rows = self
+            .snapshot
+            .range(self.tables.keyspace(table)?, from..=to)
+            .take(limit);
         rows.map(|row| {
-            let (key, value) =
-                row.into_inner().map_err(|error| Error::store(table.name(), error.into()))?;
+            let (key, value) = row
+                .into_inner()
+                .map_err(|error| failed(table.name(), error))?;
             Ok((key.to_vec(), Bytes::copy_from_slice(&value)))
         })
         .collect()
+    }
+}
+
+/// Tells damage from a store that could not be reached.
+fn failed(action: &'static str, error: fjall::Error) -> Error {
+    use fjall::{Error as Fjall, LsmError as Lsm};
+    match &error {
+        Fjall::Io(_)
+        | Fjall::Storage(Lsm::Io(_))
+        | Fjall::Poisoned
+        | Fjall::KeyspaceDeleted
+        | Fjall::Locked => Error::store(action, error.into()),
+        _ => Error::Unreadable {
+            action,
+            source: error.into(),
+        },
     }
 }

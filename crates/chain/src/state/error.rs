@@ -16,6 +16,15 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The key-value store found its own files damaged.
+    #[error("the chain's files cannot be read ({action})")]
+    Unreadable {
+        /// What was attempted: an action, or the table that was read.
+        action: &'static str,
+        /// The store's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Something read from disk is not what the chain committed to.
     #[error("the chain's files are damaged at height {height}: {what}")]
     Damaged {
@@ -89,13 +98,37 @@ impl Error {
     }
 
     pub(crate) fn damaged(height: u64, what: impl Into<String>) -> Self {
-        Self::Damaged { height, what: what.into() }
+        Self::Damaged {
+            height,
+            what: what.into(),
+        }
+    }
+
+    /// Names the height at which files were found unreadable.
+    pub(crate) fn at(self, height: u64) -> Self {
+        match self {
+            Self::Unreadable { action, source } => {
+                Self::damaged(height, format!("{action}: {source}"))
+            }
+            Self::Store { .. }
+            | Self::Damaged { .. }
+            | Self::Truncated { .. }
+            | Self::NewerFormat { .. }
+            | Self::UnknownFormat { .. }
+            | Self::UnknownBlock { .. }
+            | Self::Gap { .. }
+            | Self::Conflict { .. }
+            | Self::Invariant(_) => self,
+        }
     }
 
     /// Whether the chain's files are not what was written: the operator must restore or synchronise again.
     #[must_use]
     pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Truncated { .. })
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Truncated { .. } | Self::Unreadable { .. }
+        )
     }
 }
 

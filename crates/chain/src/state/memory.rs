@@ -55,18 +55,14 @@ impl Reader for MemoryReader {
         Ok(self.0.get(&(table, key.to_vec())).cloned())
     }
 
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-    ) -> Result<Vec<Row>, Error> {
+    fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
         if from > to {
             return Ok(Vec::new());
         }
         let bounds = (table, from.to_vec())..=(table, to.to_vec());
         let rows = self.0.range(bounds).take(limit);
-        Ok(rows.map(|((_, key), value)| (key.clone(), value.clone())).collect())
+        Ok(rows
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect())
     }
 }

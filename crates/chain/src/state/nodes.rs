@@ -93,7 +93,10 @@ mod tests {
             Nibbles::from_nibbles([1]),
             Nibbles::from_nibbles([1, 0]),
         ];
-        let mut keys: Vec<_> = paths.iter().map(|path| Owner::Accounts.node_key(path)).collect();
+        let mut keys: Vec<_> = paths
+            .iter()
+            .map(|path| Owner::Accounts.node_key(path))
+            .collect();
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), paths.len());

@@ -86,12 +86,20 @@ pub struct Operation {
 impl Batch {
     /// Sets a key.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Bytes>) {
-        self.operations.push(Operation { table, key: key.into(), value: Some(value.into()) });
+        self.operations.push(Operation {
+            table,
+            key: key.into(),
+            value: Some(value.into()),
+        });
     }
 
     /// Removes a key.
     pub fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.operations.push(Operation { table, key: key.into(), value: None });
+        self.operations.push(Operation {
+            table,
+            key: key.into(),
+            value: None,
+        });
     }
 
     /// The writes, in order.
@@ -128,13 +136,7 @@ pub trait Reader: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Store`] if the store could not be read.
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-    ) -> Result<Vec<Row>, Error>;
+    fn range(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error>;
 }
 
 /// A transactional key-value store.

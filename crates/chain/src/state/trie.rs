@@ -28,7 +28,16 @@ pub(crate) struct TrieDelta {
     /// Whether every node of the trie before the changes is gone.
     pub(crate) wiped: bool,
     /// New nodes by path; `None` where a stored node must be removed.
-    pub(crate) nodes: BTreeMap<Nibbles, Option<Bytes>>,
+    pub(crate) nodes: BTreeMap<Nibbles, Option<StoredNode>>,
+}
+
+/// A node that is stored on its own.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredNode {
+    /// keccak-256 of the RLP.
+    pub(crate) hash: B256,
+    /// Its RLP.
+    pub(crate) rlp: Bytes,
 }
 
 /// Applies `changes` (sorted by key, no key twice) to the trie with `root`.
@@ -55,14 +64,18 @@ pub(crate) fn update(
         Node::Ref(_) => root,
         Node::Leaf(_) | Node::Extension(_) | Node::Branch(_) => {
             let reference = hash(&node, &path, &mut fresh)?;
-            reference
-                .as_hash()
-                .ok_or(Error::Invariant("the root of a trie with hashed keys is under 32 bytes"))?
+            reference.as_hash().ok_or(Error::Invariant(
+                "the root of a trie with hashed keys is under 32 bytes",
+            ))?
         }
     };
     let mut nodes: BTreeMap<_, _> = stale.into_iter().map(|path| (path, None)).collect();
-    nodes.extend(fresh.into_iter().map(|(path, rlp)| (path, Some(rlp))));
-    Ok(TrieDelta { root, wiped: false, nodes })
+    nodes.extend(fresh.into_iter().map(|(path, node)| (path, Some(node))));
+    Ok(TrieDelta {
+        root,
+        wiped: false,
+        nodes,
+    })
 }
 
 /// A node in memory. Everything but `Empty` and `Ref` differs from what is stored.
@@ -140,9 +153,7 @@ impl Updater<'_> {
                 Ok((node, true))
             }
             Node::Leaf(leaf) => Ok(apply_to_leaf(*leaf, path, changes)),
-            Node::Extension(extension) => {
-                self.apply_to_extension(*extension, path, changes, stale)
-            }
+            Node::Extension(extension) => self.apply_to_extension(*extension, path, changes, stale),
             Node::Branch(children) => self.apply_to_branch(children, path, changes, stale),
         }
     }
@@ -171,12 +182,13 @@ impl Updater<'_> {
         }
         let apply = |(nibble, child, group): (u8, Node, &mut [Change])| {
             let mut stale = Vec::new();
-            let (child, changed) =
-                self.apply(child, &join(path, nibble), group, &mut stale)?;
+            let (child, changed) = self.apply(child, &join(path, nibble), group, &mut stale)?;
             Ok((nibble, child, changed, stale))
         };
         let done: Vec<_> = if parallel {
-            work.into_par_iter().map(apply).collect::<Result<_, Error>>()?
+            work.into_par_iter()
+                .map(apply)
+                .collect::<Result<_, Error>>()?
         } else {
             work.into_iter().map(apply).collect::<Result<_, Error>>()?
         };
@@ -199,16 +211,20 @@ impl Updater<'_> {
         path: &Nibbles,
         stale: &mut Vec<Nibbles>,
     ) -> Result<Node, Error> {
-        let mut live =
-            (0..16_u8).filter(|nibble| !matches!(children.0.get(usize::from(*nibble)), Some(Node::Empty)));
+        let mut live = (0..16_u8)
+            .filter(|nibble| !matches!(children.0.get(usize::from(*nibble)), Some(Node::Empty)));
         let (first, second) = (live.next(), live.next());
-        let Some(nibble) = first else { return Ok(Node::Empty) };
+        let Some(nibble) = first else {
+            return Ok(Node::Empty);
+        };
         if second.is_some() {
             return Ok(Node::Branch(children));
         }
         let child = children.take(nibble);
         let prefix = Nibbles::from_nibbles([nibble]);
-        let Node::Ref(reference) = child else { return Ok(prefixed(prefix, child)) };
+        let Node::Ref(reference) = child else {
+            return Ok(prefixed(prefix, child));
+        };
         // Only the loaded child tells whether it merges into this node or hangs below it unchanged.
         let child_path = join(path, nibble);
         match self.load(&reference, &child_path)? {
@@ -249,7 +265,9 @@ impl Updater<'_> {
             }
             return Ok((prefixed(key, child), true));
         }
-        let nibble = key.get(shared).ok_or(Error::Invariant("an extension ends before its split"))?;
+        let nibble = key
+            .get(shared)
+            .ok_or(Error::Invariant("an extension ends before its split"))?;
         let mut children = Box::new(Children::empty());
         *children.at(nibble) = prefixed(key.slice(shared.saturating_add(1)..), child);
         let (branch, _) = self.apply_to_branch(children, &below, changes, stale)?;
@@ -288,7 +306,10 @@ fn apply_to_leaf(mut leaf: Leaf, path: &Nibbles, changes: &mut [Change]) -> (Nod
 
 /// The changes that set a value, in order.
 fn inserts(changes: &mut [Change]) -> Vec<(Nibbles, Vec<u8>)> {
-    changes.iter_mut().filter_map(|(key, value)| value.take().map(|value| (*key, value))).collect()
+    changes
+        .iter_mut()
+        .filter_map(|(key, value)| value.take().map(|value| (*key, value)))
+        .collect()
 }
 
 /// The changes whose keys start with `prefix`: neighbours, because changes are sorted.
@@ -297,15 +318,22 @@ fn under<'a>(changes: &'a mut [Change], prefix: &Nibbles) -> &'a mut [Change] {
     let Some((_, rest)) = start.and_then(|start| changes.split_at_mut_checked(start)) else {
         return &mut [];
     };
-    let count = rest.iter().take_while(|(key, _)| key.starts_with(prefix)).count();
-    rest.split_at_mut_checked(count).map_or(&mut [], |(matching, _)| matching)
+    let count = rest
+        .iter()
+        .take_while(|(key, _)| key.starts_with(prefix))
+        .count();
+    rest.split_at_mut_checked(count)
+        .map_or(&mut [], |(matching, _)| matching)
 }
 
 /// A new subtrie at `depth` of sorted, distinct entries.
 fn build(depth: usize, mut entries: Vec<(Nibbles, Vec<u8>)>) -> Node {
     if entries.len() <= 1 {
         return entries.pop().map_or(Node::Empty, |(key, value)| {
-            Node::Leaf(Box::new(Leaf { key: key.slice(depth..), value }))
+            Node::Leaf(Box::new(Leaf {
+                key: key.slice(depth..),
+                value,
+            }))
         });
     }
     let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
@@ -337,9 +365,10 @@ fn prefixed(prefix: Nibbles, node: Node) -> Node {
             extension.key = prefix.join(&extension.key);
             Node::Extension(extension)
         }
-        Node::Branch(_) | Node::Ref(_) => {
-            Node::Extension(Box::new(Extension { key: prefix, child: node }))
-        }
+        Node::Branch(_) | Node::Ref(_) => Node::Extension(Box::new(Extension {
+            key: prefix,
+            child: node,
+        })),
     }
 }
 
@@ -347,7 +376,7 @@ fn prefixed(prefix: Nibbles, node: Node) -> Node {
 fn hash(
     node: &Node,
     path: &Nibbles,
-    fresh: &mut Vec<(Nibbles, Bytes)>,
+    fresh: &mut Vec<(Nibbles, StoredNode)>,
 ) -> Result<RlpNode, Error> {
     let mut rlp = Vec::new();
     let reference = match node {
@@ -363,8 +392,14 @@ fn hash(
             BranchNodeRef::new(&stack, mask).rlp(&mut rlp)
         }
     };
-    if reference.is_hash() {
-        fresh.push((*path, rlp.into()));
+    if let Some(hash) = reference.as_hash() {
+        fresh.push((
+            *path,
+            StoredNode {
+                hash,
+                rlp: rlp.into(),
+            },
+        ));
     }
     Ok(reference)
 }
@@ -372,9 +407,11 @@ fn hash(
 fn hash_children(
     children: &Children,
     path: &Nibbles,
-    fresh: &mut Vec<(Nibbles, Bytes)>,
+    fresh: &mut Vec<(Nibbles, StoredNode)>,
 ) -> Result<(Vec<RlpNode>, TrieMask), Error> {
-    let live = (0..16_u8).zip(&children.0).filter(|(_, node)| !matches!(node, Node::Empty));
+    let live = (0..16_u8)
+        .zip(&children.0)
+        .filter(|(_, node)| !matches!(node, Node::Empty));
     let mut stack = Vec::with_capacity(16);
     let mut mask = TrieMask::default();
     if path.is_empty() {
@@ -407,7 +444,10 @@ fn decode(rlp: &[u8]) -> Result<Node, Error> {
         .map_err(|_| Error::Invariant("a trie node with the right hash is not a node"))?;
     Ok(match node {
         TrieNode::EmptyRoot => Node::Empty,
-        TrieNode::Leaf(leaf) => Node::Leaf(Box::new(Leaf { key: leaf.key, value: leaf.value })),
+        TrieNode::Leaf(leaf) => Node::Leaf(Box::new(Leaf {
+            key: leaf.key,
+            value: leaf.value,
+        })),
         TrieNode::Extension(extension) => Node::Extension(Box::new(Extension {
             key: extension.key,
             child: Node::Ref(extension.child),

@@ -96,7 +96,11 @@ fn follow(
     loop {
         let mut inline: Vec<u8> = Vec::new();
         let hash = loop {
-            let rlp = if inline.is_empty() { stored.as_ref() } else { &inline };
+            let rlp = if inline.is_empty() {
+                stored.as_ref()
+            } else {
+                &inline
+            };
             match step(rlp, key, &mut depth)? {
                 Step::Absent => return Ok(None),
                 Step::Value(value) => return Ok(Some(value.to_vec())),
@@ -128,7 +132,9 @@ fn step<'a>(rlp: &'a [u8], key: &Nibbles, depth: &mut usize) -> Result<Step<'a>,
         }
         Parsed::Extension { .. } => Step::Absent,
         Parsed::Branch(mut items) => {
-            let Some(nibble) = rest.first() else { return Ok(Step::Absent) };
+            let Some(nibble) = rest.first() else {
+                return Ok(Step::Absent);
+            };
             for _ in 0..nibble {
                 items.next_item()?;
             }
@@ -187,7 +193,10 @@ fn parse(mut rlp: &[u8]) -> Result<Parsed<'_>, Error> {
     }
     key = key.join(&Nibbles::unpack(packed));
     if first & 0x20 == 0 {
-        return Ok(Parsed::Extension { key, child: reference(second)? });
+        return Ok(Parsed::Extension {
+            key,
+            child: reference(second)?,
+        });
     }
     let value = Header::decode_bytes(&mut second, false).map_err(|_| MALFORMED)?;
     Ok(Parsed::Leaf { key, value })

@@ -13,7 +13,10 @@ struct Nodes(BTreeMap<Nibbles, Bytes>);
 
 impl NodeSource for Nodes {
     fn node(&self, path: &Nibbles, hash: &B256) -> Result<Bytes, Error> {
-        let node = self.0.get(path).ok_or_else(|| Error::damaged(0, format!("no node at {path:?}")))?;
+        let node = self
+            .0
+            .get(path)
+            .ok_or_else(|| Error::damaged(0, format!("no node at {path:?}")))?;
         if keccak256(node) != *hash {
             return Err(Error::damaged(0, format!("wrong node at {path:?}")));
         }
@@ -25,7 +28,7 @@ impl Nodes {
     fn apply(&mut self, delta: TrieDelta) {
         for (path, node) in delta.nodes {
             match node {
-                Some(node) => self.0.insert(path, node),
+                Some(node) => self.0.insert(path, node.rlp),
                 None => self.0.remove(&path),
             };
         }
@@ -43,8 +46,16 @@ fn expected_root(model: &Model) -> B256 {
 }
 
 /// Applies one block of changes to both and holds root, stored nodes, values and proofs against the model.
-fn check_block(nodes: &mut Nodes, root: B256, model: &mut Model, block: &BTreeMap<B256, Option<Vec<u8>>>) -> B256 {
-    let changes = block.iter().map(|(key, value)| (Nibbles::unpack(key), value.clone())).collect();
+fn check_block(
+    nodes: &mut Nodes,
+    root: B256,
+    model: &mut Model,
+    block: &BTreeMap<B256, Option<Vec<u8>>>,
+) -> B256 {
+    let changes = block
+        .iter()
+        .map(|(key, value)| (Nibbles::unpack(key), value.clone()))
+        .collect();
     let delta = update(nodes, root, changes).expect("all nodes are there");
     for (key, value) in block {
         match value {
@@ -57,10 +68,15 @@ fn check_block(nodes: &mut Nodes, root: B256, model: &mut Model, block: &BTreeMa
     nodes.apply(delta);
     let mut visited = Vec::new();
     let mut found = Model::new();
-    walk::leaves(nodes, root, &mut |path| visited.push(*path), &mut |key, value| {
-        found.insert(B256::from_slice(&key.pack()), value.to_vec());
-        Ok(())
-    })
+    walk::leaves(
+        nodes,
+        root,
+        &mut |path| visited.push(*path),
+        &mut |key, value| {
+            found.insert(B256::from_slice(&key.pack()), value.to_vec());
+            Ok(())
+        },
+    )
     .expect("every node is there");
     assert_eq!(&found, model);
     let stored: Vec<_> = nodes.0.keys().copied().collect();
@@ -70,7 +86,10 @@ fn check_block(nodes: &mut Nodes, root: B256, model: &mut Model, block: &BTreeMa
         let path = Nibbles::unpack(key);
         let (value, proof) = walk::prove(nodes, root, &path).expect("every node is there");
         assert_eq!(value.as_ref(), model.get(key));
-        assert_eq!(walk::lookup(nodes, root, &path).expect("every node is there"), value);
+        assert_eq!(
+            walk::lookup(nodes, root, &path).expect("every node is there"),
+            value
+        );
         verify_proof(root, path, value, &proof).expect("the proof holds");
     }
     root
@@ -99,6 +118,8 @@ fn value() -> impl Strategy<Value = Option<Vec<u8>>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Any sequence of blocks gives the root of `HashBuilder` over the same contents, leaves no stale node behind,
     /// and every proof, of presence and of absence, verifies with alloy's verifier.
     #[test]
@@ -118,7 +139,9 @@ fn many_keys_take_the_parallel_path() {
     let key = |n: u32| keccak256(n.to_be_bytes());
     let fill: BTreeMap<_, _> = (0..2000).map(|n| (key(n), Some(vec![1, 2, 3]))).collect();
     let root = check_block(&mut nodes, EMPTY_ROOT_HASH, &mut model, &fill);
-    let mixed = (1000..2500).map(|n| (key(n), (n % 3 == 0).then(|| vec![n as u8; 40]))).collect();
+    let mixed = (1000..2500)
+        .map(|n| (key(n), (n % 3 == 0).then(|| vec![n as u8; 40])))
+        .collect();
     let root = check_block(&mut nodes, root, &mut model, &mixed);
     let clear = (0..2500).map(|n| (key(n), None)).collect();
     let root = check_block(&mut nodes, root, &mut model, &clear);

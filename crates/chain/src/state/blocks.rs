@@ -1,0 +1,260 @@
+//! Blocks, receipts and certificates by height, digest and transaction.
+
+use alloy_primitives::{B256, Bytes};
+use alloy_rlp::Decodable;
+use stele_core::block::{Block, Header, Receipt};
+
+use super::{
+    Error, Head, StateView, rows,
+    store::{Batch, Reader, Table},
+    transaction_hash,
+};
+
+/// Where a transaction stands in the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransactionLocation {
+    /// Height of its block.
+    pub height: u64,
+    /// Its index in the block, from 0.
+    pub index: u32,
+}
+
+/// Reads a view's final blocks. Heights above the head, and unknown digests, are `None`; every method fails with
+/// [`Error::Damaged`], naming the height, if what is stored is not what was written.
+impl StateView {
+    /// Digest of the block at `height`.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn block_hash(&self, height: u64) -> Result<Option<B256>, Error> {
+        match self.head() {
+            Some(head) if head.height == height => Ok(Some(head.hash)),
+            Some(_) | None => Ok(self.header(height)?.map(|header| header.hash())),
+        }
+    }
+
+    /// Header of the block at `height`, held against its digest.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn header(&self, height: u64) -> Result<Option<Header>, Error> {
+        let Some(row) = self.row(Table::Headers, height)? else {
+            return Ok(None);
+        };
+        let malformed = || Error::damaged(height, "the header is malformed");
+        let (digest, mut rlp) = row.split_first_chunk::<32>().ok_or_else(malformed)?;
+        let header = Header::decode(&mut rlp).map_err(|_| malformed())?;
+        if header.hash() != B256::from(*digest) || header.number != height {
+            return Err(Error::damaged(
+                height,
+                "the header does not have its digest",
+            ));
+        }
+        Ok(Some(header))
+    }
+
+    /// The block at `height`.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn block(&self, height: u64) -> Result<Option<Block>, Error> {
+        let Some(header) = self.header(height)? else {
+            return Ok(None);
+        };
+        let transactions = self.transactions(height)?.unwrap_or_default();
+        Ok(Some(Block {
+            header,
+            transactions,
+        }))
+    }
+
+    /// Encoded transactions of the block at `height`.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn transactions(&self, height: u64) -> Result<Option<Vec<Bytes>>, Error> {
+        self.list(Table::Bodies, height)
+    }
+
+    /// Receipts of the block at `height`.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn receipts(&self, height: u64) -> Result<Option<Vec<Receipt>>, Error> {
+        self.list(Table::Receipts, height)
+    }
+
+    /// Commit certificate of the block at `height`, as it was handed over.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn certificate(&self, height: u64) -> Result<Option<Bytes>, Error> {
+        self.row(Table::Certificates, height)
+    }
+
+    /// Height of the block with `digest`.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn height_of(&self, digest: B256) -> Result<Option<u64>, Error> {
+        let Some(row) = self.index_row(Table::Heights, digest)? else {
+            return Ok(None);
+        };
+        let Ok(bytes) = <[u8; 8]>::try_from(row.as_ref()) else {
+            return Err(Error::damaged(
+                self.base().height(),
+                "a digest's height is no number",
+            ));
+        };
+        let height = u64::from_be_bytes(bytes);
+        if self.block_hash(height)? != Some(digest) {
+            return Err(Error::damaged(height, "a digest points to another block"));
+        }
+        Ok(Some(height))
+    }
+
+    /// Where the transaction with `hash` stands.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn transaction_location(&self, hash: B256) -> Result<Option<TransactionLocation>, Error> {
+        let Some(row) = self.index_row(Table::Transactions, hash)? else {
+            return Ok(None);
+        };
+        let location = TransactionLocation::decode(&row).ok_or_else(|| {
+            Error::damaged(self.base().height(), "a transaction's place is malformed")
+        })?;
+        Ok(Some(location))
+    }
+
+    /// A row by height. At or below the head it must be there.
+    fn row(&self, table: Table, height: u64) -> Result<Option<Bytes>, Error> {
+        if self.head().is_none_or(|head| height > head.height) {
+            return Ok(None);
+        }
+        let row = rows::read(self.base().reader(), table, &height.to_be_bytes(), height)?;
+        match row {
+            Some(row) => Ok(Some(row)),
+            None => Err(Error::damaged(
+                height,
+                format!("a row of {} is missing", table.name()),
+            )),
+        }
+    }
+
+    fn index_row(&self, table: Table, hash: B256) -> Result<Option<Bytes>, Error> {
+        rows::read(
+            self.base().reader(),
+            table,
+            hash.as_slice(),
+            self.base().height(),
+        )
+    }
+
+    fn list<T: Decodable>(&self, table: Table, height: u64) -> Result<Option<Vec<T>>, Error> {
+        let Some(row) = self.row(table, height)? else {
+            return Ok(None);
+        };
+        let list = Vec::<T>::decode(&mut row.as_ref()).map_err(|_| {
+            Error::damaged(height, format!("a row of {} is malformed", table.name()))
+        })?;
+        Ok(Some(list))
+    }
+
+    /// Holds the last block against the head row: a store whose rows come from different moments is noticed.
+    pub(crate) fn check_end(&self) -> Result<(), Error> {
+        let Some(head) = self.head() else {
+            return Ok(());
+        };
+        let header = self.header(head.height)?;
+        if header
+            .is_none_or(|header| header.hash() != head.hash || header.state_root != head.state_root)
+        {
+            return Err(Error::damaged(
+                head.height,
+                "the last block is not the head",
+            ));
+        }
+        if self.height_of(head.hash)? != Some(head.height) {
+            return Err(Error::damaged(head.height, "the last block is not indexed"));
+        }
+        Ok(())
+    }
+}
+
+impl TransactionLocation {
+    fn encode(self) -> [u8; 12] {
+        let mut out = [0; 12];
+        let (height, index) = out.split_at_mut(8);
+        height.copy_from_slice(&self.height.to_be_bytes());
+        index.copy_from_slice(&self.index.to_be_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (height, index) = bytes.split_first_chunk::<8>()?;
+        let index = <[u8; 4]>::try_from(index).ok()?;
+        Some(Self {
+            height: u64::from_be_bytes(*height),
+            index: u32::from_be_bytes(index),
+        })
+    }
+}
+
+/// The head row.
+///
+/// # Errors
+/// Unreadable or damaged rows.
+pub(crate) fn read_head(reader: &dyn Reader, named: u64) -> Result<Option<Head>, Error> {
+    let Some(row) = rows::read(reader, Table::Meta, HEAD_KEY, named)? else {
+        return Ok(None);
+    };
+    let head =
+        Head::decode(&row).ok_or_else(|| Error::damaged(named, "the head row is malformed"))?;
+    Ok(Some(head))
+}
+
+/// Adds a block's rows to the batch that makes it final.
+pub(crate) fn put_block(
+    batch: &mut Batch,
+    head: &Head,
+    block: &Block,
+    receipts: &[Receipt],
+    certificate: &[u8],
+) {
+    let key = head.height.to_be_bytes();
+    let mut header = head.hash.to_vec();
+    alloy_rlp::Encodable::encode(&block.header, &mut header);
+    rows::put(batch, Table::Meta, HEAD_KEY, &head.encode());
+    rows::put(batch, Table::Headers, &key, &header);
+    rows::put(
+        batch,
+        Table::Bodies,
+        &key,
+        &alloy_rlp::encode(&block.transactions),
+    );
+    rows::put(batch, Table::Receipts, &key, &encode_receipts(receipts));
+    rows::put(batch, Table::Certificates, &key, certificate);
+    rows::put(batch, Table::Heights, head.hash.as_slice(), &key);
+    for (index, transaction) in (0_u32..).zip(&block.transactions) {
+        let hash = transaction_hash(transaction);
+        let location = TransactionLocation {
+            height: head.height,
+            index,
+        };
+        rows::put(
+            batch,
+            Table::Transactions,
+            hash.as_slice(),
+            &location.encode(),
+        );
+    }
+}
+
+fn encode_receipts(receipts: &[Receipt]) -> Vec<u8> {
+    let mut out = Vec::new();
+    alloy_rlp::encode_list(receipts, &mut out);
+    out
+}
+
+const HEAD_KEY: &[u8] = b"head";

@@ -1,6 +1,7 @@
 //! Vocabulary, formats and cryptography of Stele: synchronous, no I/O.
 
 pub mod abi;
+pub mod account;
 pub mod block;
 pub mod certificate;
 pub mod consent;

@@ -21,6 +21,10 @@ pub const MAX_ASSERTION_BYTES: usize = 2048;
 
 /// A signed transaction as it travels and as blocks hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all transactions are Ethereum's; boxing them would cost an allocation each"
+)]
 pub enum Transaction {
     /// Legacy, EIP-2930 or EIP-1559.
     Ethereum(EthereumTxEnvelope<TxEip4844>),

@@ -129,11 +129,6 @@ impl Definitions {
         self.value_sets.get(id.0)
     }
 
-    /// Names of all resource types, in alphabetical order.
-    pub(crate) fn resource_types(&self) -> impl Iterator<Item = &str> {
-        self.types.iter().filter(|definition| definition.is_resource).map(|d| &*d.name)
-    }
-
     fn unpack() -> Result<Self, std::io::Error> {
         let sets: BTreeMap<Box<str>, CodesBySystem> =
             read(include_bytes!("../definitions/valuesets.json.gz"))?;
@@ -245,6 +240,17 @@ impl ValueSet {
     }
 }
 
+/// Whether FHIR R4 has a resource type of this name (abstract ones excepted).
+pub fn is_resource_type(name: &str) -> bool {
+    Definitions::load().resource(name).is_some()
+}
+
+/// Names of all resource types of FHIR R4, in alphabetical order.
+pub fn resource_types() -> impl Iterator<Item = &'static str> {
+    let types = &Definitions::load().types;
+    types.iter().filter(|definition| definition.is_resource).map(|definition| &*definition.name)
+}
+
 type CodesBySystem = HashMap<Box<str>, HashSet<Box<str>>>;
 
 /// A type as the table holds it.
@@ -288,7 +294,8 @@ mod tests {
     #[test]
     fn holds_the_official_types() {
         let definitions = Definitions::load();
-        assert!(definitions.resource_types().count() >= 146);
+        assert!(resource_types().count() >= 146);
+        assert!(is_resource_type("Patient") && !is_resource_type("Resource"));
         assert!(definitions.resource("Patient").is_some());
         assert!(definitions.resource("HumanName").is_none());
         assert!(definitions.resource("DomainResource").is_none());

@@ -27,4 +27,5 @@ mod error;
 mod primitive;
 mod scan;
 
+pub use definitions::{is_resource_type, resource_types};
 pub use error::Error;

@@ -37,7 +37,7 @@ pub fn json_patch(resource: &Resource, patch: &[u8]) -> Result<String, Vec<Issue
             let what = format!("Operation {index} of the patch failed: {why}");
             vec![Issue::error(IssueCode::Processing, what)]
         })?;
-        if text.len() > parse::Limits::default().max_bytes {
+        if text.len() > Limits::default().max_bytes {
             let what = format!("Operation {index} of the patch makes the resource too large");
             return Err(vec![Issue::error(IssueCode::TooLong, what)]);
         }

@@ -1,0 +1,243 @@
+//! Runs blocks: transactions in, receipts and changed state out. The proposer and every validator run the same
+//! code over the same view, so they come to the same roots.
+
+use std::{cell::RefCell, sync::Arc};
+
+use alloy_primitives::{B256, Bloom, Bytes};
+use rayon::prelude::*;
+use revm::{
+    context::result::ExecutionResult,
+    database_interface::{Database as _, DatabaseCommit as _},
+};
+use stele_core::{
+    block::{Block, Header, MAX_BLOCK_BYTES, Receipt},
+    tx::{RecoveredTransaction, Transaction},
+};
+
+use crate::{
+    error::{InvalidBlock, InvalidTransaction},
+    evm::{Cached, CodeCache, Environment, Failure, Machine, Mode, tx_env},
+    rules,
+    state::{self, Overlay, Pending, StateView},
+};
+
+/// A block while it runs.
+pub(crate) struct Execution {
+    machine: Machine<Cached<Pending>>,
+    open: bool,
+    gas_limit: u64,
+    gas_used: u64,
+    receipts: Vec<Receipt>,
+}
+
+/// What a block did.
+pub(crate) struct Outcome {
+    pub(crate) receipts: Vec<Receipt>,
+    pub(crate) gas_used: u64,
+    pub(crate) logs_bloom: Bloom,
+    pub(crate) overlay: Overlay,
+}
+
+/// Why a transaction is not part of the block.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Invalid(InvalidTransaction),
+    Fatal(state::Error),
+}
+
+impl From<state::Error> for Refusal {
+    fn from(error: state::Error) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl From<InvalidTransaction> for Refusal {
+    fn from(invalid: InvalidTransaction) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl Execution {
+    pub(crate) fn new(
+        view: StateView,
+        environment: &Environment,
+        code: CodeCache,
+        open: bool,
+    ) -> Self {
+        let database = Cached { inner: Pending::new(view), code };
+        Self {
+            machine: Machine::new(database, environment, Mode::Block),
+            open,
+            gas_limit: environment.gas_limit,
+            gas_used: 0,
+            receipts: Vec::new(),
+        }
+    }
+
+    /// Gas that is left in the block.
+    pub(crate) const fn gas_left(&self) -> u64 {
+        self.gas_limit.saturating_sub(self.gas_used)
+    }
+
+    /// Runs one transaction. One that is refused has changed nothing.
+    pub(crate) fn run(&mut self, recovered: &RecoveredTransaction) -> Result<(), Refusal> {
+        let limit = recovered.transaction.gas_limit();
+        let available = self.gas_left();
+        if limit > available {
+            return Err(InvalidTransaction::GasLimit { limit, available }.into());
+        }
+        let database = RefCell::new(self.machine.database());
+        rules::check(recovered, self.open, |contract, key| {
+            database.borrow_mut().storage(contract, key)
+        })??;
+        let transaction = tx_env(recovered);
+        let (result, changes) = match self.machine.transact(transaction) {
+            Ok(done) => done,
+            Err(Failure::Fatal(error)) => return Err(error.into()),
+            Err(Failure::Invalid(invalid)) => {
+                return Err(rules::translate(&invalid, &tx_env(recovered)).into());
+            }
+        };
+        self.machine.database().commit(changes);
+        self.gas_used = self.gas_used.saturating_add(result.tx_gas_used());
+        let (success, logs) = match result {
+            ExecutionResult::Success { logs, .. } => (true, logs),
+            ExecutionResult::Revert { .. } | ExecutionResult::Halt { .. } => (false, Vec::new()),
+        };
+        self.receipts.push(Receipt {
+            tx_type: recovered.transaction.tx_type(),
+            success,
+            cumulative_gas_used: self.gas_used,
+            logs,
+        });
+        Ok(())
+    }
+
+    /// Computes the roots.
+    pub(crate) fn finish(self) -> Result<Outcome, state::Error> {
+        let mut logs_bloom = Bloom::ZERO;
+        for receipt in &self.receipts {
+            logs_bloom.accrue_bloom(&receipt.bloom());
+        }
+        Ok(Outcome {
+            receipts: self.receipts,
+            gas_used: self.gas_used,
+            logs_bloom,
+            overlay: self.machine.into_database().inner.seal()?,
+        })
+    }
+}
+
+/// Runs a block that others built.
+///
+/// # Errors
+/// `Err` is fatal; the inner error says why the block is not valid.
+pub(crate) fn execute(
+    mut execution: Execution,
+    transactions: &[Arc<RecoveredTransaction>],
+) -> Result<Result<Outcome, InvalidBlock>, state::Error> {
+    for (index, transaction) in transactions.iter().enumerate() {
+        match execution.run(transaction) {
+            Ok(()) => {}
+            Err(Refusal::Fatal(error)) => return Err(error),
+            Err(Refusal::Invalid(reason)) => {
+                return Ok(Err(InvalidBlock::Transaction { index, reason }));
+            }
+        }
+    }
+    execution.finish().map(Ok)
+}
+
+/// Decodes a block's transactions and recovers their senders, in parallel. `known` gives those that were recovered
+/// before, by hash.
+pub(crate) fn recover(
+    block: &Block,
+    chain_id: u64,
+    known: impl Fn(&B256) -> Option<Arc<RecoveredTransaction>> + Sync,
+) -> Result<Vec<Arc<RecoveredTransaction>>, InvalidBlock> {
+    let recover_one = |(index, bytes): (usize, &Bytes)| {
+        if let Some(recovered) = known(&alloy_primitives::keccak256(bytes)) {
+            return Ok(recovered);
+        }
+        recover_exactly(bytes, chain_id)
+            .map(Arc::new)
+            .map_err(|reason| InvalidBlock::Transaction { index, reason })
+    };
+    block.transactions.par_iter().enumerate().map(recover_one).collect()
+}
+
+/// Decodes and recovers a transaction whose bytes are its one canonical encoding.
+pub(crate) fn recover_exactly(
+    bytes: &[u8],
+    chain_id: u64,
+) -> Result<RecoveredTransaction, InvalidTransaction> {
+    let recovered = Transaction::decode(bytes)?.recover(chain_id)?;
+    // Two encodings of one transaction would have two hashes and could be taken for two.
+    if recovered.hash != alloy_primitives::keccak256(bytes) {
+        return Err(InvalidTransaction::Rules("the encoding is not canonical".into()));
+    }
+    Ok(recovered)
+}
+
+/// How far a block's timestamp may be ahead of a validator's clock, in milliseconds. Further ahead it stays
+/// pending, it does not become invalid.
+pub const CLOCK_SKEW_MAX_MS: u64 = 500;
+
+/// What a validator does with a header, before it runs the block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderCheck {
+    /// It follows from its parent.
+    Valid,
+    /// It is ahead of this clock; ask again at this time, in milliseconds since the Unix epoch.
+    Early {
+        /// When to ask again.
+        at_ms: u64,
+    },
+    /// It can never follow its parent.
+    Invalid(InvalidBlock),
+}
+
+/// Holds a header against its parent and the clock. Roots and gas are seen when the block runs.
+#[must_use]
+pub fn check_header(parent: &Header, header: &Header, now_ms: u64) -> HeaderCheck {
+    if let Err(invalid) = check_succession(parent, header) {
+        return HeaderCheck::Invalid(invalid);
+    }
+    let at_ms = header.timestamp_ms.saturating_sub(CLOCK_SKEW_MAX_MS);
+    if at_ms > now_ms { HeaderCheck::Early { at_ms } } else { HeaderCheck::Valid }
+}
+
+/// Holds a header against its parent alone.
+pub(crate) fn check_succession(parent: &Header, header: &Header) -> Result<(), InvalidBlock> {
+    expect("parent", &parent.hash(), &header.parent_hash)?;
+    expect("height", &parent.number.saturating_add(1), &header.number)?;
+    if header.timestamp_ms <= parent.timestamp_ms {
+        return Err(InvalidBlock::Timestamp {
+            timestamp_ms: header.timestamp_ms,
+            parent_ms: parent.timestamp_ms,
+        });
+    }
+    expect("epoch", &parent.epoch, &header.epoch)?;
+    expect("next validators hash", &parent.next_validators_hash, &header.next_validators_hash)
+}
+
+/// Refuses a field that is not what it must be.
+pub(crate) fn expect<T: PartialEq + ToString>(
+    field: &'static str,
+    expected: &T,
+    found: &T,
+) -> Result<(), InvalidBlock> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(InvalidBlock::Header { field, expected: expected.to_string(), found: found.to_string() })
+}
+
+/// Refuses a block over the size limit.
+pub(crate) fn check_size(block: &Block) -> Result<(), InvalidBlock> {
+    let size = block.encode().len();
+    if size > MAX_BLOCK_BYTES {
+        return Err(InvalidBlock::TooLarge { size, max: MAX_BLOCK_BYTES });
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! Audit: each organisation's hash-chained sequence of access receipts, anchored in batches.
+//! Specification: `docs/contracts/audit.md`.
+
+pub(crate) mod dispatch;
+pub(crate) mod logic;
+pub mod read;
+pub(crate) mod storage;
+
+pub use storage::Sequence;

@@ -146,13 +146,26 @@ pub struct Links {
 /// # Errors
 /// The Bundle is no Bundle or has no usable type; or it is no batch and any entry is wrong.
 pub fn parse(bundle: Resource) -> Result<Plan, Vec<Issue>> {
-    let Resource { text, mut value, resource_type, .. } = bundle;
+    let Resource {
+        text,
+        mut value,
+        resource_type,
+        ..
+    } = bundle;
     if resource_type != "Bundle" {
-        return Err(vec![Issue::error(IssueCode::Invalid, "A Bundle was expected")]);
+        return Err(vec![Issue::error(
+            IssueCode::Invalid,
+            "A Bundle was expected",
+        )]);
     }
     let issues = validate::shell(&value);
-    let bundle_type = value.get("type").and_then(Value::as_str).and_then(BundleType::parse);
-    let Some(bundle_type) = bundle_type else { return Err(issues) };
+    let bundle_type = value
+        .get("type")
+        .and_then(Value::as_str)
+        .and_then(BundleType::parse);
+    let Some(bundle_type) = bundle_type else {
+        return Err(issues);
+    };
     let (mut by_entry, issues) = by_entry(issues);
     if !issues.is_empty() {
         return Err(issues);
@@ -168,13 +181,24 @@ pub fn parse(bundle: Resource) -> Result<Plan, Vec<Issue>> {
         let written = span.and_then(|span| text.get(span));
         entries.push(entry(bundle_type, index, value, written, found));
     }
-    let mut plan = Plan { bundle_type, entries };
+    let mut plan = Plan {
+        bundle_type,
+        entries,
+    };
     plan.check_names();
     if bundle_type == BundleType::Batch {
         return Ok(plan);
     }
-    let issues: Vec<Issue> = plan.entries.iter().flat_map(|e| e.issues.iter().cloned()).collect();
-    if issues.is_empty() { Ok(plan) } else { Err(issues) }
+    let issues: Vec<Issue> = plan
+        .entries
+        .iter()
+        .flat_map(|e| e.issues.iter().cloned())
+        .collect();
+    if issues.is_empty() {
+        Ok(plan)
+    } else {
+        Err(issues)
+    }
 }
 
 impl Plan {
@@ -198,10 +222,14 @@ impl Plan {
         let mut seen = HashSet::new();
         let mut found = Vec::new();
         for entry in &self.entries {
-            let Some(resource) = &entry.resource else { continue };
+            let Some(resource) = &entry.resource else {
+                continue;
+            };
             references(&resource.value, &mut |written| {
-                if let Some(Reference::Conditional { resource_type, query }) =
-                    Reference::parse(written)
+                if let Some(Reference::Conditional {
+                    resource_type,
+                    query,
+                }) = Reference::parse(written)
                     && seen.insert(written.to_owned())
                 {
                     found.push(ConditionalReference {
@@ -223,7 +251,9 @@ impl Plan {
             let target = assigned.get(&entry.index)?;
             Some((entry.full_url.clone()?, target.clone()))
         });
-        Links { targets: named.collect() }
+        Links {
+            targets: named.collect(),
+        }
     }
 
     /// The text of one entry's resource with its links led to where they belong.
@@ -242,17 +272,27 @@ impl Plan {
         let entry = self.entries.get(index);
         let Some((entry, resource)) = entry.and_then(|e| Some((e, e.resource.as_ref()?))) else {
             let what = "The entry has no resource";
-            return Err(vec![Issue::error(IssueCode::Required, what).at(location(index))]);
+            return Err(vec![
+                Issue::error(IssueCode::Required, what).at(location(index)),
+            ]);
         };
         let base = entry.base();
         let mut issues = Vec::new();
         let text = text::rewrite_links(&resource.text, |target, link| {
-            let known = links.targets.get(target).or_else(|| found.get(target)).cloned();
+            let known = links
+                .targets
+                .get(target)
+                .or_else(|| found.get(target))
+                .cloned();
             if known.is_some() {
                 return known;
             }
             match Reference::parse(target) {
-                Some(Reference::Relative { resource_type, id, version: None }) => {
+                Some(Reference::Relative {
+                    resource_type,
+                    id,
+                    version: None,
+                }) => {
                     let full_url = format!("{}/{resource_type}/{id}", base?);
                     links.targets.get(&full_url).cloned()
                 }
@@ -261,14 +301,21 @@ impl Plan {
                     None
                 }
                 Some(Reference::Conditional { .. }) if link == Link::Reference => {
-                    issues.push(dangling(index, "The conditional reference was not resolved"));
+                    issues.push(dangling(
+                        index,
+                        "The conditional reference was not resolved",
+                    ));
                     None
                 }
                 _ => None,
             }
         })
         .map_err(|error| vec![Issue::from(&error).at(location(index))])?;
-        if issues.is_empty() { Ok(text) } else { Err(issues) }
+        if issues.is_empty() {
+            Ok(text)
+        } else {
+            Err(issues)
+        }
     }
 
     /// Names that two entries share: nobody could tell which one a reference means, and two
@@ -277,7 +324,9 @@ impl Plan {
         let mut full_urls = HashSet::new();
         let mut written = HashSet::new();
         for entry in &mut self.entries {
-            let Some(request) = &entry.request else { continue };
+            let Some(request) = &entry.request else {
+                continue;
+            };
             if let Some(full_url) = &entry.full_url
                 && !full_urls.insert(full_url.clone())
             {
@@ -309,7 +358,10 @@ impl Entry {
     fn base(&self) -> Option<&str> {
         let full_url = self.full_url.as_deref()?;
         match Reference::parse(full_url)? {
-            Reference::Absolute { target: Some((resource_type, id)), .. } => full_url
+            Reference::Absolute {
+                target: Some((resource_type, id)),
+                ..
+            } => full_url
                 .strip_suffix(id)?
                 .strip_suffix('/')?
                 .strip_suffix(resource_type)?
@@ -358,14 +410,25 @@ impl Target {
     fn parse(url: &str) -> Self {
         let url = url.strip_prefix('/').unwrap_or(url);
         match Reference::parse(url) {
-            Some(Reference::Relative { resource_type, id, version: None }) => {
-                Self::Instance { resource_type: resource_type.to_owned(), id: id.to_owned() }
-            }
-            Some(Reference::Conditional { resource_type, query }) => Self::Conditional {
+            Some(Reference::Relative {
+                resource_type,
+                id,
+                version: None,
+            }) => Self::Instance {
+                resource_type: resource_type.to_owned(),
+                id: id.to_owned(),
+            },
+            Some(Reference::Conditional {
+                resource_type,
+                query,
+            }) => Self::Conditional {
                 resource_type: resource_type.to_owned(),
                 query: query.to_owned(),
             },
-            _ if crate::definitions::Definitions::load().resource(url).is_some() => {
+            _ if crate::definitions::Definitions::load()
+                .resource(url)
+                .is_some() =>
+            {
                 Self::Type(url.to_owned())
             }
             _ => Self::Other,
@@ -386,7 +449,10 @@ fn entry(
             .map_err(|found| issues.extend(found.into_iter().map(|i| i.at(location(index)))))
             .ok()
     });
-    let full_url = value.get("fullUrl").and_then(Value::as_str).map(str::to_owned);
+    let full_url = value
+        .get("fullUrl")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     let mut request = None;
     if issues.is_empty() && bundle_type.has_requests() {
         match read_request(&value, resource.as_ref()) {
@@ -396,7 +462,13 @@ fn entry(
             ),
         }
     }
-    Entry { index, full_url, request, resource, issues }
+    Entry {
+        index,
+        full_url,
+        request,
+        resource,
+        issues,
+    }
 }
 
 /// Reads `entry.request`; an error says what is wrong and in which member of the entry.
@@ -404,8 +476,15 @@ fn read_request(
     entry: &Value,
     resource: Option<&Resource>,
 ) -> Result<Request, (&'static str, &'static str)> {
-    let request = entry.get("request").ok_or(("The entry has no request", ".request"))?;
-    let text = |member: &str| request.get(member).and_then(Value::as_str).map(str::to_owned);
+    let request = entry
+        .get("request")
+        .ok_or(("The entry has no request", ".request"))?;
+    let text = |member: &str| {
+        request
+            .get(member)
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     let method = text("method").as_deref().and_then(Method::parse);
     let method = method.ok_or(("The method is missing or unknown", ".request.method"))?;
     let url = text("url").ok_or(("The url is missing", ".request.url"))?;
@@ -442,7 +521,10 @@ fn agree(
             if same_type(resource_type) && same_id {
                 Ok(())
             } else {
-                Err(("A PUT needs the type and id of its resource in the url", URL))
+                Err((
+                    "A PUT needs the type and id of its resource in the url",
+                    URL,
+                ))
             }
         }
         (Method::Put, Target::Conditional { resource_type, .. }) if same_type(resource_type) => {

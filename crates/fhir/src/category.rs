@@ -136,7 +136,9 @@ impl Category {
 
     /// The category with this number, if it is in use.
     pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|category| category.number() == number)
+        Self::ALL
+            .into_iter()
+            .find(|category| category.number() == number)
     }
 
     /// The code used in tags, grants, tokens and commands, such as `sexual-health`.
@@ -219,7 +221,9 @@ impl Category {
 
     /// The category called `name`.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|category| category.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|category| category.name() == name)
     }
 
     /// Whether people are asked about it apart from everything else.
@@ -230,11 +234,19 @@ impl Category {
     /// How strict it is: higher wins where several apply. All sensitive categories are above
     /// all others; `Restricted` is the highest.
     fn strictness(self) -> u8 {
-        if self.is_sensitive() { self.number() } else { 0 }
+        if self.is_sensitive() {
+            self.number()
+        } else {
+            0
+        }
     }
 
     fn strictest(self, other: Self) -> Self {
-        if other.strictness() > self.strictness() { other } else { self }
+        if other.strictness() > self.strictness() {
+            other
+        } else {
+            self
+        }
     }
 }
 
@@ -248,7 +260,11 @@ pub fn assign(resource: &Value) -> Category {
         return category;
     }
     let own = usual(resource);
-    let contained = resource.get("contained").and_then(Value::as_array).into_iter().flatten();
+    let contained = resource
+        .get("contained")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let inner = contained.map(assign).fold(own, Category::strictest);
     let mut strictest = inner;
     codings(resource, &mut |system, code| {
@@ -269,7 +285,12 @@ fn author_tag(resource: &Value) -> Option<Category> {
 
 /// The category from `category`, `code` and type, before anything sensitive is looked at.
 fn usual(resource: &Value) -> Category {
-    let text = |member: &str| resource.get(member).and_then(Value::as_str).unwrap_or_default();
+    let text = |member: &str| {
+        resource
+            .get(member)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     let mut found = None;
     for member in ["code", "type", "category"] {
         if let Some(concept) = resource.get(member) {

@@ -32,18 +32,31 @@ pub enum PatientRef {
 
 /// Whose record the resource is.
 pub fn patient_of(resource: &Value) -> PatientRef {
-    let resource_type = resource.get("resourceType").and_then(Value::as_str).unwrap_or_default();
+    let resource_type = resource
+        .get("resourceType")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if resource_type == "Patient" {
-        return PatientRef::Own(resource.get("id").and_then(Value::as_str).map(str::to_owned));
+        return PatientRef::Own(
+            resource
+                .get("id")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+        );
     }
     let mut is_unnamed = false;
     for path in paths(resource_type) {
         let mut named = Vec::new();
-        visit(resource, path, &mut |element| match told(element) {
-            Told::Patient(reference) if !named.contains(&reference) => named.push(reference),
-            Told::Patient(_) | Told::Other => {}
-            Told::Unnamed => is_unnamed = true,
-        });
+        let is_meant = MEANT.contains(path);
+        visit(
+            resource,
+            path,
+            &mut |element| match told(resource, element, is_meant) {
+                Told::Patient(reference) if !named.contains(&reference) => named.push(reference),
+                Told::Patient(_) | Told::Other => {}
+                Told::Unnamed => is_unnamed = true,
+            },
+        );
         match named.len() {
             0 => {}
             1 => return named.pop().map_or(PatientRef::None, PatientRef::One),
@@ -63,7 +76,11 @@ pub fn patient_of(resource: &Value) -> PatientRef {
             }
         });
     }
-    if targets.is_empty() { PatientRef::None } else { PatientRef::Targets(targets) }
+    if targets.is_empty() {
+        PatientRef::None
+    } else {
+        PatientRef::Targets(targets)
+    }
 }
 
 /// When the care happened that a resource tells of: a FHIR date, dateTime or instant as
@@ -90,22 +107,43 @@ enum Told {
     Unnamed,
 }
 
-fn told(element: &Value) -> Told {
+/// `is_meant` says that the element names the patient by its definition, so that one without a
+/// usable reference still means a patient.
+fn told(resource: &Value, element: &Value, is_meant: bool) -> Told {
     let declared = element.get("type").and_then(Value::as_str);
-    let Some(written) = element.get("reference").and_then(Value::as_str) else {
-        return match declared {
-            None | Some("Patient") => Told::Unnamed,
-            Some(_) => Told::Other,
-        };
+    let unclear = match declared {
+        Some("Patient") => Told::Unnamed,
+        None if is_meant => Told::Unnamed,
+        None | Some(_) => Told::Other,
     };
-    let Some(reference) = Reference::parse(written) else { return Told::Unnamed };
+    let Some(written) = element.get("reference").and_then(Value::as_str) else {
+        return unclear;
+    };
+    let Some(reference) = Reference::parse(written) else {
+        return unclear;
+    };
+    if let Reference::Contained(id) = reference {
+        return match contained_type(resource, id) {
+            Some("Patient") => Told::Unnamed,
+            Some(_) => Told::Other,
+            None => unclear,
+        };
+    }
     match (reference, reference.resource_type().or(declared)) {
-        (Reference::Contained(_), None | Some("Patient")) => Told::Unnamed,
         (_, Some("Patient")) | (Reference::Urn(_) | Reference::Absolute { .. }, None) => {
             Told::Patient(written.to_owned())
         }
         (_, _) => Told::Other,
     }
+}
+
+/// The type of the contained resource with this id.
+fn contained_type<'v>(resource: &'v Value, id: &str) -> Option<&'v str> {
+    let contained = resource.get("contained")?.as_array()?;
+    let inner = contained
+        .iter()
+        .find(|inner| inner.get("id").and_then(Value::as_str) == Some(id))?;
+    inner.get("resourceType")?.as_str()
 }
 
 /// Calls `found` with every element at a dotted path, through arrays.
@@ -127,40 +165,10 @@ fn visit<'v>(value: &'v Value, path: &str, found: &mut impl FnMut(&'v Value)) {
 
 /// Elements that name the patient, most telling first.
 fn paths(resource_type: &str) -> &'static [&'static str] {
-    match resource_type {
-        "AllergyIntolerance" | "BodyStructure" | "Claim" | "ClaimResponse" | "Consent"
-        | "CoverageEligibilityRequest" | "CoverageEligibilityResponse" | "DetectedIssue"
-        | "Device" | "EpisodeOfCare" | "ExplanationOfBenefit" | "FamilyMemberHistory"
-        | "Immunization" | "ImmunizationEvaluation" | "ImmunizationRecommendation"
-        | "MolecularSequence" | "NutritionOrder" | "RelatedPerson" | "SupplyDelivery"
-        | "VisionPrescription" => &["patient"],
-        "Account" | "AdverseEvent" | "Basic" | "CarePlan" | "CareTeam" | "ChargeItem"
-        | "ClinicalImpression" | "Composition" | "Condition" | "Contract" | "DeviceRequest"
-        | "DeviceUseStatement" | "DiagnosticReport" | "DocumentManifest"
-        | "DocumentReference" | "Encounter" | "Flag" | "Goal" | "GuidanceResponse"
-        | "ImagingStudy" | "Media" | "MeasureReport" | "MedicationAdministration"
-        | "MedicationDispense" | "MedicationRequest" | "MedicationStatement" | "Observation"
-        | "Procedure" | "RequestGroup" | "RiskAssessment" | "ServiceRequest" | "Specimen" => {
-            &["subject"]
-        }
-        "Communication" | "CommunicationRequest" => &["subject", "recipient", "sender"],
-        "Invoice" => &["subject", "recipient"],
-        "List" => &["subject", "source"],
-        "QuestionnaireResponse" => &["subject", "source", "author"],
-        "Coverage" => &["beneficiary", "subscriber", "policyHolder"],
-        "Appointment" => &["participant.actor"],
-        "AppointmentResponse" | "Schedule" => &["actor"],
-        "EnrollmentRequest" => &["candidate"],
-        "Group" => &["member.entity"],
-        "Person" => &["link.target"],
-        "ResearchSubject" => &["individual"],
-        "SupplyRequest" => &["deliverTo"],
-        "Task" => &["for"],
-        "AuditEvent" => &["entity.what", "agent.who"],
-        "Provenance" => &["target"],
-        "Binary" => &["securityContext"],
-        _ => &[],
-    }
+    let rule = PATHS
+        .iter()
+        .find(|(_, types)| types.contains(&resource_type));
+    rule.map_or(&[], |(paths, _)| *paths)
 }
 
 /// Elements whose own patient decides when none is named.
@@ -176,6 +184,104 @@ fn targets_of(resource_type: &str) -> &'static [&'static str] {
         _ => &[],
     }
 }
+
+/// Elements that name whom a resource is about, and nobody who merely took part.
+const MEANT: &[&str] = &[
+    "patient",
+    "subject",
+    "beneficiary",
+    "individual",
+    "candidate",
+    "for",
+];
+
+/// Paths of [`paths`], and the resource types they hold for.
+const PATHS: &[(&[&str], &[&str])] = &[
+    (
+        &["patient"],
+        &[
+            "AllergyIntolerance",
+            "BodyStructure",
+            "Claim",
+            "ClaimResponse",
+            "Consent",
+            "CoverageEligibilityRequest",
+            "CoverageEligibilityResponse",
+            "DetectedIssue",
+            "Device",
+            "EpisodeOfCare",
+            "ExplanationOfBenefit",
+            "FamilyMemberHistory",
+            "Immunization",
+            "ImmunizationEvaluation",
+            "ImmunizationRecommendation",
+            "MolecularSequence",
+            "NutritionOrder",
+            "RelatedPerson",
+            "SupplyDelivery",
+            "VisionPrescription",
+        ],
+    ),
+    (
+        &["subject"],
+        &[
+            "Account",
+            "AdverseEvent",
+            "Basic",
+            "CarePlan",
+            "CareTeam",
+            "ChargeItem",
+            "ClinicalImpression",
+            "Composition",
+            "Condition",
+            "Contract",
+            "DeviceRequest",
+            "DeviceUseStatement",
+            "DiagnosticReport",
+            "DocumentManifest",
+            "DocumentReference",
+            "Encounter",
+            "Flag",
+            "Goal",
+            "GuidanceResponse",
+            "ImagingStudy",
+            "Media",
+            "MeasureReport",
+            "MedicationAdministration",
+            "MedicationDispense",
+            "MedicationRequest",
+            "MedicationStatement",
+            "Observation",
+            "Procedure",
+            "RequestGroup",
+            "RiskAssessment",
+            "ServiceRequest",
+            "Specimen",
+        ],
+    ),
+    (
+        &["subject", "recipient", "sender"],
+        &["Communication", "CommunicationRequest"],
+    ),
+    (&["subject", "recipient"], &["Invoice"]),
+    (&["subject", "source"], &["List"]),
+    (&["subject", "source", "author"], &["QuestionnaireResponse"]),
+    (
+        &["beneficiary", "subscriber", "policyHolder"],
+        &["Coverage"],
+    ),
+    (&["participant.actor"], &["Appointment"]),
+    (&["actor"], &["AppointmentResponse", "Schedule"]),
+    (&["candidate"], &["EnrollmentRequest"]),
+    (&["member.entity"], &["Group"]),
+    (&["link.target"], &["Person"]),
+    (&["individual"], &["ResearchSubject"]),
+    (&["deliverTo"], &["SupplyRequest"]),
+    (&["for"], &["Task"]),
+    (&["entity.what", "agent.who"], &["AuditEvent"]),
+    (&["target"], &["Provenance"]),
+    (&["securityContext"], &["Binary"]),
+];
 
 /// Where the clinical date stands, most telling first; names do not clash between types.
 const DATES: &[&str] = &[
@@ -234,10 +340,16 @@ mod tests {
                 "performer": [{ "reference": "Patient/writer" }] })
         };
         let cases = [
-            (json!({ "resourceType": "Patient", "id": "1" }), PatientRef::Own(Some("1".into()))),
+            (
+                json!({ "resourceType": "Patient", "id": "1" }),
+                PatientRef::Own(Some("1".into())),
+            ),
             (subject("Patient/1"), one("Patient/1")),
             (subject("urn:uuid:1"), one("urn:uuid:1")),
-            (subject("Patient?identifier=a|b"), one("Patient?identifier=a|b")),
+            (
+                subject("Patient?identifier=a|b"),
+                one("Patient?identifier=a|b"),
+            ),
             (subject("http://h/Patient/1"), one("http://h/Patient/1")),
             (subject("Group/1"), PatientRef::None),
             (subject("http://h/Device/1"), PatientRef::None),
@@ -250,7 +362,19 @@ mod tests {
                 json!({ "resourceType": "Observation", "subject": { "display": "x", "type": "Device" } }),
                 PatientRef::None,
             ),
-            (json!({ "resourceType": "Organization", "id": "o" }), PatientRef::None),
+            (
+                json!({ "resourceType": "AuditEvent", "agent": [{ "who": { "display": "x" } }] }),
+                PatientRef::None,
+            ),
+            (
+                json!({ "resourceType": "Observation", "subject": { "reference": "#d" },
+                    "contained": [{ "resourceType": "Device", "id": "d" }] }),
+                PatientRef::None,
+            ),
+            (
+                json!({ "resourceType": "Organization", "id": "o" }),
+                PatientRef::None,
+            ),
             (
                 json!({ "resourceType": "Coverage", "beneficiary": { "reference": "Patient/1" },
                     "policyHolder": { "reference": "Patient/2" } }),
@@ -287,7 +411,9 @@ mod tests {
             .join("../../../shared/data/fhir/definitions-r4/profiles-resources.json.bz2");
         let mut json = String::new();
         let file = std::fs::File::open(&path).unwrap();
-        bzip2::read::MultiBzDecoder::new(file).read_to_string(&mut json).unwrap();
+        bzip2::read::MultiBzDecoder::new(file)
+            .read_to_string(&mut json)
+            .unwrap();
         let bundle: Value = serde_json::from_str(&json).unwrap();
         let compartment = bundle["entry"]
             .as_array()
@@ -310,9 +436,15 @@ mod tests {
     #[test]
     fn finds_the_clinical_date() {
         let cases = [
-            (json!({ "issued": "2024-02-01T00:00:00Z", "effectiveDateTime": "2024" }), "2024"),
+            (
+                json!({ "issued": "2024-02-01T00:00:00Z", "effectiveDateTime": "2024" }),
+                "2024",
+            ),
             (json!({ "period": { "start": "2020-05" } }), "2020-05"),
-            (json!({ "context": { "period": { "start": "2020" } }, "date": "2021" }), "2020"),
+            (
+                json!({ "context": { "period": { "start": "2020" } }, "date": "2021" }),
+                "2020",
+            ),
         ];
         for (resource, expected) in cases {
             assert_eq!(clinical_date(&resource).as_deref(), Some(expected));

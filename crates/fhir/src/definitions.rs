@@ -103,7 +103,10 @@ pub(crate) struct ValueSet {
 
 impl Definitions {
     /// The compiled definitions; unpacked at the first call.
-    #[expect(clippy::expect_used, reason = "the tables are compiled in, and a test unpacks them")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the tables are compiled in, and a test unpacks them"
+    )]
     pub(crate) fn load() -> &'static Self {
         static LOADED: OnceLock<Definitions> = OnceLock::new();
         LOADED.get_or_init(|| Self::unpack().expect("compiled FHIR definitions are readable"))
@@ -116,7 +119,8 @@ impl Definitions {
 
     /// The definition of the resource type called `name`.
     pub(crate) fn resource(&self, name: &str) -> Option<&TypeDefinition> {
-        self.by_name(name).filter(|definition| definition.is_resource)
+        self.by_name(name)
+            .filter(|definition| definition.is_resource)
     }
 
     /// The definition with this place; `None` never happens for ids from this table.
@@ -134,16 +138,29 @@ impl Definitions {
             read(include_bytes!("../definitions/valuesets.json.gz"))?;
         let structures: BTreeMap<Box<str>, RawType> =
             read(include_bytes!("../definitions/structures.json.gz"))?;
-        let set_ids: HashMap<Box<str>, ValueSetId> =
-            sets.keys().enumerate().map(|(at, url)| (url.clone(), ValueSetId(at))).collect();
-        let by_name: HashMap<Box<str>, TypeId> =
-            structures.keys().enumerate().map(|(at, name)| (name.clone(), TypeId(at))).collect();
+        let set_ids: HashMap<Box<str>, ValueSetId> = sets
+            .keys()
+            .enumerate()
+            .map(|(at, url)| (url.clone(), ValueSetId(at)))
+            .collect();
+        let by_name: HashMap<Box<str>, TypeId> = structures
+            .keys()
+            .enumerate()
+            .map(|(at, name)| (name.clone(), TypeId(at)))
+            .collect();
         let types = structures
             .into_iter()
             .map(|(name, raw)| TypeDefinition::from_raw(name, raw, &by_name, &set_ids))
             .collect::<Result<_, _>>()?;
-        let value_sets = sets.into_iter().map(|(url, codes)| ValueSet { url, codes }).collect();
-        Ok(Self { types, by_name, value_sets })
+        let value_sets = sets
+            .into_iter()
+            .map(|(url, codes)| ValueSet { url, codes })
+            .collect();
+        Ok(Self {
+            types,
+            by_name,
+            value_sets,
+        })
     }
 }
 
@@ -164,9 +181,15 @@ impl TypeDefinition {
         for field in raw.fields {
             if field.min > 0 {
                 let element = field.choice.clone().unwrap_or_else(|| field.name.clone());
-                match required.iter_mut().find(|required| required.element == element) {
+                match required
+                    .iter_mut()
+                    .find(|required| required.element == element)
+                {
                     Some(required) => required.members.push(field.name.clone()),
-                    None => required.push(Required { element, members: vec![field.name.clone()] }),
+                    None => required.push(Required {
+                        element,
+                        members: vec![field.name.clone()],
+                    }),
                 }
             }
             let kind = FieldKind::of(&field.type_name, types)
@@ -184,7 +207,12 @@ impl TypeDefinition {
                 },
             );
         }
-        Ok(Self { name, is_resource: raw.resource, fields, required })
+        Ok(Self {
+            name,
+            is_resource: raw.resource,
+            fields,
+            required,
+        })
     }
 }
 
@@ -236,7 +264,9 @@ impl ValueSet {
 
     /// Whether the code of this system is in the set.
     pub(crate) fn has(&self, system: &str, code: &str) -> bool {
-        self.codes.get(system).is_some_and(|codes| codes.contains(code))
+        self.codes
+            .get(system)
+            .is_some_and(|codes| codes.contains(code))
     }
 }
 
@@ -248,7 +278,10 @@ pub fn is_resource_type(name: &str) -> bool {
 /// Names of all resource types of FHIR R4, in alphabetical order.
 pub fn resource_types() -> impl Iterator<Item = &'static str> {
     let types = &Definitions::load().types;
-    types.iter().filter(|definition| definition.is_resource).map(|definition| &*definition.name)
+    types
+        .iter()
+        .filter(|definition| definition.is_resource)
+        .map(|definition| &*definition.name)
 }
 
 type CodesBySystem = HashMap<Box<str>, HashSet<Box<str>>>;

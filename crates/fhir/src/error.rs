@@ -48,7 +48,9 @@ impl Error {
             Self::Malformed { .. } => {
                 "The resource is not valid JSON. Check it and send it again.".to_owned()
             }
-            Self::WrongType { element, wanted, .. } => {
+            Self::WrongType {
+                element, wanted, ..
+            } => {
                 format!("The element {element} has to be a JSON {wanted}.")
             }
         }

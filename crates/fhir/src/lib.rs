@@ -8,6 +8,20 @@
 //! It must never do I/O, look at a clock, or depend on another crate of this workspace, and
 //! it must never write a resource out again from a model: what a client sent is stored and
 //! hashed as bytes, and `6.30` would come back as `6.3`.
+//!
+//! ```
+//! use stele_fhir::{category, compartment, parse, text, validate};
+//!
+//! let sent = br#"{"resourceType":"Observation","status":"final","code":{"text":"height"},
+//!     "subject":{"reference":"Patient/1"},"valueQuantity":{"value":6.30,"unit":"ft"}}"#;
+//! let read = parse::resource(sent, &parse::Limits::default()).expect("readable JSON");
+//! assert!(validate::resource(&read.value).is_empty());
+//! let whose = compartment::patient_of(&read.value);
+//! assert_eq!(whose, compartment::PatientRef::One("Patient/1".to_owned()));
+//! assert_eq!(category::assign(&read.value), category::Category::Laboratory);
+//! let stored = text::set_id_and_meta(&read.text, "o1", "1", "2026-03-01T10:00:00Z").expect("an object");
+//! assert!(stored.contains("6.30"));
+//! ```
 
 pub mod bundle;
 pub mod capability;

@@ -36,7 +36,12 @@ impl Issue {
 
     /// An issue of any severity, without a location.
     pub fn new(severity: Severity, code: IssueCode, diagnostics: impl Into<String>) -> Self {
-        Self { severity, code, diagnostics: diagnostics.into(), expression: Vec::new() }
+        Self {
+            severity,
+            code,
+            diagnostics: diagnostics.into(),
+            expression: Vec::new(),
+        }
     }
 
     /// The same issue with one more FHIRPath-style location.

@@ -25,7 +25,11 @@ impl Default for Limits {
     /// 64 MiB, 64 levels and 4 million elements: several times a patient's whole life as
     /// Synthea writes it (the largest such bundle at hand has 11 MB).
     fn default() -> Self {
-        Self { max_bytes: 64 << 20, max_depth: 64, max_elements: 4_000_000 }
+        Self {
+            max_bytes: 64 << 20,
+            max_depth: 64,
+            max_elements: 4_000_000,
+        }
     }
 }
 
@@ -56,7 +60,10 @@ pub struct Resource {
 pub fn resource(bytes: &[u8], limits: &Limits) -> Result<Resource, Vec<Issue>> {
     if bytes.len() > limits.max_bytes {
         let most = limits.max_bytes;
-        return refuse(IssueCode::TooLong, format!("The resource is larger than {most} bytes"));
+        return refuse(
+            IssueCode::TooLong,
+            format!("The resource is larger than {most} bytes"),
+        );
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -77,7 +84,10 @@ pub fn resource(bytes: &[u8], limits: &Limits) -> Result<Resource, Vec<Issue>> {
     }
     check_shape(text, limits)?;
     let value: Value = serde_json::from_str(text).or_else(|error| {
-        refuse(IssueCode::Structure, format!("The text is not valid JSON: {error}"))
+        refuse(
+            IssueCode::Structure,
+            format!("The text is not valid JSON: {error}"),
+        )
     })?;
     from_parts(text.to_owned(), value)
 }
@@ -86,7 +96,12 @@ pub fn resource(bytes: &[u8], limits: &Limits) -> Result<Resource, Vec<Issue>> {
 pub(crate) fn from_parts(text: String, value: Value) -> Result<Resource, Vec<Issue>> {
     let resource_type = resource_type(&value)?;
     let id = id(&value, &resource_type)?;
-    Ok(Resource { text, value, resource_type, id })
+    Ok(Resource {
+        text,
+        value,
+        resource_type,
+        id,
+    })
 }
 
 /// Refuses what the JSON reader would let pass: depth, size, duplicate members.
@@ -149,8 +164,14 @@ fn resource_type(value: &Value) -> Result<String, Vec<Issue>> {
             IssueCode::Value,
             "The resourceType is not a resource type of FHIR R4".to_owned(),
         ),
-        Some(_) => refuse(IssueCode::Structure, "The resourceType is not a string".to_owned()),
-        None => refuse(IssueCode::Required, "The resourceType is missing".to_owned()),
+        Some(_) => refuse(
+            IssueCode::Structure,
+            "The resourceType is not a string".to_owned(),
+        ),
+        None => refuse(
+            IssueCode::Required,
+            "The resourceType is missing".to_owned(),
+        ),
     }
 }
 
@@ -194,7 +215,10 @@ fn refuse<T>(code: IssueCode, diagnostics: String) -> Result<T, Vec<Issue>> {
 }
 
 fn refuse_at<T>(text: &str, at: usize, diagnostics: &str) -> Result<T, Vec<Issue>> {
-    refuse(IssueCode::Structure, format!("{diagnostics}, at {}", place(text, at)))
+    refuse(
+        IssueCode::Structure,
+        format!("{diagnostics}, at {}", place(text, at)),
+    )
 }
 
 fn fatal(code: IssueCode, diagnostics: String) -> Issue {

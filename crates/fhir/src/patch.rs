@@ -25,7 +25,10 @@ use crate::text::splice;
 /// one ([`IssueCode::BusinessRule`]). Issues name the operation by its position, from 0.
 pub fn json_patch(resource: &Resource, patch: &[u8]) -> Result<String, Vec<Issue>> {
     let operations: Vec<Operation<'_>> = serde_json::from_slice(patch).map_err(|error| {
-        vec![Issue::error(IssueCode::Structure, format!("The JSON Patch is unreadable: {error}"))]
+        vec![Issue::error(
+            IssueCode::Structure,
+            format!("The JSON Patch is unreadable: {error}"),
+        )]
     })?;
     if operations.len() > MOST_OPERATIONS {
         let what = format!("A patch has at most {MOST_OPERATIONS} operations");
@@ -117,12 +120,17 @@ impl Pointer {
             return Ok(Self(Vec::new()));
         }
         let steps = text.strip_prefix('/').ok_or("a path begins with /")?;
-        let steps = steps.split('/').map(|step| step.replace("~1", "/").replace("~0", "~"));
+        let steps = steps
+            .split('/')
+            .map(|step| step.replace("~1", "/").replace("~0", "~"));
         Ok(Self(steps.collect()))
     }
 
     fn split_last(&self) -> Result<(&[String], &str), &'static str> {
-        let (last, parent) = self.0.split_last().ok_or("the whole resource cannot be its path")?;
+        let (last, parent) = self
+            .0
+            .split_last()
+            .ok_or("the whole resource cannot be its path")?;
         Ok((parent, last))
     }
 }
@@ -157,7 +165,9 @@ fn locate(text: &str, path: &Pointer) -> Result<Range<usize>, &'static str> {
 
 fn descend(text: &str, steps: &[String]) -> Result<Range<usize>, &'static str> {
     let root = scan::value_at(text, 0).ok_or(ABSENT)?;
-    steps.iter().try_fold(root, |span, step| Container::at(text, &span)?.child(text, step))
+    steps.iter().try_fold(root, |span, step| {
+        Container::at(text, &span)?.child(text, step)
+    })
 }
 
 fn add(text: &str, path: &Pointer, value: &str) -> Result<String, &'static str> {
@@ -168,12 +178,18 @@ fn add(text: &str, path: &Pointer, value: &str) -> Result<String, &'static str> 
             Some(member) => (member.value.clone(), value.to_owned()),
             None => {
                 let key = crate::text::quote(last);
-                let (at, comma) = members.last().map_or((parent.start + 1, ""), |m| (m.value.end, ","));
+                let (at, comma) = members
+                    .last()
+                    .map_or((parent.start + 1, ""), |m| (m.value.end, ","));
                 (at..at, format!("{comma}{key}:{value}"))
             }
         },
         Container::Array(items) => {
-            let place = if last == "-" { items.len() } else { index(last)? };
+            let place = if last == "-" {
+                items.len()
+            } else {
+                index(last)?
+            };
             match (items.get(place), items.last()) {
                 (Some(item), _) => (item.start..item.start, format!("{value},")),
                 (None, Some(item)) if place == items.len() => {
@@ -194,8 +210,12 @@ fn remove(text: &str, path: &Pointer) -> Result<String, &'static str> {
     let parent = descend(text, parent)?;
     let (spans, place): (Vec<Range<usize>>, usize) = match Container::at(text, &parent)? {
         Container::Object(members) => {
-            let place = members.iter().position(|member| scan::key_is(text, &member.key, last));
-            let spans = members.iter().map(|member| member.key.start..member.value.end);
+            let place = members
+                .iter()
+                .position(|member| scan::key_is(text, &member.key, last));
+            let spans = members
+                .iter()
+                .map(|member| member.key.start..member.value.end);
             (spans.collect(), place.ok_or(ABSENT)?)
         }
         Container::Array(items) => (items, index(last)?),
@@ -216,19 +236,24 @@ fn index(step: &str) -> Result<usize, &'static str> {
     if !is_number || step.len() > 1 && step.starts_with('0') {
         return Err("its path has no usable array index");
     }
-    step.parse().map_err(|_| "its path has no usable array index")
+    step.parse()
+        .map_err(|_| "its path has no usable array index")
 }
 
 /// Equality as RFC 6902 §4.6 has it: members in any order, numbers by their value.
 fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
-        (Value::Number(one), Value::Number(other)) => decimal(one.as_str()) == decimal(other.as_str()),
+        (Value::Number(one), Value::Number(other)) => {
+            decimal(one.as_str()) == decimal(other.as_str())
+        }
         (Value::Array(one), Value::Array(other)) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
         }
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
-                && one.iter().all(|(name, value)| other.get(name).is_some_and(|o| same(value, o)))
+                && one
+                    .iter()
+                    .all(|(name, value)| other.get(name).is_some_and(|o| same(value, o)))
         }
         (one, other) => one == other,
     }

@@ -51,7 +51,9 @@ pub fn summary(resource: &Value, mode: Summary) -> Option<Value> {
         }
         (Summary::Data, Some(members), Some(_)) => {
             let without = members.iter().filter(|(name, _)| *name != "text");
-            without.map(|(name, value)| (name.clone(), value.clone())).collect()
+            without
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
         }
     };
     Some(marked(view))
@@ -65,9 +67,13 @@ pub fn elements(resource: &Value, names: &[&str]) -> Value {
         return resource.clone();
     };
     let wanted = |name: &str| {
-        let choice = definition.field(name).and_then(|field| field.choice.as_deref());
+        let choice = definition
+            .field(name)
+            .and_then(|field| field.choice.as_deref());
         let stem = choice.and_then(|choice| choice.strip_suffix("[x]"));
-        names.iter().any(|wanted| *wanted == name || Some(*wanted) == stem)
+        names
+            .iter()
+            .any(|wanted| *wanted == name || Some(*wanted) == stem)
     };
     marked(kept(members, definition, wanted))
 }
@@ -85,11 +91,14 @@ fn kept(
     let keep = |name: &str| {
         let element = name.strip_prefix('_').unwrap_or(name);
         matches!(element, "resourceType" | "id" | "meta")
-            || definition.field(element).is_some_and(|field| field.is_required)
+            || definition
+                .field(element)
+                .is_some_and(|field| field.is_required)
             || wanted(element)
     };
     let kept = members.iter().filter(|(name, _)| keep(name));
-    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+    kept.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// Summary members, and inside backbone elements theirs; data types are kept whole.
@@ -101,14 +110,16 @@ fn summarized(members: &Map<String, Value>, definition: &TypeDefinition) -> Map<
             continue;
         }
         let element = name.strip_prefix('_').unwrap_or(name);
-        let Some(field) = definition.field(element) else { continue };
+        let Some(field) = definition.field(element) else {
+            continue;
+        };
         if !field.in_summary && !field.is_required && element != "id" {
             continue;
         }
         let backbone = match field.kind {
-            FieldKind::Complex(id) => {
-                Definitions::load().get(id).filter(|inner| inner.name.contains('.'))
-            }
+            FieldKind::Complex(id) => Definitions::load()
+                .get(id)
+                .filter(|inner| inner.name.contains('.')),
             FieldKind::Primitive(_) | FieldKind::Reference(_) | FieldKind::Resource => None,
         };
         let value = match (backbone, value) {
@@ -163,7 +174,12 @@ mod tests {
     }
 
     fn names(value: &Value) -> Vec<&str> {
-        value.as_object().unwrap().keys().map(String::as_str).collect()
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect()
     }
 
     #[test]
@@ -171,7 +187,15 @@ mod tests {
         let view = summary(&patient(), Summary::True).unwrap();
         assert_eq!(
             names(&view),
-            ["resourceType", "id", "meta", "name", "birthDate", "_birthDate", "link"]
+            [
+                "resourceType",
+                "id",
+                "meta",
+                "name",
+                "birthDate",
+                "_birthDate",
+                "link"
+            ]
         );
         assert_eq!(view["link"], patient()["link"]);
         assert_eq!(view["meta"]["versionId"], "2");
@@ -191,7 +215,14 @@ mod tests {
         let view = elements(&observation, &["value", "nonsense"]);
         assert_eq!(
             names(&view),
-            ["resourceType", "id", "status", "code", "valueQuantity", "meta"]
+            [
+                "resourceType",
+                "id",
+                "status",
+                "code",
+                "valueQuantity",
+                "meta"
+            ]
         );
         assert!(view.to_string().contains("6.30"));
         let again = elements(&view, &["value"]);

@@ -51,10 +51,16 @@ impl<'a> Reference<'a> {
         if let Some((resource_type, query)) = text.split_once('?')
             && Definitions::load().resource(resource_type).is_some()
         {
-            return (!query.is_empty()).then_some(Self::Conditional { resource_type, query });
+            return (!query.is_empty()).then_some(Self::Conditional {
+                resource_type,
+                query,
+            });
         }
         if text.contains("://") {
-            return Some(Self::Absolute { url: text, target: address(text) });
+            return Some(Self::Absolute {
+                url: text,
+                target: address(text),
+            });
         }
         let (resource_type, rest) = text.split_once('/')?;
         let (id, version) = match rest.split_once("/_history/") {
@@ -64,7 +70,11 @@ impl<'a> Reference<'a> {
         let good = Definitions::load().resource(resource_type).is_some()
             && primitive::is_id(id)
             && version.is_none_or(primitive::is_id);
-        good.then_some(Self::Relative { resource_type, id, version })
+        good.then_some(Self::Relative {
+            resource_type,
+            id,
+            version,
+        })
     }
 
     /// The resource type the reference itself tells, if it does.
@@ -81,7 +91,9 @@ impl<'a> Reference<'a> {
 
 /// Type and id at the end of a REST address, before an optional `/_history/version`.
 fn address(url: &str) -> Option<(&str, &str)> {
-    let url = url.split_once("/_history/").map_or(url, |(before, _)| before);
+    let url = url
+        .split_once("/_history/")
+        .map_or(url, |(before, _)| before);
     let (rest, id) = url.rsplit_once('/')?;
     let resource_type = rest.rsplit('/').next()?;
     let good = Definitions::load().resource(resource_type).is_some() && primitive::is_id(id);
@@ -95,7 +107,11 @@ mod tests {
     #[test]
     fn knows_every_form() {
         let relative = |resource_type, id, version| {
-            Some(Reference::Relative { resource_type, id, version })
+            Some(Reference::Relative {
+                resource_type,
+                id,
+                version,
+            })
         };
         let cases = [
             ("Patient/1", relative("Patient", "1", None)),

@@ -52,7 +52,11 @@ enum Frame {
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { bytes: text.as_bytes(), at: 0, stack: Vec::with_capacity(16) }
+        Self {
+            bytes: text.as_bytes(),
+            at: 0,
+            stack: Vec::with_capacity(16),
+        }
     }
 
     /// Number of containers open after the last token.
@@ -70,13 +74,19 @@ impl<'a> Scanner<'a> {
         self.stack.pop();
         self.at = start + 1;
         self.value_seen();
-        Token { kind, span: start..self.at }
+        Token {
+            kind,
+            span: start..self.at,
+        }
     }
 
     fn open(&mut self, kind: Kind, frame: Frame, start: usize) -> Token {
         self.stack.push(frame);
         self.at = start + 1;
-        Token { kind, span: start..self.at }
+        Token {
+            kind,
+            span: start..self.at,
+        }
     }
 }
 
@@ -102,12 +112,18 @@ impl Iterator for Scanner<'_> {
                         Kind::String
                     }
                 };
-                Token { kind, span: start..self.at }
+                Token {
+                    kind,
+                    span: start..self.at,
+                }
             }
             _ => {
                 self.at = scalar_end(self.bytes, start);
                 self.value_seen();
-                Token { kind: Kind::Scalar, span: start..self.at }
+                Token {
+                    kind: Kind::Scalar,
+                    span: start..self.at,
+                }
             }
         };
         Some(token)
@@ -171,7 +187,9 @@ pub(crate) fn items(text: &str, span: &Range<usize>) -> Option<Vec<Range<usize>>
 
 /// The member called `name`, if any; names are compared after unescaping.
 pub(crate) fn member<'m>(text: &str, members: &'m [Member], name: &str) -> Option<&'m Member> {
-    members.iter().find(|member| key_is(text, &member.key, name))
+    members
+        .iter()
+        .find(|member| key_is(text, &member.key, name))
 }
 
 /// Whether the string at `span` (with quotes) reads `name`.
@@ -194,7 +212,13 @@ pub(crate) fn unquote<'a>(text: &'a str, span: &Range<usize>) -> Option<Cow<'a, 
 pub(crate) fn line_column(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
     (line, column)
 }
 
@@ -273,14 +297,27 @@ mod tests {
 
     #[test]
     fn tells_keys_from_strings() {
-        let kinds: Vec<_> =
-            Scanner::new(r#"{"a":"b","c":["d",{"e":1}],"f":"g"}"#).map(|t| t.kind).collect();
+        let kinds: Vec<_> = Scanner::new(r#"{"a":"b","c":["d",{"e":1}],"f":"g"}"#)
+            .map(|t| t.kind)
+            .collect();
         use Kind::{ArrayEnd, ArrayStart, Key, ObjectEnd, ObjectStart, Scalar, String};
         assert_eq!(
             kinds,
             [
-                ObjectStart, Key, String, Key, ArrayStart, String, ObjectStart, Key, Scalar,
-                ObjectEnd, ArrayEnd, Key, String, ObjectEnd
+                ObjectStart,
+                Key,
+                String,
+                Key,
+                ArrayStart,
+                String,
+                ObjectStart,
+                Key,
+                Scalar,
+                ObjectEnd,
+                ArrayEnd,
+                Key,
+                String,
+                ObjectEnd
             ]
         );
     }

@@ -23,13 +23,18 @@ pub fn set_id_and_meta(
     version_id: &str,
     last_updated: &str,
 ) -> Result<String, Error> {
-    let malformed = Error::Malformed { attempt: "setting id and meta", at: 0 };
+    let malformed = Error::Malformed {
+        attempt: "setting id and meta",
+        at: 0,
+    };
     let root = scan::value_at(text, 0).ok_or_else(|| malformed.clone())?;
     let members = scan::members(text, &root).ok_or(malformed)?;
     let style = Style::of(text, &root, &members);
     let resource_type = scan::member(text, &members, "resourceType");
     let id_member = scan::member(text, &members, "id");
-    let anchor = id_member.or(resource_type).map_or(root.start + 1, |member| member.value.end);
+    let anchor = id_member
+        .or(resource_type)
+        .map_or(root.start + 1, |member| member.value.end);
 
     let mut edits = Vec::with_capacity(4);
     let mut inserted = Vec::with_capacity(2);
@@ -157,11 +162,18 @@ struct Style<'a> {
 impl<'a> Style<'a> {
     fn of(text: &'a str, object: &Range<usize>, members: &[Member]) -> Self {
         let Some(first) = members.first() else {
-            return Self { before_key: "", after_colon: "" };
+            return Self {
+                before_key: "",
+                after_colon: "",
+            };
         };
-        let gap = text.get(first.key.end..first.value.start).unwrap_or_default();
+        let gap = text
+            .get(first.key.end..first.value.start)
+            .unwrap_or_default();
         Self {
-            before_key: text.get(object.start + 1..first.key.start).unwrap_or_default(),
+            before_key: text
+                .get(object.start + 1..first.key.start)
+                .unwrap_or_default(),
             after_colon: gap.split_once(':').map_or("", |(_, after)| after),
         }
     }
@@ -173,12 +185,23 @@ impl<'a> Style<'a> {
     /// A member one level deeper: the indentation grows by its own width when there is one.
     fn nested(&self, name: &str, value: &str) -> String {
         let indent = self.before_key.rsplit('\n').next().unwrap_or_default();
-        let indent = if self.before_key.contains('\n') { indent } else { "" };
-        format!("{}{indent}\"{name}\":{}{value}", self.before_key, self.after_colon)
+        let indent = if self.before_key.contains('\n') {
+            indent
+        } else {
+            ""
+        };
+        format!(
+            "{}{indent}\"{name}\":{}{value}",
+            self.before_key, self.after_colon
+        )
     }
 
     fn closing(&self) -> &'a str {
-        if self.before_key.contains('\n') { self.before_key } else { "" }
+        if self.before_key.contains('\n') {
+            self.before_key
+        } else {
+            ""
+        }
     }
 }
 

@@ -91,15 +91,20 @@ impl<'v> Walk<'v> {
 
     fn resource(&mut self, value: &'v Value, place: Place) {
         let Some(members) = value.as_object() else {
-            return self.report(IssueCode::Structure, "A resource (JSON object) was expected");
+            return self.report(
+                IssueCode::Structure,
+                "A resource (JSON object) was expected",
+            );
         };
         let name = members.get("resourceType").and_then(Value::as_str);
         let Some(name) = name else {
             return self.report(IssueCode::Required, "The resourceType is missing");
         };
         let Some(definition) = self.definitions.resource(name) else {
-            return self
-                .report(IssueCode::Value, "The resourceType is not a resource type of FHIR R4");
+            return self.report(
+                IssueCode::Value,
+                "The resourceType is not a resource type of FHIR R4",
+            );
         };
         if self.path.is_empty() {
             self.path.push(Step::Name(name));
@@ -171,7 +176,10 @@ impl<'v> Walk<'v> {
             };
             if !required.members.iter().any(|member| present(member)) {
                 let element = &required.element;
-                self.report(IssueCode::Required, &format!("The element {element} is missing"));
+                self.report(
+                    IssueCode::Required,
+                    &format!("The element {element} is missing"),
+                );
             }
         }
     }
@@ -185,7 +193,9 @@ impl<'v> Walk<'v> {
                 }
                 for (index, item) in items.iter().enumerate() {
                     self.path.push(Step::Index(index));
-                    let extended = sibling.and_then(|s| s.get(index)).is_some_and(|s| !s.is_null());
+                    let extended = sibling
+                        .and_then(|s| s.get(index))
+                        .is_some_and(|s| !s.is_null());
                     if !(item.is_null() && extended) {
                         self.one(field, item);
                     }
@@ -194,7 +204,10 @@ impl<'v> Walk<'v> {
             }
             (true, _) => self.report(IssueCode::Structure, "A JSON array was expected"),
             (false, Value::Array(_)) => {
-                self.report(IssueCode::Structure, "One value was expected, not a JSON array");
+                self.report(
+                    IssueCode::Structure,
+                    "One value was expected, not a JSON array",
+                );
             }
             (false, value) => self.one(field, value),
         }
@@ -213,10 +226,19 @@ impl<'v> Walk<'v> {
             FieldKind::Resource => {
                 let is_contained =
                     matches!(self.path.iter().rev().nth(1), Some(Step::Name("contained")));
-                self.resource(value, if is_contained { Place::Contained } else { Place::Root });
+                self.resource(
+                    value,
+                    if is_contained {
+                        Place::Contained
+                    } else {
+                        Place::Root
+                    },
+                );
             }
             FieldKind::Complex(id) | FieldKind::Reference(id) => {
-                let Some(definition) = self.definitions.get(id) else { return };
+                let Some(definition) = self.definitions.get(id) else {
+                    return;
+                };
                 let Some(members) = value.as_object() else {
                     return self.report(IssueCode::Structure, "A JSON object was expected");
                 };
@@ -244,7 +266,10 @@ impl<'v> Walk<'v> {
             Err(Fault::Format(expected)) => return self.report(IssueCode::Value, expected),
         }
         if let (Some(set), Some(code)) = (field.value_set, value.as_str())
-            && !self.definitions.value_set(set).is_none_or(|set| set.has_code(code))
+            && !self
+                .definitions
+                .value_set(set)
+                .is_none_or(|set| set.has_code(code))
         {
             self.not_in(set);
         }
@@ -321,7 +346,10 @@ impl<'v> Walk<'v> {
             && !id.is_empty()
             && !self.contained.contains(&id)
         {
-            self.report(IssueCode::NotFound, "No contained resource has the id referred to (ref-1)");
+            self.report(
+                IssueCode::NotFound,
+                "No contained resource has the id referred to (ref-1)",
+            );
         }
         let told = members.get("type").and_then(Value::as_str);
         let target = reference.resource_type().or(told);
@@ -340,7 +368,9 @@ impl<'v> Walk<'v> {
     /// A CodeableConcept satisfies a required binding with one of its codings.
     fn concept(&mut self, field: &Field, value: &Value) {
         let Some(id) = field.value_set else { return };
-        let Some(set) = self.definitions.value_set(id) else { return };
+        let Some(set) = self.definitions.value_set(id) else {
+            return;
+        };
         let codings = value.get("coding").and_then(Value::as_array);
         let good = |coding: &Value| {
             matches!((text(coding, "system"), text(coding, "code")),
@@ -353,7 +383,9 @@ impl<'v> Walk<'v> {
 
     fn coding(&mut self, field: &Field, value: &Value) {
         let Some(id) = field.value_set else { return };
-        let Some(set) = self.definitions.value_set(id) else { return };
+        let Some(set) = self.definitions.value_set(id) else {
+            return;
+        };
         let good = matches!((text(value, "system"), text(value, "code")),
             (Some(system), Some(code)) if set.has(system, code));
         if !good {
@@ -364,13 +396,17 @@ impl<'v> Walk<'v> {
     fn not_in(&mut self, id: ValueSetId) {
         if let Some(set) = self.definitions.value_set(id) {
             let url = &set.url;
-            self.report(IssueCode::CodeInvalid, &format!("The code has to be from {url}"));
+            self.report(
+                IssueCode::CodeInvalid,
+                &format!("The code has to be from {url}"),
+            );
         }
     }
 
     fn report(&mut self, code: IssueCode, diagnostics: &str) {
         if self.issues.len() < MOST_ISSUES {
-            self.issues.push(Issue::error(code, diagnostics).at(self.location()));
+            self.issues
+                .push(Issue::error(code, diagnostics).at(self.location()));
         }
     }
 
@@ -393,11 +429,7 @@ impl<'v> Walk<'v> {
 }
 
 /// The member with an underscore beside a primitive array, which may fill its null items.
-fn sibling_of<'v>(
-    members: &'v Map<String, Value>,
-    key: &str,
-    field: &Field,
-) -> Option<&'v Value> {
+fn sibling_of<'v>(members: &'v Map<String, Value>, key: &str, field: &Field) -> Option<&'v Value> {
     match field.kind {
         FieldKind::Primitive(_) if field.is_array => members.get(&format!("_{key}")),
         _ => None,

@@ -31,7 +31,10 @@ fn resolves_links_between_entries_in_the_text() {
         post("urn:uuid:o", &observation("urn:uuid:p")),
         post("http://h/fhir/Patient/7", &patient),
         post("http://h/fhir/Observation/8", &observation("Patient/7")),
-        post("http://h/fhir/Observation/9", &observation("http://h/fhir/Patient/7")),
+        post(
+            "http://h/fhir/Observation/9",
+            &observation("http://h/fhir/Patient/7"),
+        ),
         post("http://other/Observation/9", &observation("Patient/7")),
     ]);
     let plan = read(&bundle).unwrap();
@@ -39,12 +42,18 @@ fn resolves_links_between_entries_in_the_text() {
     assert_eq!(conditional.len(), 1);
     assert_eq!(conditional[0].entry, 1);
     assert_eq!(conditional[0].query, "identifier=http://x|1");
-    let found = HashMap::from([(conditional[0].reference.clone(), "Practitioner/q".to_owned())]);
+    let found = HashMap::from([(
+        conditional[0].reference.clone(),
+        "Practitioner/q".to_owned(),
+    )]);
     let assigned = (0..6).map(|n| (n, format!("Some/{n}"))).collect();
     let links = plan.links(&assigned);
-    for (index, subject) in
-        [(1, "Some/0"), (3, "Some/2"), (4, "Some/2"), (5, "Patient/7")]
-    {
+    for (index, subject) in [
+        (1, "Some/0"),
+        (3, "Some/2"),
+        (4, "Some/2"),
+        (5, "Patient/7"),
+    ] {
         let text = plan.resolve(index, &links, &found).unwrap();
         let mut expected = bundle["entry"][index]["resource"].clone();
         expected["subject"]["reference"] = json!(subject);
@@ -57,7 +66,11 @@ fn resolves_links_between_entries_in_the_text() {
 
 #[test]
 fn names_the_entry_of_a_dangling_reference() {
-    let plan = read(&transaction(&[post("urn:uuid:o", &observation("urn:uuid:nobody"))])).unwrap();
+    let plan = read(&transaction(&[post(
+        "urn:uuid:o",
+        &observation("urn:uuid:nobody"),
+    )]))
+    .unwrap();
     let found = HashMap::from([(
         "Practitioner?identifier=http://x|1".to_owned(),
         "Practitioner/1".to_owned(),
@@ -98,16 +111,46 @@ fn refuses_a_transaction_with_a_wrong_entry() {
         transaction(&[post("urn:uuid:b", &patient), entry])
     };
     let cases: [(Value, &str); 10] = [
-        (with(&|e| e["fullUrl"] = json!("urn:uuid:b")), "Bundle.entry[1].fullUrl"),
-        (with(&|e| e["request"]["method"] = json!("PULL")), "Bundle.entry[1].request.method"),
-        (with(&|e| e["request"]["url"] = json!("Observation")), "Bundle.entry[1].request.url"),
-        (with(&|e| e["request"]["method"] = json!("PUT")), "Bundle.entry[1].request.url"),
-        (with(&|e| e["request"] = json!({ "method": "PUT", "url": "Patient/1" })), "Bundle.entry[1].request.url"),
-        (with(&|e| e["request"] = json!({ "method": "DELETE", "url": "Patient" })), "Bundle.entry[1].request.url"),
-        (with(&|e| drop(e.as_object_mut().unwrap().remove("request"))), "Bundle.entry[1].request"),
-        (with(&|e| drop(e.as_object_mut().unwrap().remove("resource"))), "Bundle.entry[1].resource"),
-        (with(&|e| e["resource"] = json!({ "resourceType": "Patiens" })), "Bundle.entry[1].resource"),
-        (with(&|e| e["colour"] = json!("red")), "Bundle.entry[1].colour"),
+        (
+            with(&|e| e["fullUrl"] = json!("urn:uuid:b")),
+            "Bundle.entry[1].fullUrl",
+        ),
+        (
+            with(&|e| e["request"]["method"] = json!("PULL")),
+            "Bundle.entry[1].request.method",
+        ),
+        (
+            with(&|e| e["request"]["url"] = json!("Observation")),
+            "Bundle.entry[1].request.url",
+        ),
+        (
+            with(&|e| e["request"]["method"] = json!("PUT")),
+            "Bundle.entry[1].request.url",
+        ),
+        (
+            with(&|e| e["request"] = json!({ "method": "PUT", "url": "Patient/1" })),
+            "Bundle.entry[1].request.url",
+        ),
+        (
+            with(&|e| e["request"] = json!({ "method": "DELETE", "url": "Patient" })),
+            "Bundle.entry[1].request.url",
+        ),
+        (
+            with(&|e| drop(e.as_object_mut().unwrap().remove("request"))),
+            "Bundle.entry[1].request",
+        ),
+        (
+            with(&|e| drop(e.as_object_mut().unwrap().remove("resource"))),
+            "Bundle.entry[1].resource",
+        ),
+        (
+            with(&|e| e["resource"] = json!({ "resourceType": "Patiens" })),
+            "Bundle.entry[1].resource",
+        ),
+        (
+            with(&|e| e["colour"] = json!("red")),
+            "Bundle.entry[1].colour",
+        ),
     ];
     for (bundle, location) in cases {
         let issues = read(&bundle).unwrap_err();
@@ -116,8 +159,14 @@ fn refuses_a_transaction_with_a_wrong_entry() {
         let mut batch = bundle;
         batch["type"] = json!("batch");
         let plan = read(&batch).unwrap();
-        assert!(plan.entries[0].issues.is_empty(), "the good entry of a batch stays good");
-        assert_eq!(plan.entries[1].issues, issues, "the bad entry of a batch says the same");
+        assert!(
+            plan.entries[0].issues.is_empty(),
+            "the good entry of a batch stays good"
+        );
+        assert_eq!(
+            plan.entries[1].issues, issues,
+            "the bad entry of a batch says the same"
+        );
     }
 }
 
@@ -131,8 +180,10 @@ fn refuses_two_writes_to_one_resource() {
 
 #[test]
 fn refuses_a_bundle_without_a_type() {
-    for bundle in [json!({ "resourceType": "Bundle" }), json!({ "resourceType": "Bundle", "type": "x" })]
-    {
+    for bundle in [
+        json!({ "resourceType": "Bundle" }),
+        json!({ "resourceType": "Bundle", "type": "x" }),
+    ] {
         assert!(!read(&bundle).unwrap_err().is_empty());
     }
     assert!(read(&json!({ "resourceType": "Patient" })).is_err());

@@ -36,8 +36,10 @@ fn numbers_and_names_are_unique_and_lead_back() {
 /// Numbers are on chains: this list may grow, but no line of it may change.
 #[test]
 fn numbers_never_change() {
-    let written: Vec<String> =
-        Category::ALL.iter().map(|c| format!("{}={}", c.number(), c.name())).collect();
+    let written: Vec<String> = Category::ALL
+        .iter()
+        .map(|c| format!("{}={}", c.number(), c.name()))
+        .collect();
     assert_eq!(
         written.join(" "),
         "0=demographics 1=emergency-summary 2=allergies 3=medicines 4=problems 5=immunizations \
@@ -53,20 +55,53 @@ fn numbers_never_change() {
 fn follows_type_category_and_code() {
     let loinc = "http://loinc.org";
     let snomed = "http://snomed.info/sct";
-    check(&json!({ "resourceType": "Patient" }), Category::Demographics);
-    check(&json!({ "resourceType": "Substance" }), Category::Administrative);
-    check(&json!({ "resourceType": "SubstancePolymer" }), Category::Other);
+    check(
+        &json!({ "resourceType": "Patient" }),
+        Category::Demographics,
+    );
+    check(
+        &json!({ "resourceType": "Substance" }),
+        Category::Administrative,
+    );
+    check(
+        &json!({ "resourceType": "SubstancePolymer" }),
+        Category::Other,
+    );
     check(&coded("Observation", loinc, "718-7"), Category::Laboratory);
-    check(&coded("Observation", loinc, "85354-9"), Category::VitalSigns);
-    check(&coded("Observation", loinc, "34534-8"), Category::Cardiology);
+    check(
+        &coded("Observation", loinc, "85354-9"),
+        Category::VitalSigns,
+    );
+    check(
+        &coded("Observation", loinc, "34534-8"),
+        Category::Cardiology,
+    );
     check(&coded("Condition", snomed, "59621000"), Category::Problems);
-    check(&coded("Condition", snomed, "86406008"), Category::SexualHealth);
-    check(&coded("Condition", snomed, "35489007"), Category::MentalHealth);
+    check(
+        &coded("Condition", snomed, "86406008"),
+        Category::SexualHealth,
+    );
+    check(
+        &coded("Condition", snomed, "35489007"),
+        Category::MentalHealth,
+    );
     check(&coded("Observation", loinc, "51969-4"), Category::Genetics);
-    check(&coded("Condition", "http://hl7.org/fhir/sid/icd-10-cm", "F10.20"), Category::SubstanceUse);
-    check(&coded("Condition", "http://hl7.org/fhir/sid/icd-10", "F32.1"), Category::MentalHealth);
-    check(&coded("Condition", "http://hl7.org/fhir/sid/icd-10", "I10"), Category::Problems);
-    check(&coded("Observation", "http://other", "86406008"), Category::Laboratory);
+    check(
+        &coded("Condition", "http://hl7.org/fhir/sid/icd-10-cm", "F10.20"),
+        Category::SubstanceUse,
+    );
+    check(
+        &coded("Condition", "http://hl7.org/fhir/sid/icd-10", "F32.1"),
+        Category::MentalHealth,
+    );
+    check(
+        &coded("Condition", "http://hl7.org/fhir/sid/icd-10", "I10"),
+        Category::Problems,
+    );
+    check(
+        &coded("Observation", "http://other", "86406008"),
+        Category::Laboratory,
+    );
     let mut survey = coded("Observation", loinc, "72514-3");
     survey["category"] = json!([{ "coding": [{
         "system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "survey" }] }]);
@@ -84,9 +119,11 @@ fn takes_the_strictest_of_labels_codes_and_contained_resources() {
     check(&label("ETH"), Category::SubstanceUse);
     check(&label("SDV"), Category::Violence);
     check(&label("GDIS"), Category::Genetics);
-    check(&json!({ "resourceType": "Condition", "meta": { "security": [{
+    check(
+        &json!({ "resourceType": "Condition", "meta": { "security": [{
         "system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "V" }] } }),
-        Category::Restricted);
+        Category::Restricted,
+    );
     let contained = json!({ "resourceType": "MedicationRequest",
         "contained": [coded("Condition", "http://snomed.info/sct", "86406008")] });
     check(&contained, Category::SexualHealth);
@@ -117,13 +154,21 @@ fn every_rule_is_sound() {
         assert!(rule.category.is_sensitive());
         if rule.matches == Match::Exact {
             for code in rule.codes {
-                assert_eq!(rules::sensitive(rule.system, code), Some(rule.category), "{code}");
+                assert_eq!(
+                    rules::sensitive(rule.system, code),
+                    Some(rule.category),
+                    "{code}"
+                );
             }
         }
     }
     for rule in rules::USUAL {
         for code in rule.codes {
-            assert_eq!(rules::usual_code(rule.system, code), Some(rule.category), "{code}");
+            assert_eq!(
+                rules::usual_code(rule.system, code),
+                Some(rule.category),
+                "{code}"
+            );
         }
     }
 }
@@ -152,7 +197,12 @@ fn document() -> String {
         }
         let (number, name) = (category.number(), category.name());
         let plain = category.plain_name();
-        writeln!(out, "| {number} | `{name}` | {plain} | {} |", marks.join(", ")).unwrap();
+        writeln!(
+            out,
+            "| {number} | `{name}` | {plain} | {} |",
+            marks.join(", ")
+        )
+        .unwrap();
     }
     out.push_str(ORDER);
     out.push_str("\n## Sensitive codes\n");
@@ -169,7 +219,11 @@ fn document() -> String {
 fn tables(out: &mut String, rules: &[rules::Rule]) {
     out.push_str("\n| category | system | codes |\n|---|---|---|\n");
     for rule in rules {
-        let how = if rule.matches == Match::Prefix { "beginning with " } else { "" };
+        let how = if rule.matches == Match::Prefix {
+            "beginning with "
+        } else {
+            ""
+        };
         let (name, codes) = (rule.category.name(), rule.codes.join(", "));
         writeln!(out, "| `{name}` | `{}` | {how}{codes} |", rule.system).unwrap();
     }

@@ -14,15 +14,45 @@ fn patch(patch: &Value) -> Result<String, Vec<Issue>> {
 #[test]
 fn changes_only_what_it_names() {
     let cases = [
-        (json!([{ "op": "replace", "path": "/status", "value": "amended" }]), TEXT.replace("\"final\"", "\"amended\"")),
-        (json!([{ "op": "add", "path": "/issued", "value": "x" }]), TEXT.replace("\"b\"}]", "\"b\"}],\"issued\":\"x\"")),
-        (json!([{ "op": "remove", "path": "/note" }]), TEXT.replace(",\"note\":[{\"text\":\"a\"},{\"text\":\"b\"}]", "")),
-        (json!([{ "op": "remove", "path": "/note/0" }]), TEXT.replace("{\"text\":\"a\"},", "")),
-        (json!([{ "op": "add", "path": "/note/1", "value": { "text": "c" } }]), TEXT.replace("{\"text\":\"b\"}", "{\"text\":\"c\"},{\"text\":\"b\"}")),
-        (json!([{ "op": "add", "path": "/note/-", "value": { "text": "c" } }]), TEXT.replace("{\"text\":\"b\"}", "{\"text\":\"b\"},{\"text\":\"c\"}")),
-        (json!([{ "op": "copy", "from": "/note/0", "path": "/note/-" }]), TEXT.replace("{\"text\":\"b\"}", "{\"text\":\"b\"},{\"text\":\"a\"}")),
-        (json!([{ "op": "move", "from": "/note/0", "path": "/note/1" }]), TEXT.replace("{\"text\":\"a\"},{\"text\":\"b\"}", "{\"text\":\"b\"},{\"text\":\"a\"}")),
-        (json!([{ "op": "test", "path": "/note/0", "value": { "text": "a" } }]), TEXT.to_owned()),
+        (
+            json!([{ "op": "replace", "path": "/status", "value": "amended" }]),
+            TEXT.replace("\"final\"", "\"amended\""),
+        ),
+        (
+            json!([{ "op": "add", "path": "/issued", "value": "x" }]),
+            TEXT.replace("\"b\"}]", "\"b\"}],\"issued\":\"x\""),
+        ),
+        (
+            json!([{ "op": "remove", "path": "/note" }]),
+            TEXT.replace(",\"note\":[{\"text\":\"a\"},{\"text\":\"b\"}]", ""),
+        ),
+        (
+            json!([{ "op": "remove", "path": "/note/0" }]),
+            TEXT.replace("{\"text\":\"a\"},", ""),
+        ),
+        (
+            json!([{ "op": "add", "path": "/note/1", "value": { "text": "c" } }]),
+            TEXT.replace("{\"text\":\"b\"}", "{\"text\":\"c\"},{\"text\":\"b\"}"),
+        ),
+        (
+            json!([{ "op": "add", "path": "/note/-", "value": { "text": "c" } }]),
+            TEXT.replace("{\"text\":\"b\"}", "{\"text\":\"b\"},{\"text\":\"c\"}"),
+        ),
+        (
+            json!([{ "op": "copy", "from": "/note/0", "path": "/note/-" }]),
+            TEXT.replace("{\"text\":\"b\"}", "{\"text\":\"b\"},{\"text\":\"a\"}"),
+        ),
+        (
+            json!([{ "op": "move", "from": "/note/0", "path": "/note/1" }]),
+            TEXT.replace(
+                "{\"text\":\"a\"},{\"text\":\"b\"}",
+                "{\"text\":\"b\"},{\"text\":\"a\"}",
+            ),
+        ),
+        (
+            json!([{ "op": "test", "path": "/note/0", "value": { "text": "a" } }]),
+            TEXT.to_owned(),
+        ),
         (json!([]), TEXT.to_owned()),
     ];
     for (operations, expected) in cases {
@@ -46,35 +76,110 @@ fn compares_numbers_by_value_and_keeps_their_text() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn refuses_what_does_not_fit_and_says_which_operation() {
     let cases = [
-        (json!([{ "op": "remove", "path": "/x" }]), IssueCode::Processing, "Operation 0"),
-        (json!([{ "op": "replace", "path": "/note/2", "value": 1 }]), IssueCode::Processing, "nothing"),
-        (json!([{ "op": "add", "path": "/note/3", "value": 1 }]), IssueCode::Processing, "beyond"),
-        (json!([{ "op": "add", "path": "/note/01", "value": 1 }]), IssueCode::Processing, "index"),
-        (json!([{ "op": "add", "path": "/status/x", "value": 1 }]), IssueCode::Processing, "neither"),
-        (json!([{ "op": "add", "path": "status", "value": 1 }]), IssueCode::Processing, "begins with /"),
-        (json!([{ "op": "add", "path": "/status" }]), IssueCode::Processing, "no value"),
-        (json!([{ "op": "move", "path": "/status" }]), IssueCode::Processing, "no from"),
-        (json!([{ "op": "move", "path": "/note/0/x", "from": "/note" }]), IssueCode::Processing, "into itself"),
-        (json!([{ "op": "remove", "path": "" }]), IssueCode::Processing, "whole"),
-        (json!([{ "op": "test", "path": "/status", "value": "x" }]), IssueCode::Processing, "another"),
-        (json!([{ "op": "add", "path": "/b", "value": 1 }, { "op": "remove", "path": "/c" }]), IssueCode::Processing, "Operation 1"),
-        (json!([{ "op": "erase", "path": "/x" }]), IssueCode::Structure, "unreadable"),
-        (json!({ "op": "remove" }), IssueCode::Structure, "unreadable"),
-        (json!([{ "op": "replace", "path": "/id", "value": "2" }]), IssueCode::BusinessRule, "resourceType or id"),
-        (json!([{ "op": "replace", "path": "/resourceType", "value": "Patient" }]), IssueCode::BusinessRule, "resourceType or id"),
-        (json!([{ "op": "replace", "path": "", "value": 7 }]), IssueCode::Structure, "JSON object"),
+        (
+            json!([{ "op": "remove", "path": "/x" }]),
+            IssueCode::Processing,
+            "Operation 0",
+        ),
+        (
+            json!([{ "op": "replace", "path": "/note/2", "value": 1 }]),
+            IssueCode::Processing,
+            "nothing",
+        ),
+        (
+            json!([{ "op": "add", "path": "/note/3", "value": 1 }]),
+            IssueCode::Processing,
+            "beyond",
+        ),
+        (
+            json!([{ "op": "add", "path": "/note/01", "value": 1 }]),
+            IssueCode::Processing,
+            "index",
+        ),
+        (
+            json!([{ "op": "add", "path": "/status/x", "value": 1 }]),
+            IssueCode::Processing,
+            "neither",
+        ),
+        (
+            json!([{ "op": "add", "path": "status", "value": 1 }]),
+            IssueCode::Processing,
+            "begins with /",
+        ),
+        (
+            json!([{ "op": "add", "path": "/status" }]),
+            IssueCode::Processing,
+            "no value",
+        ),
+        (
+            json!([{ "op": "move", "path": "/status" }]),
+            IssueCode::Processing,
+            "no from",
+        ),
+        (
+            json!([{ "op": "move", "path": "/note/0/x", "from": "/note" }]),
+            IssueCode::Processing,
+            "into itself",
+        ),
+        (
+            json!([{ "op": "remove", "path": "" }]),
+            IssueCode::Processing,
+            "whole",
+        ),
+        (
+            json!([{ "op": "test", "path": "/status", "value": "x" }]),
+            IssueCode::Processing,
+            "another",
+        ),
+        (
+            json!([{ "op": "add", "path": "/b", "value": 1 }, { "op": "remove", "path": "/c" }]),
+            IssueCode::Processing,
+            "Operation 1",
+        ),
+        (
+            json!([{ "op": "erase", "path": "/x" }]),
+            IssueCode::Structure,
+            "unreadable",
+        ),
+        (
+            json!({ "op": "remove" }),
+            IssueCode::Structure,
+            "unreadable",
+        ),
+        (
+            json!([{ "op": "replace", "path": "/id", "value": "2" }]),
+            IssueCode::BusinessRule,
+            "resourceType or id",
+        ),
+        (
+            json!([{ "op": "replace", "path": "/resourceType", "value": "Patient" }]),
+            IssueCode::BusinessRule,
+            "resourceType or id",
+        ),
+        (
+            json!([{ "op": "replace", "path": "", "value": 7 }]),
+            IssueCode::Structure,
+            "JSON object",
+        ),
     ];
     for (operations, code, says) in cases {
         let issues = patch(&operations).unwrap_err();
         assert_eq!(issues[0].code, code, "{operations} {issues:?}");
-        assert!(issues[0].diagnostics.contains(says), "{operations} {issues:?}");
+        assert!(
+            issues[0].diagnostics.contains(says),
+            "{operations} {issues:?}"
+        );
     }
 }
 
 fn tree() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![any::<bool>().prop_map(Value::from), "[a-z/~\"]{0,3}".prop_map(Value::from)];
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        "[a-z/~\"]{0,3}".prop_map(Value::from)
+    ];
     leaf.prop_recursive(3, 20, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
@@ -85,8 +190,11 @@ fn tree() -> impl Strategy<Value = Value> {
 }
 
 fn pointer() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop_oneof!["a", "b", "~0", "~1", "\"", "0", "1", "2", "-"], 1..4)
-        .prop_map(|steps| format!("/x/{}", steps.join("/")))
+    prop::collection::vec(
+        prop_oneof!["a", "b", "~0", "~1", "\"", "0", "1", "2", "-"],
+        1..4,
+    )
+    .prop_map(|steps| format!("/x/{}", steps.join("/")))
 }
 
 fn operation() -> impl Strategy<Value = Value> {

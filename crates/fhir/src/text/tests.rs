@@ -51,10 +51,19 @@ fn stamps_and_leaves_every_other_byte() {
 #[test]
 fn refuses_what_is_no_object() {
     for text in ["", "[]", "1", "{\"a\"", "\"x\""] {
-        assert!(matches!(set_id_and_meta(text, "a", "1", NOW), Err(Error::Malformed { .. })));
+        assert!(matches!(
+            set_id_and_meta(text, "a", "1", NOW),
+            Err(Error::Malformed { .. })
+        ));
     }
     let error = set_id_and_meta(r#"{"meta":[]}"#, "a", "1", NOW).unwrap_err();
-    assert!(matches!(error, Error::WrongType { element: "meta", .. }));
+    assert!(matches!(
+        error,
+        Error::WrongType {
+            element: "meta",
+            ..
+        }
+    ));
 }
 
 #[test]
@@ -102,7 +111,11 @@ fn key() -> impl Strategy<Value = String> {
 }
 
 fn write(value: &Value, pretty: bool) -> String {
-    if pretty { serde_json::to_string_pretty(value).unwrap() } else { value.to_string() }
+    if pretty {
+        serde_json::to_string_pretty(value).unwrap()
+    } else {
+        value.to_string()
+    }
 }
 
 fn rewritten(value: &mut Value, key: &str) {

@@ -25,6 +25,12 @@ pub trait Application: Clone + Send + Sync + 'static {
     /// once, at the start.
     fn committed(&self) -> Committed;
 
+    /// The block of [`Application::committed`] with a certificate of its own, if it has one.
+    ///
+    /// Asked only if the engine's store lacks that block: it was lost, or is older than the
+    /// ledger. The engine then begins anew from here.
+    fn checkpoint(&self) -> Option<(Block, CommitCertificate)>;
+
     /// Resolves when there is something to put into a block. The engine proposes as soon as it
     /// does, or at the heartbeat if it does not.
     fn ready(&self) -> impl Future<Output = ()> + Send;

@@ -1,9 +1,19 @@
 //! From the engine's certificates to ours.
 
 use commonware_codec::{Copying, DecodeExt as _};
-use commonware_consensus::simplex::{scheme::ed25519::Scheme, types::Finalization};
-use commonware_cryptography::ed25519::PublicKey;
-use commonware_utils::{TryCollect as _, ordered::Set};
+use commonware_consensus::{
+    simplex::{
+        scheme::ed25519::Scheme,
+        types::{Finalization, Proposal},
+    },
+    types::{Epoch, Round, View},
+};
+use commonware_cryptography::{
+    certificate::Signers,
+    ed25519::{PublicKey, Signature, certificate::Certificate},
+    sha256,
+};
+use commonware_utils::{Participant, TryCollect as _, ordered::Set};
 use stele_core::certificate::{CommitCertificate, ValidatorKey, ValidatorSet, ValidatorSignature};
 
 use crate::{Error, block::Digest};
@@ -32,6 +42,36 @@ pub(crate) fn from_finalization(
         parent_view: proposal.parent.get(),
         block: proposal.payload.0.into(),
         signatures,
+    })
+}
+
+/// The engine's form of a certificate; [`from_finalization`] backwards. The signatures are not
+/// verified here, the engine does that.
+pub(crate) fn to_finalization(
+    certificate: &CommitCertificate,
+    validators: &Set<PublicKey>,
+) -> Option<Finalization<Scheme, Digest>> {
+    let round = Round::new(Epoch::new(certificate.epoch), View::new(certificate.view));
+    let signers = certificate.signatures.iter();
+    let signers = signers.map(|signed| Participant::new(signed.validator.into()));
+    let signatures = certificate.signatures.iter();
+    let signatures = signatures.map(|signed| {
+        Some(
+            Signature::decode(Copying(signed.signature.as_slice()))
+                .ok()?
+                .into(),
+        )
+    });
+    Some(Finalization {
+        proposal: Proposal::new(
+            round,
+            View::new(certificate.parent_view),
+            sha256::Digest(certificate.block.0),
+        ),
+        certificate: Certificate {
+            signers: Signers::try_from((validators, signers)).ok()?,
+            signatures: signatures.collect::<Option<_>>()?,
+        },
     })
 }
 

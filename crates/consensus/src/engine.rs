@@ -14,6 +14,7 @@ use commonware_consensus::{
         core::Actor as MarshalActor,
         resolver::p2p as marshal_resolver,
         standard::{Inline, Standard},
+        store::Blocks,
     },
     simplex::{
         self, Floor, ForwardPolicy, SkipBudget, SkipPolicy,
@@ -21,18 +22,18 @@ use commonware_consensus::{
         scheme::ed25519::Scheme,
         types::{Activity, Context, Finalization},
     },
-    types::{Epoch, FixedEpocher, ViewDelta},
+    types::{Epoch, FixedEpocher, Height, ViewDelta},
 };
 use commonware_cryptography::{
     Digested, Digestible as _, Sha256, Signer as _,
-    certificate::{ConstantProvider, Verifier as _},
+    certificate::{ConstantProvider, Scheme as _, Verifier as _},
     ed25519::PublicKey,
 };
 use commonware_p2p::{Blocker, Provider, Receiver, Sender};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
 use commonware_storage::{archive::prunable, translator::TwoCap};
-use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, ordered::Set};
 use futures::stream::FuturesUnordered;
 use rand_core::CryptoRng;
 use stele_core::{
@@ -45,7 +46,7 @@ use crate::{
     Application, Committed, Error, SignerSeed, Timing,
     adapter::Adapter,
     block::{Digest, EngineBlock},
-    certificate::engine_set,
+    certificate::{engine_set, to_finalization},
     commit::{Committer, Inbox, Marshal},
     fault::Faults,
 };
@@ -127,7 +128,7 @@ where
         committed: outlets.committed.subscribe(),
         faults: outlets.faults.clone(),
     };
-    let (inbox, committer) = Committer::new(application, outlets, identity.blocks_retained);
+    let (inbox, committer) = Committer::new(application.clone(), outlets, identity.blocks_retained);
     let resolver = marshal_resolver::init(
         runtime.child("marshal_resolver"),
         backfill_config(&me, &links.peers, &links.blocker),
@@ -138,7 +139,17 @@ where
         broadcast_config(me, links.peers),
     );
     let pages = CacheRef::new(NZU16!(4096), NZUsize!(256));
-    let (actor, marshal) = open_delivery(&runtime, prefix, &scheme, &genesis, &pages).await?;
+    let (blocks, origin) = open_blocks(
+        &runtime,
+        prefix,
+        &pages,
+        genesis,
+        &application,
+        scheme.participants(),
+    )
+    .await?;
+    let floor = origin.floor();
+    let (actor, marshal) = open_delivery(&runtime, prefix, &scheme, blocks, origin, &pages).await?;
     let inline = Inline::new(
         runtime.child("inline"),
         adapter,
@@ -156,7 +167,7 @@ where
         simplex_config(
             prefix,
             scheme,
-            &genesis,
+            floor,
             identity.timing,
             links.blocker,
             inline,
@@ -173,46 +184,109 @@ type Delivery<E> = MarshalActor<
     Standard<EngineBlock>,
     ConstantProvider<Scheme, Epoch>,
     prunable::Archive<TwoCap, E, Digest, Finalization<Scheme, Digest>>,
-    prunable::Archive<TwoCap, E, Digest, Arc<EngineBlock>>,
+    BlockArchive<E>,
     FixedEpocher,
     Sequential,
 >;
+
+type BlockArchive<E> = prunable::Archive<TwoCap, E, Digest, Arc<EngineBlock>>;
+
+/// Where this start begins: at genesis, or at the ledger's last block if the engine's store does
+/// not reach it. What the store remembers beyond that takes precedence.
+enum Origin {
+    Genesis(EngineBlock),
+    Checkpoint(Finalization<Scheme, Digest>),
+}
+
+impl Origin {
+    fn floor(&self) -> Floor<Scheme, Digest> {
+        match self {
+            Self::Genesis(block) => Floor::Genesis(block.digest()),
+            Self::Checkpoint(finalization) => Floor::Finalized(finalization.clone()),
+        }
+    }
+
+    fn start(self) -> marshal::Start<Scheme, Digest, Digested<EngineBlock>> {
+        match self {
+            Self::Genesis(block) => {
+                let digest = block.digest();
+                marshal::Start::Genesis(Digested::precomputed(block, digest))
+            }
+            Self::Checkpoint(finalization) => marshal::Start::Floor(finalization),
+        }
+    }
+}
+
+/// Opens the archive of final blocks. Every block is in it before the ledger gets it, so a ledger
+/// that is ahead of it means that the engine's store was lost or replaced.
+async fn open_blocks<E, A>(
+    runtime: &E,
+    prefix: &str,
+    pages: &CacheRef,
+    genesis: EngineBlock,
+    application: &A,
+    validators: &Set<PublicKey>,
+) -> Result<(BlockArchive<E>, Origin), Error>
+where
+    E: Clock + Spawner + Metrics + Storage + CryptoRng,
+    A: Application,
+{
+    let config = archive_config(prefix, "blocks", pages, ());
+    let blocks = BlockArchive::<E>::init(runtime.child("blocks"), config);
+    let blocks = blocks.await.map_err(store_error("blocks"))?;
+    let ledger = application.committed().height;
+    if ledger <= blocks.last_index().map_or(0, Height::get) {
+        return Ok((blocks, Origin::Genesis(genesis)));
+    }
+    let (block, certificate) = application
+        .checkpoint()
+        .filter(|(block, certificate)| {
+            block.header.number == ledger && certificate.block == block.hash()
+        })
+        .ok_or(Error::NoCheckpoint { ledger })?;
+    let finalization =
+        to_finalization(&certificate, validators).ok_or(Error::NoCheckpoint { ledger })?;
+    let block = Arc::new(EngineBlock::new(block));
+    let blocks = Blocks::put(blocks, block.digest(), &block);
+    let blocks = Blocks::sync(blocks.await.map_err(store_error("blocks"))?);
+    let blocks = blocks.await.map_err(store_error("blocks"))?;
+    tracing::warn!(
+        height = ledger,
+        "the consensus store begins anew from the ledger"
+    );
+    Ok((blocks, Origin::Checkpoint(finalization)))
+}
+
+fn store_error<T: std::error::Error + Send + Sync + 'static>(
+    store: &'static str,
+) -> impl FnOnce(T) -> Error {
+    move |source| Error::Store {
+        store,
+        source: Box::new(source),
+    }
+}
 
 async fn open_delivery<E>(
     runtime: &E,
     prefix: &str,
     scheme: &Scheme,
-    genesis: &EngineBlock,
+    blocks: BlockArchive<E>,
+    origin: Origin,
     pages: &CacheRef,
 ) -> Result<(Delivery<E>, Marshal), Error>
 where
     E: Clock + Spawner + Metrics + Storage + CryptoRng,
 {
-    let store = |store| {
-        move |source| Error::Store {
-            store,
-            source: Box::new(source),
-        }
-    };
+    let codec_config = scheme.certificate_codec_config();
     let certificates = prunable::Archive::init(
         runtime.child("certificates"),
-        archive_config(
-            prefix,
-            "certificates",
-            pages,
-            scheme.certificate_codec_config(),
-        ),
+        archive_config(prefix, "certificates", pages, codec_config),
     );
-    let certificates = certificates.await.map_err(store("certificates"))?;
-    let blocks = prunable::Archive::init(
-        runtime.child("blocks"),
-        archive_config(prefix, "blocks", pages, ()),
-    );
-    let blocks = blocks.await.map_err(store("blocks"))?;
+    let certificates = certificates.await.map_err(store_error("certificates"))?;
     let config = marshal::Config {
         provider: ConstantProvider::new(scheme.clone()),
         epocher: one_epoch(),
-        start: marshal::Start::Genesis(Digested::precomputed(genesis.clone(), genesis.digest())),
+        start: origin.start(),
         partition_prefix: format!("{prefix}delivery"),
         mailbox_size: MAILBOX,
         view_retention: VIEWS_RETAINED,
@@ -340,7 +414,7 @@ type SimplexConfig<B, A> =
 fn simplex_config<B, A>(
     prefix: &str,
     scheme: Scheme,
-    genesis: &EngineBlock,
+    floor: Floor<Scheme, Digest>,
     timing: Timing,
     blocker: B,
     inline: A,
@@ -364,7 +438,7 @@ where
         partition: format!("{prefix}votes-0"),
         mailbox_size: MAILBOX,
         epoch: Epoch::zero(),
-        floor: Floor::Genesis(genesis.digest()),
+        floor,
         replay_buffer: BUFFER_BYTES,
         write_buffer: BUFFER_BYTES,
         page_cache,

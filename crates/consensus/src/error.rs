@@ -85,6 +85,13 @@ pub enum Error {
         /// Height the engine remembers.
         processed: u64,
     },
+    /// The engine's store lacks the ledger's last block, and the ledger has no certificate for
+    /// exactly that block to begin anew from.
+    #[error("the consensus store lacks block {ledger} and the ledger has no certificate for it")]
+    NoCheckpoint {
+        /// Height of the ledger.
+        ledger: u64,
+    },
     /// The engine stopped by itself: a corrupt store or a defect.
     #[error("the consensus engine stopped: {0}")]
     Engine(String),
@@ -103,6 +110,7 @@ impl Error {
             Self::Proposal { .. } => "consensus_proposal",
             Self::Certificate { .. } => "consensus_certificate",
             Self::LedgerBehind { .. } => "consensus_ledger_behind",
+            Self::NoCheckpoint { .. } => "consensus_no_checkpoint",
             Self::Engine(_) => "consensus_engine",
         }
     }

@@ -108,6 +108,13 @@ impl Application for Ledger {
         }
     }
 
+    fn checkpoint(&self) -> Option<(Block, CommitCertificate)> {
+        let disk = self.disk.lock().unwrap();
+        disk.chain
+            .last()
+            .map(|(block, certificate)| (Block::clone(block), certificate.clone()))
+    }
+
     async fn ready(&self) {
         while !self.queue.busy.load(Ordering::Relaxed)
             && self.queue.waiting.lock().unwrap().is_empty()

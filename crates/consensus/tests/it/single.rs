@@ -7,7 +7,7 @@ use std::{
 };
 
 use stele_consensus::{Config, Error, Handle, SignerSeed, start};
-use stele_core::certificate::{ValidatorSet, namespace};
+use stele_core::certificate::{CommitCertificate, ValidatorSet, namespace};
 use tokio::time::timeout;
 
 use crate::ledger::{CHAIN_ID, Ledger, genesis};
@@ -94,14 +94,21 @@ async fn resumes_where_it_was_after_a_restart() {
     let after = Ledger::over(Arc::clone(&before.disk), validators());
     let handle = start(config(dir.path()), after.clone()).await.unwrap();
     after.submit(b"after the restart");
-    let next = known.len() as u64 + 1;
-    until(&handle, next).await;
+    // A block that was under way at the shutdown comes first.
+    let transactions = || {
+        let disk = after.disk.lock().unwrap();
+        disk.chain
+            .iter()
+            .map(|(block, _)| block.transactions.len())
+            .sum::<usize>()
+    };
+    let mut committed = handle.committed();
+    timeout(DEADLINE, committed.wait_for(|_| transactions() == 1))
+        .await
+        .unwrap()
+        .unwrap();
     handle.shutdown().await.unwrap();
     assert_eq!(after.hashes()[..known.len()], known);
-    let transactions: usize = (known.len()..after.hashes().len())
-        .map(|at| after.disk.lock().unwrap().chain[at].0.transactions.len())
-        .sum();
-    assert_eq!(transactions, 1);
 }
 
 #[tokio::test]
@@ -173,5 +180,50 @@ async fn shutdown_is_prompt_while_idle_and_while_busy() {
             .await
             .unwrap()
             .unwrap();
+    }
+}
+
+/// A ledger restored from a backup has no engine store beside it.
+#[tokio::test]
+async fn begins_anew_from_the_ledger_when_its_store_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = Ledger::new(validators()).busy();
+    let handle = start(config(dir.path()), before.clone()).await.unwrap();
+    until(&handle, 20).await;
+    handle.shutdown().await.unwrap();
+    let known = before.hashes();
+
+    for _ in 0..2 {
+        let empty = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let after = Ledger::over(Arc::clone(&before.disk), validators());
+            let height = after.hashes().len() as u64;
+            let handle = start(config(empty.path()), after.clone()).await.unwrap();
+            after.submit(b"after the loss");
+            until(&handle, height + 1).await;
+            handle.shutdown().await.unwrap();
+        }
+    }
+    assert_eq!(before.hashes()[..known.len()], known);
+    assert!(before.hashes().len() >= known.len() + 4);
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::new(validators());
+    let handle = start(config(dir.path()), ledger.clone()).await.unwrap();
+    ledger.submit(b"one");
+    until(&handle, 1).await;
+    handle.shutdown().await.unwrap();
+    let (block, certificate) = ledger.disk.lock().unwrap().chain[0].clone();
+    let namespace = namespace(CHAIN_ID, &genesis().hash());
+    let bytes = certificate.encode();
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        let verdict = CommitCertificate::decode(&changed)
+            .and_then(|read| read.verify(&block.hash(), &validators(), &namespace));
+        assert!(verdict.is_err(), "byte {at} may be changed");
     }
 }

@@ -306,13 +306,17 @@ fn usual(resource: &Value) -> Category {
 fn codings<'v>(value: &'v Value, visit: &mut impl FnMut(&'v str, &'v str)) {
     match value {
         Value::Object(members) => {
-            if let (Some(Value::String(system)), Some(Value::String(code))) =
-                (members.get("system"), members.get("code"))
-            {
-                visit(system, code);
+            let (mut system, mut code) = (None, None);
+            for (name, value) in members {
+                match (name.as_str(), value) {
+                    ("system", Value::String(text)) => system = Some(text),
+                    ("code", Value::String(text)) => code = Some(text),
+                    (_, Value::Object(_) | Value::Array(_)) => codings(value, visit),
+                    (_, _) => {}
+                }
             }
-            for value in members.values() {
-                codings(value, visit);
+            if let (Some(system), Some(code)) = (system, code) {
+                visit(system, code);
             }
         }
         Value::Array(items) => items.iter().for_each(|item| codings(item, visit)),

@@ -92,6 +92,24 @@ pub fn resource(bytes: &[u8], limits: &Limits) -> Result<Resource, Vec<Issue>> {
     from_parts(text.to_owned(), value)
 }
 
+/// Reads text that this crate made by editing a resource it had read before, such as
+/// [`crate::text::set_id_and_meta`] or [`crate::bundle::Plan::resolve`] return it.
+///
+/// Limits and duplicate members are not looked at again; for a client's bytes that would be
+/// wrong, there [`resource`] is the way.
+///
+/// # Errors
+/// The text is not the result of such an edit.
+pub fn edited(text: String) -> Result<Resource, Vec<Issue>> {
+    let value: Value = serde_json::from_str(&text).or_else(|error| {
+        refuse(
+            IssueCode::Structure,
+            format!("The text is not valid JSON: {error}"),
+        )
+    })?;
+    from_parts(text, value)
+}
+
 /// A resource from its text and the tree of the same text, whose shape was checked before.
 pub(crate) fn from_parts(text: String, value: Value) -> Result<Resource, Vec<Issue>> {
     let resource_type = resource_type(&value)?;

@@ -105,7 +105,11 @@ fn store(name: &str, plan: &bundle::Plan) -> Vec<parse::Resource> {
         let linked = plan.resolve(entry.index, &links, &found).unwrap();
         let id = format!("x{}", entry.index);
         let stored = text::set_id_and_meta(&linked, &id, "1", NOW).unwrap();
-        let stored = read(stored.as_bytes());
+        assert_eq!(
+            parse::edited(stored.clone()).unwrap(),
+            read(stored.as_bytes())
+        );
+        let stored = parse::edited(stored).unwrap();
         assert_eq!(
             stored.value,
             expected(resource.value.clone(), &id, &all_links)

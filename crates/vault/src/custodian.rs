@@ -1,0 +1,219 @@
+//! The custodian: holds every record's pepper and releases it only with consent and a receipt.
+//!
+//! A record's content key needs the key in its envelope *and* its pepper, so whoever was granted
+//! keys still reads nothing without asking here. The custodian releases a pepper only
+//! 1. against a [`DurableReceipt`], which exists only after the access receipt was made durable;
+//! 2. for exactly the records that receipt covers, and the actor and log it names;
+//! 3. while the ledger's finalized state permits it ([`Permission`]);
+//! 4. while that state is fresh: not older than the staleness bound.
+//!
+//! Peppers are not stored one by one: each is derived from a shred tree of the custodian's own. A
+//! pepper is as random as the tree's seed, needs no write, and erasing a record punctures the tree,
+//! after which nobody can derive it. The custodian never sees an envelope, a key or a plaintext.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use alloy_primitives::Address;
+use futures::future::BoxFuture;
+use stele_core::{
+    crypto::Secret32,
+    id::{LogId, RecordId},
+    receipt::AccessReceipt,
+    time::Timestamp,
+};
+
+use crate::{
+    error::{Error, Result},
+    shred::ShredTree,
+};
+
+/// Oldest finalized state a release may rest on, in milliseconds, unless governance says otherwise.
+pub const STALENESS_MS: u64 = 60_000;
+
+/// A record version's pepper: half of what its content key is made from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pepper(Secret32);
+
+impl Pepper {
+    pub(crate) const fn new(secret: Secret32) -> Self {
+        Self(secret)
+    }
+
+    /// The secret, for the one who derives the content key elsewhere (a patient's browser).
+    #[must_use]
+    pub const fn secret(&self) -> &Secret32 {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pepper(…)")
+    }
+}
+
+/// One reading of one record version, as the custodian judges it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// The log the record stands in.
+    pub log: LogId,
+    /// The record.
+    pub record: RecordId,
+    /// Its version.
+    pub version: u32,
+    /// Its category slot.
+    pub slot: u8,
+    /// Who asks.
+    pub actor: Address,
+    /// Purposes claimed, as the bits of `stele_core::consent`.
+    pub purposes: u16,
+}
+
+/// A yes of the ledger, and how fresh it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit {
+    /// Timestamp of the finalized block the answer rests on.
+    pub finalized_at: Timestamp,
+}
+
+/// A no of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Why, without names or clinical content.
+    pub reason: String,
+}
+
+/// Whether the ledger's live, finalized state permits a reading.
+///
+/// Implemented over the ledger by whoever wires the node. Expiry is judged by the later of the
+/// finalized block's time and `now`.
+pub trait Permission: Send + Sync {
+    /// Judges one request.
+    ///
+    /// # Errors
+    /// [`Denied`] with the reason.
+    fn check(&self, request: &ReadRequest, now: Timestamp) -> Result<Permit, Denied>;
+}
+
+/// Where access receipts become durable: an organisation's hash-chained sequence.
+pub trait ReceiptLog: Send + Sync {
+    /// Appends a receipt and gives it back as written, with its place in the sequence. It must be
+    /// synced to disk when the future is ready: a pepper is released on the strength of it.
+    fn append(
+        &self,
+        receipt: AccessReceipt,
+    ) -> BoxFuture<'_, Result<AccessReceipt, Box<dyn std::error::Error + Send + Sync>>>;
+}
+
+/// Proof, by its type, that an access receipt was made durable before anything was released.
+///
+/// There is no other way to get one than [`DurableReceipt::write`].
+#[derive(Clone, Debug)]
+pub struct DurableReceipt {
+    receipt: AccessReceipt,
+    covers: BTreeSet<(RecordId, u32)>,
+}
+
+impl DurableReceipt {
+    /// Writes the receipt of an access to some record versions, and waits until it is durable.
+    ///
+    /// # Errors
+    /// [`Error::Receipt`] if the log refuses; then nothing may be released.
+    pub async fn write(
+        log: &dyn ReceiptLog,
+        receipt: AccessReceipt,
+        records: impl IntoIterator<Item = (RecordId, u32)>,
+    ) -> Result<Self> {
+        let covers = records.into_iter().collect();
+        let receipt = log
+            .append(receipt)
+            .await
+            .map_err(|source| Error::Receipt { source })?;
+        Ok(Self { receipt, covers })
+    }
+
+    /// The receipt as it was written.
+    #[must_use]
+    pub const fn receipt(&self) -> &AccessReceipt {
+        &self.receipt
+    }
+
+    fn covers(&self, request: &ReadRequest) -> bool {
+        self.receipt.allowed
+            && self.receipt.actor == request.actor
+            && self.receipt.log == request.log
+            && self.covers.contains(&(request.record, request.version))
+    }
+}
+
+/// The custodian of one organisation. Alone in a consortium of one; one of several later.
+pub struct Custodian {
+    shred: ShredTree,
+    staleness_ms: AtomicU64,
+}
+
+impl Custodian {
+    pub(crate) const fn new(shred: ShredTree) -> Self {
+        Self {
+            shred,
+            staleness_ms: AtomicU64::new(STALENESS_MS),
+        }
+    }
+
+    /// Sets the staleness bound that governance decided, in milliseconds.
+    pub fn set_staleness_ms(&self, bound_ms: u64) {
+        self.staleness_ms.store(bound_ms, Ordering::Relaxed);
+    }
+
+    /// Releases the pepper of one record version.
+    ///
+    /// # Errors
+    /// [`Error::NoReceipt`] if the receipt does not cover the request; [`Error::Refused`] without
+    /// consent; [`Error::Stale`] if the ledger was not heard of for too long; [`Error::Erased`].
+    pub fn release(
+        &self,
+        request: &ReadRequest,
+        permission: &dyn Permission,
+        receipt: &DurableReceipt,
+        now: Timestamp,
+    ) -> Result<Pepper> {
+        if !receipt.covers(request) {
+            return Err(Error::NoReceipt {
+                record: request.record,
+            });
+        }
+        let permit = permission
+            .check(request, now)
+            .map_err(|denied| Error::Refused {
+                record: request.record,
+                reason: denied.reason,
+            })?;
+        let age_ms = now.0.saturating_sub(permit.finalized_at.0);
+        let limit_ms = self.staleness_ms.load(Ordering::Relaxed);
+        if age_ms > limit_ms {
+            return Err(Error::Stale { age_ms, limit_ms });
+        }
+        self.pepper(&request.record, request.version)
+    }
+
+    /// The pepper itself, for sealing a record version that does not exist yet. Never reachable
+    /// from outside: reading goes through [`Self::release`].
+    pub(crate) fn pepper(&self, record: &RecordId, version: u32) -> Result<Pepper> {
+        self.shred
+            .key(&record.0.0, "stele/pepper/v1", &[&version.to_be_bytes()])
+            .map(Pepper::new)
+            .ok_or(Error::Erased { record: *record })
+    }
+
+    /// Destroys the peppers of all versions of some records, durably.
+    pub(crate) fn destroy(&self, records: &[[u8; 32]]) -> Result<()> {
+        self.shred.puncture(records)
+    }
+}
+
+#[cfg(test)]
+mod tests;

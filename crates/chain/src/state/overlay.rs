@@ -195,7 +195,7 @@ impl Pending {
             accounts.insert(address, account);
             storage_nodes.extend(nodes.map(|nodes| (address, nodes)));
         }
-        account_changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        account_changes.sort_unstable_by_key(|change| change.0);
         let before = view.state_root();
         let account_nodes = trie::update(&view.nodes_of(Owner::Accounts), before, account_changes)?;
         Ok(Overlay {
@@ -258,7 +258,7 @@ fn seal_account(
                     (key, (!value.is_zero()).then(|| alloy_rlp::encode(*value)))
                 })
                 .collect();
-            changes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            changes.sort_unstable_by_key(|change| change.0);
             let wiped = *wiped && root_before != EMPTY_ROOT_HASH;
             let start = if wiped { EMPTY_ROOT_HASH } else { root_before };
             let mut delta = trie::update(&source, start, changes)?;
@@ -330,14 +330,14 @@ impl DatabaseCommit for Pending {
         // The order of this iteration has no effect: every account goes to its own place in ordered maps.
         for (address, account) in changes {
             if account.is_touched() {
-                self.commit_account(address, account);
+                self.commit_account(address, &account);
             }
         }
     }
 }
 
 impl Pending {
-    fn commit_account(&mut self, address: Address, account: Account) {
+    fn commit_account(&mut self, address: Address, account: &Account) {
         // EIP-161: a touched account that is empty ceases to exist.
         if account.is_selfdestructed() || account.is_empty() {
             self.changes.accounts.insert(address, None);

@@ -40,7 +40,7 @@ pub(crate) fn read(
 pub(crate) fn open(table: Table, key: &[u8], value: &Bytes, height: u64) -> Result<Bytes, Error> {
     match value.split_first_chunk::<CHECKSUM_BYTES>() {
         Some((stated, payload)) if *stated == checksum(table, key, payload) => {
-            Ok(value.slice(CHECKSUM_BYTES..).into())
+            Ok(value.slice(CHECKSUM_BYTES..))
         }
         Some(_) | None => Err(Error::damaged(
             height,

@@ -81,8 +81,8 @@ proptest! {
         prop_assert_eq!(latest.state_root(), model.root());
         check_proofs(&latest, &model);
         let verified = latest.verify(&mut |_| {}).unwrap();
-        prop_assert_eq!(verified.blocks as usize, executed.len());
-        prop_assert_eq!(verified.accounts as usize, model.accounts.len());
+        prop_assert_eq!(verified.blocks, executed.len() as u64);
+        prop_assert_eq!(verified.accounts, model.accounts.len() as u64);
     }
 }
 

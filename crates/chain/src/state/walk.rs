@@ -33,7 +33,10 @@ pub(crate) fn prove(
     Ok((value, proof))
 }
 
-/// Calls `visit` with every leaf (64 nibbles, value) in ascending order and `node` with the path of every node that
+/// Called with a leaf's key (64 nibbles) and RLP value.
+pub(crate) type LeafVisitor<'a> = dyn FnMut(&Nibbles, &[u8]) -> Result<(), Error> + 'a;
+
+/// Calls `leaf` with every leaf (64 nibbles, value) in ascending order and `node` with the path of every node that
 /// is stored by hash.
 ///
 /// # Errors
@@ -42,7 +45,7 @@ pub(crate) fn leaves(
     source: &dyn NodeSource,
     root: B256,
     node: &mut dyn FnMut(&Nibbles),
-    leaf: &mut dyn FnMut(&Nibbles, &[u8]) -> Result<(), Error>,
+    leaf: &mut LeafVisitor<'_>,
 ) -> Result<(), Error> {
     if root == EMPTY_ROOT_HASH {
         return Ok(());
@@ -58,7 +61,7 @@ fn descend(
     rlp: &[u8],
     path: Nibbles,
     node: &mut dyn FnMut(&Nibbles),
-    leaf: &mut dyn FnMut(&Nibbles, &[u8]) -> Result<(), Error>,
+    leaf: &mut LeafVisitor<'_>,
 ) -> Result<(), Error> {
     let mut enter = |child: Child<'_>, path: Nibbles| match child {
         Child::Empty => Ok(()),

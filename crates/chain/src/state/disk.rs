@@ -78,6 +78,7 @@ impl DiskStore {
         let failed = |error| failed("opening", error);
         let database = Database::builder(folder)
             .cache_size(options.cache_bytes)
+            .max_journaling_size(JOURNALS_MAX_BYTES)
             .open()
             .map_err(failed)?;
         let mut tables = Vec::new();
@@ -159,6 +160,9 @@ impl Reader for DiskReader {
         .collect()
     }
 }
+
+/// Journals are replayed when the store is opened: this many bytes take well under a second.
+const JOURNALS_MAX_BYTES: u64 = 128 << 20;
 
 /// Tells damage from a store that could not be reached.
 fn failed(action: &'static str, error: fjall::Error) -> Error {

@@ -1,5 +1,6 @@
 //! The whole state: blocks against a model, proofs, forks, crashes, damage.
 
+mod crash;
 mod damage;
 mod model;
 

@@ -1,9 +1,6 @@
 //! Builds the block to propose: what waits in the pool, as far as gas, size and time allow.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes};
 use stele_core::{
@@ -59,8 +56,7 @@ pub(crate) fn build(
             Err(Refusal::Fatal(error)) => return Err(error),
             Err(Refusal::Invalid(reason)) => {
                 skipped.insert(pooled.recovered.sender);
-                let waits_for_another_block =
-                    matches!(reason, InvalidTransaction::GasLimit { limit, .. } if limit <= header.gas_limit);
+                let waits_for_another_block = matches!(reason, InvalidTransaction::GasLimit { limit, .. } if limit <= header.gas_limit);
                 if !waits_for_another_block {
                     refused.push((pooled, reason));
                 }
@@ -76,7 +72,15 @@ pub(crate) fn build(
         gas_used: outcome.gas_used,
         ..header
     };
-    Ok(Built { block: Block { header, transactions: encoded }, transactions, outcome, refused })
+    Ok(Built {
+        block: Block {
+            header,
+            transactions: encoded,
+        },
+        transactions,
+        outcome,
+        refused,
+    })
 }
 
 /// Bytes of transactions in a block: room is left for the header and for RLP's length prefixes, of which a

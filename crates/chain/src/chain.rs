@@ -123,7 +123,10 @@ impl Chain {
         Ok(Self {
             genesis: genesis.clone(),
             genesis_block,
-            executed: Mutex::new(Executed { blocks: BTreeMap::new(), tip: latest.hash }),
+            executed: Mutex::new(Executed {
+                blocks: BTreeMap::new(),
+                tip: latest.hash,
+            }),
             latest: RwLock::new(latest),
             state,
             pool: Pool::new(pool),
@@ -190,7 +193,12 @@ impl Chain {
         let execution = self.execution(view, &header);
         let above = self.executed().transactions_on(parent_hash);
         let built = builder::build(execution, header, &self.pool, &above, in_time)?;
-        let Built { block, transactions, outcome, refused } = built;
+        let Built {
+            block,
+            transactions,
+            outcome,
+            refused,
+        } = built;
         self.drop_refused(refused)?;
         let block = Arc::new(block);
         self.keep(Arc::clone(&block), transactions, outcome);
@@ -209,10 +217,12 @@ impl Chain {
         let height = block.header.number;
         if height <= latest.header.number {
             let stored = latest.view.block_hash(height)?.unwrap_or_default();
-            return Ok(match expect("the final block at its height", &stored, &hash) {
-                Ok(()) => Verdict::Valid,
-                Err(invalid) => Verdict::Invalid(invalid),
-            });
+            return Ok(
+                match expect("the final block at its height", &stored, &hash) {
+                    Ok(()) => Verdict::Valid,
+                    Err(invalid) => Verdict::Invalid(invalid),
+                },
+            );
         }
         if let Some((parent, older)) = ancestors.split_last() {
             self.execute_branch(older, parent)?;
@@ -238,7 +248,11 @@ impl Chain {
             return Ok(Committed::Again);
         }
         if let Err(reason) = self.execute(block, hash)? {
-            return Err(Error::FinalButInvalid { block: hash, height, reason });
+            return Err(Error::FinalButInvalid {
+                block: hash,
+                height,
+                reason,
+            });
         }
         let executed = self.executed().blocks.get(&hash).cloned();
         let executed = executed.ok_or(Error::State(state::Error::UnknownBlock { digest: hash }))?;
@@ -265,7 +279,11 @@ impl Chain {
             }
             if let Err(reason) = self.execute(block, hash)? {
                 let height = block.header.number;
-                return Err(Error::FinalButInvalid { block: hash, height, reason });
+                return Err(Error::FinalButInvalid {
+                    block: hash,
+                    height,
+                    reason,
+                });
             }
         }
         Ok(hash)
@@ -281,7 +299,11 @@ impl Chain {
         let parent = if parent_hash == latest.hash {
             latest.header.clone()
         } else {
-            let known = self.executed().blocks.get(&parent_hash).map(|p| p.block.header.clone());
+            let known = self
+                .executed()
+                .blocks
+                .get(&parent_hash)
+                .map(|p| p.block.header.clone());
             match known {
                 Some(header) => header,
                 None if block.header.number == latest.header.number.saturating_add(1) => {
@@ -289,7 +311,11 @@ impl Chain {
                 }
                 None => {
                     let height = block.header.number;
-                    return Err(Error::UnknownParent { block: hash, height, parent: parent_hash });
+                    return Err(Error::UnknownParent {
+                        block: hash,
+                        height,
+                        parent: parent_hash,
+                    });
                 }
             }
         };
@@ -333,13 +359,22 @@ impl Chain {
         self.state.insert(hash, Arc::new(outcome.overlay));
         let receipts = Arc::new(outcome.receipts);
         let mut executed = self.executed();
-        executed.blocks.insert(hash, Arc::new(ExecutedBlock { block, transactions, receipts }));
+        executed.blocks.insert(
+            hash,
+            Arc::new(ExecutedBlock {
+                block,
+                transactions,
+                receipts,
+            }),
+        );
         executed.tip = hash;
     }
 
     fn forget_executed(&self, final_height: u64, final_hash: B256) {
         let mut executed = self.executed();
-        executed.blocks.retain(|_, kept| kept.block.header.number > final_height);
+        executed
+            .blocks
+            .retain(|_, kept| kept.block.header.number > final_height);
         if !executed.blocks.contains_key(&executed.tip) {
             executed.tip = final_hash;
         }
@@ -367,7 +402,10 @@ impl Chain {
     pub fn submit_all(&self, encoded: Vec<Bytes>) -> Vec<Result<Arc<Pooled>, Rejected>> {
         let latest = self.latest();
         let admission = self.admission(&latest);
-        encoded.into_par_iter().map(|bytes| self.pool.admit(bytes, &admission)).collect()
+        encoded
+            .into_par_iter()
+            .map(|bytes| self.pool.admit(bytes, &admission))
+            .collect()
     }
 
     /// Has `notify` called whenever there is a new transaction to put into a block, from the admitting thread. Only
@@ -402,7 +440,11 @@ impl Chain {
     /// # Errors
     /// Unreadable or damaged state.
     pub fn pending_nonce(&self, account: Address) -> Result<u64, state::Error> {
-        let final_nonce = self.latest().view.account(account)?.map_or(0, |account| account.nonce);
+        let final_nonce = self
+            .latest()
+            .view
+            .account(account)?
+            .map_or(0, |account| account.nonce);
         Ok(self.pool.next_nonce(account, final_nonce))
     }
 
@@ -438,8 +480,12 @@ impl Chain {
         for (pooled, reason) in refused {
             let sender = pooled.recovered.sender;
             match reason {
-                InvalidTransaction::NonceTooLow { .. } | InvalidTransaction::NonceTooHigh { .. } => {
-                    let nonce = latest.view.account(sender)?.map_or(0, |account| account.nonce);
+                InvalidTransaction::NonceTooLow { .. }
+                | InvalidTransaction::NonceTooHigh { .. } => {
+                    let nonce = latest
+                        .view
+                        .account(sender)?
+                        .map_or(0, |account| account.nonce);
                     self.pool.advance(sender, nonce);
                 }
                 _ => self.pool.remove(&pooled.recovered.hash),
@@ -452,7 +498,9 @@ impl Chain {
 impl Latest {
     fn of(state: &State, genesis: &Block) -> Result<Self, state::Error> {
         let view = state.latest();
-        let head = view.head().ok_or(state::Error::Invariant("a chain without its first block"))?;
+        let head = view
+            .head()
+            .ok_or(state::Error::Invariant("a chain without its first block"))?;
         let header = if head.height == genesis.header.number {
             genesis.header.clone()
         } else {
@@ -460,7 +508,12 @@ impl Latest {
                 .ok_or(state::Error::Invariant("a chain without its last block"))?
         };
         let next_gas_limit = gas_limit(&view)?;
-        Ok(Self { header, hash: head.hash, view, next_gas_limit })
+        Ok(Self {
+            header,
+            hash: head.hash,
+            view,
+            next_gas_limit,
+        })
     }
 }
 
@@ -488,7 +541,11 @@ pub(crate) fn gas_limit(view: &StateView) -> Result<u64, state::Error> {
 /// Holds what came of a block against what its header claims.
 fn check_outcome(header: &Header, outcome: &Outcome) -> Result<(), InvalidBlock> {
     expect("gas used", &outcome.gas_used, &header.gas_used)?;
-    expect("receipts root", &receipts_root(&outcome.receipts), &header.receipts_root)?;
+    expect(
+        "receipts root",
+        &receipts_root(&outcome.receipts),
+        &header.receipts_root,
+    )?;
     expect("logs bloom", &outcome.logs_bloom, &header.logs_bloom)?;
     expect("state root", &outcome.overlay.root(), &header.state_root)
 }

@@ -71,9 +71,14 @@ pub fn verify_chain(
     let stored = State::open(folder, StateOptions::default())?;
     let view = stored.latest();
     let begin = genesis.block()?.hash();
-    let head = view.head().ok_or_else(|| Error::Genesis { problem: "the folder is empty".into() })?;
+    let head = view.head().ok_or_else(|| Error::Genesis {
+        problem: "the folder is empty".into(),
+    })?;
     if head.genesis_hash != begin {
-        return Err(Error::OtherGenesis { stored: head.genesis_hash, given: begin });
+        return Err(Error::OtherGenesis {
+            stored: head.genesis_hash,
+            given: begin,
+        });
     }
     let verified = view.verify(&mut |step| progress(CheckStep::Stored(step)))?;
     let replayed = match scratch {
@@ -86,12 +91,18 @@ pub fn verify_chain(
         namespace: namespace(genesis.chain_id, &begin),
         certificates,
         verified: None,
-        report: CheckReport { blocks: 1, ..CheckReport::default() },
+        report: CheckReport {
+            blocks: 1,
+            ..CheckReport::default()
+        },
     };
     for height in 1..=head.height {
         check
             .block(&view, &replay, height)
-            .map_err(|source| Error::Check { height, source: Box::new(source) })?;
+            .map_err(|source| Error::Check {
+                height,
+                source: Box::new(source),
+            })?;
         progress(CheckStep::Executed(height, head.height));
     }
     Ok(CheckReport {
@@ -119,7 +130,11 @@ impl Check {
         let block = Arc::new(view.block(height)?.ok_or_else(missing)?);
         let certificate = view.certificate(height)?.ok_or_else(missing)?;
         if let Verdict::Invalid(reason) = replay.verify(&block, &[])? {
-            return Err(Error::FinalButInvalid { block: block.hash(), height, reason });
+            return Err(Error::FinalButInvalid {
+                block: block.hash(),
+                height,
+                reason,
+            });
         }
         if self.certificates == Certificates::Required {
             self.certificate(view, &block, &certificate)?;
@@ -142,7 +157,10 @@ impl Check {
         let wrong = |problem: String| Error::Certificate { height, problem };
         let certificate =
             CommitCertificate::decode(bytes).map_err(|error| wrong(error.to_string()))?;
-        let known = self.verified.as_ref().filter(|(verified, _)| *verified == certificate);
+        let known = self
+            .verified
+            .as_ref()
+            .filter(|(verified, _)| *verified == certificate);
         let finalizes = match known {
             Some((_, finalizes)) => *finalizes,
             None => {
@@ -151,7 +169,10 @@ impl Check {
                     .map_err(|error| wrong(error.to_string()))?;
                 self.report.certificates = self.report.certificates.saturating_add(1);
                 let finalizes = view.height_of(certificate.block)?.ok_or_else(|| {
-                    wrong(format!("it is for block {}, which is not stored", certificate.block))
+                    wrong(format!(
+                        "it is for block {}, which is not stored",
+                        certificate.block
+                    ))
                 })?;
                 self.verified = Some((certificate, finalizes));
                 finalizes

@@ -20,7 +20,9 @@ pub enum Error {
         problem: String,
     },
     /// The data folder belongs to another chain.
-    #[error("the data folder holds the chain with genesis {stored}, the genesis file gives {given}")]
+    #[error(
+        "the data folder holds the chain with genesis {stored}, the genesis file gives {given}"
+    )]
     OtherGenesis {
         /// Digest of the first block in the folder.
         stored: B256,
@@ -174,7 +176,9 @@ pub enum InvalidTransaction {
         sender: Address,
     },
     /// The sender is not registered with an organisation of the consortium.
-    #[error("sender {sender} is not registered; an organisation of the consortium registers accounts")]
+    #[error(
+        "sender {sender} is not registered; an organisation of the consortium registers accounts"
+    )]
     NotRegistered {
         /// The sender.
         sender: Address,
@@ -237,7 +241,9 @@ pub enum Rejected {
         pending: B256,
     },
     /// Too far ahead of the account's nonce.
-    #[error("nonce too high: next nonce {next}, tx nonce {given}, at most {gap_max} ahead are kept")]
+    #[error(
+        "nonce too high: next nonce {next}, tx nonce {given}, at most {gap_max} ahead are kept"
+    )]
     NonceGap {
         /// The account's next nonce.
         next: u64,

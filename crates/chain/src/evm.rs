@@ -120,7 +120,9 @@ impl<DB: Database<Error = state::Error>> Machine<DB> {
             slot_num: environment.number,
         };
         let instructions = EthInstructions::new_mainnet_with_spec(SPEC);
-        Self { evm: Evm::new(context, instructions, SystemContracts::new(SPEC)) }
+        Self {
+            evm: Evm::new(context, instructions, SystemContracts::new(SPEC)),
+        }
     }
 
     pub(crate) fn database(&mut self) -> &mut DB {
@@ -147,9 +149,9 @@ impl<DB: Database<Error = state::Error>> Machine<DB> {
                 "the machine was given an incomplete block",
             ))),
             // A system contract met an unreadable state and says so in words only.
-            Err(EVMError::Custom(_) | EVMError::CustomAny(_)) => {
-                Err(Failure::Fatal(state::Error::Invariant("a system contract failed")))
-            }
+            Err(EVMError::Custom(_) | EVMError::CustomAny(_)) => Err(Failure::Fatal(
+                state::Error::Invariant("a system contract failed"),
+            )),
         }
     }
 }

@@ -64,7 +64,10 @@ impl Execution {
         code: CodeCache,
         open: bool,
     ) -> Self {
-        let database = Cached { inner: Pending::new(view), code };
+        let database = Cached {
+            inner: Pending::new(view),
+            code,
+        };
         Self {
             machine: Machine::new(database, environment, Mode::Block),
             open,
@@ -163,7 +166,12 @@ pub(crate) fn recover(
             .map(Arc::new)
             .map_err(|reason| InvalidBlock::Transaction { index, reason })
     };
-    block.transactions.par_iter().enumerate().map(recover_one).collect()
+    block
+        .transactions
+        .par_iter()
+        .enumerate()
+        .map(recover_one)
+        .collect()
 }
 
 /// Decodes and recovers a transaction whose bytes are its one canonical encoding.
@@ -174,7 +182,9 @@ pub(crate) fn recover_exactly(
     let recovered = Transaction::decode(bytes)?.recover(chain_id)?;
     // Two encodings of one transaction would have two hashes and could be taken for two.
     if recovered.hash != alloy_primitives::keccak256(bytes) {
-        return Err(InvalidTransaction::Rules("the encoding is not canonical".into()));
+        return Err(InvalidTransaction::Rules(
+            "the encoding is not canonical".into(),
+        ));
     }
     Ok(recovered)
 }
@@ -204,7 +214,11 @@ pub fn check_header(parent: &Header, header: &Header, now_ms: u64) -> HeaderChec
         return HeaderCheck::Invalid(invalid);
     }
     let at_ms = header.timestamp_ms.saturating_sub(CLOCK_SKEW_MAX_MS);
-    if at_ms > now_ms { HeaderCheck::Early { at_ms } } else { HeaderCheck::Valid }
+    if at_ms > now_ms {
+        HeaderCheck::Early { at_ms }
+    } else {
+        HeaderCheck::Valid
+    }
 }
 
 /// Holds a header against its parent alone.
@@ -218,7 +232,11 @@ pub(crate) fn check_succession(parent: &Header, header: &Header) -> Result<(), I
         });
     }
     expect("epoch", &parent.epoch, &header.epoch)?;
-    expect("next validators hash", &parent.next_validators_hash, &header.next_validators_hash)
+    expect(
+        "next validators hash",
+        &parent.next_validators_hash,
+        &header.next_validators_hash,
+    )
 }
 
 /// Refuses a field that is not what it must be.
@@ -230,14 +248,21 @@ pub(crate) fn expect<T: PartialEq + ToString>(
     if expected == found {
         return Ok(());
     }
-    Err(InvalidBlock::Header { field, expected: expected.to_string(), found: found.to_string() })
+    Err(InvalidBlock::Header {
+        field,
+        expected: expected.to_string(),
+        found: found.to_string(),
+    })
 }
 
 /// Refuses a block over the size limit.
 pub(crate) fn check_size(block: &Block) -> Result<(), InvalidBlock> {
     let size = block.encode().len();
     if size > MAX_BLOCK_BYTES {
-        return Err(InvalidBlock::TooLarge { size, max: MAX_BLOCK_BYTES });
+        return Err(InvalidBlock::TooLarge {
+            size,
+            max: MAX_BLOCK_BYTES,
+        });
     }
     Ok(())
 }

@@ -12,10 +12,7 @@ use stele_core::{
 };
 
 use crate::{
-    contracts::{
-        self, GenesisOrganization, GenesisSpec, GenesisValidator,
-        governance::Parameter,
-    },
+    contracts::{self, GenesisOrganization, GenesisSpec, GenesisValidator, governance::Parameter},
     error::Error,
     state::{Overlay, Pending, State},
 };
@@ -130,7 +127,10 @@ impl Genesis {
     /// # Errors
     /// [`Error::Genesis`] for none, too many, or one that is named twice.
     pub fn validator_set(&self) -> Result<ValidatorSet, Error> {
-        let keys = self.validators.iter().map(|seat| ValidatorKey::new(seat.key.0));
+        let keys = self
+            .validators
+            .iter()
+            .map(|seat| ValidatorKey::new(seat.key.0));
         ValidatorSet::new(keys).map_err(unusable)
     }
 
@@ -145,7 +145,10 @@ impl Genesis {
         let block = self.block()?;
         let given = block.hash();
         if head.genesis_hash != given {
-            return Err(Error::OtherGenesis { stored: head.genesis_hash, given });
+            return Err(Error::OtherGenesis {
+                stored: head.genesis_hash,
+                given,
+            });
         }
         Ok(block)
     }
@@ -181,7 +184,13 @@ impl Genesis {
             next_validators_hash: validators_hash(&seats),
             ..Header::default()
         };
-        Ok((Block { header, transactions: Vec::new() }, overlay))
+        Ok((
+            Block {
+                header,
+                transactions: Vec::new(),
+            },
+            overlay,
+        ))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -189,31 +198,50 @@ impl Genesis {
         if self.open && self.organizations.len() > 1 {
             return refuse("`open` is for a consortium of one organisation only".into());
         }
-        if let Some(address) = self.alloc.keys().find(|address| contracts::is_reserved(**address)) {
-            return refuse(format!("`alloc` names {address}, an address of the system contracts"));
+        if let Some(address) = self
+            .alloc
+            .keys()
+            .find(|address| contracts::is_reserved(**address))
+        {
+            return refuse(format!(
+                "`alloc` names {address}, an address of the system contracts"
+            ));
         }
         let empty = |(_, account): &(&Address, &Allocation)| {
             account.balance.is_zero() && account.nonce == 0 && account.code.is_empty()
         };
         if let Some((address, _)) = self.alloc.iter().find(empty) {
-            return refuse(format!("`alloc` names {address} without balance, nonce or code"));
+            return refuse(format!(
+                "`alloc` names {address} without balance, nonce or code"
+            ));
         }
         Ok(())
     }
 
     fn spec(&self) -> Result<GenesisSpec, Error> {
         let parameters = self.parameters.iter().map(|(name, value)| {
-            let known = Parameter::ALL.into_iter().find(|known| known.name() == name);
-            known.map(|parameter| (parameter, *value)).ok_or_else(|| Error::Genesis {
-                problem: format!("`parameters` names {name:?}, which is no parameter"),
-            })
+            let known = Parameter::ALL
+                .into_iter()
+                .find(|known| known.name() == name);
+            known
+                .map(|parameter| (parameter, *value))
+                .ok_or_else(|| Error::Genesis {
+                    problem: format!("`parameters` names {name:?}, which is no parameter"),
+                })
         });
         Ok(GenesisSpec {
-            organizations: self.organizations.iter().map(Organization::of_contracts).collect(),
+            organizations: self
+                .organizations
+                .iter()
+                .map(Organization::of_contracts)
+                .collect(),
             validators: self
                 .validators
                 .iter()
-                .map(|seat| GenesisValidator { key: seat.key, organization: seat.organization })
+                .map(|seat| GenesisValidator {
+                    key: seat.key,
+                    organization: seat.organization,
+                })
                 .collect(),
             parameters: parameters.collect::<Result<_, _>>()?,
             deployers: self.deployers.clone(),
@@ -240,12 +268,17 @@ impl Organization {
 
 impl Seat {
     const fn validator(&self) -> Validator {
-        Validator { key: self.key, organization: self.organization }
+        Validator {
+            key: self.key,
+            organization: self.organization,
+        }
     }
 }
 
 fn unusable(error: impl std::error::Error) -> Error {
-    Error::Genesis { problem: error.to_string() }
+    Error::Genesis {
+        problem: error.to_string(),
+    }
 }
 
 /// INVALID: a system contract's account must have code, which is never run.

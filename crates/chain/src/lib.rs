@@ -40,7 +40,7 @@ mod rules;
 pub mod state;
 
 pub use chain::{Chain, ChainOptions, Committed, Verdict};
-pub use check::{CheckReport, CheckStep, Certificates, verify_chain};
+pub use check::{Certificates, CheckReport, CheckStep, verify_chain};
 pub use error::{Error, InvalidBlock, InvalidTransaction, QueryError, Rejected, RejectionKind};
 pub use executor::{CLOCK_SKEW_MAX_MS, HeaderCheck, check_header};
 pub use genesis::{Allocation, Genesis, Organization, Seat};

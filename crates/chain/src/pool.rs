@@ -83,7 +83,11 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(limits: PoolLimits) -> Self {
-        Self { limits, queue: Mutex::default(), on_ready: OnceLock::new() }
+        Self {
+            limits,
+            queue: Mutex::default(),
+            on_ready: OnceLock::new(),
+        }
     }
 
     /// Calls `notify` from the admitting thread whenever a transaction that can be executed was admitted. It must be
@@ -104,7 +108,10 @@ impl Pool {
     ) -> Result<Arc<Pooled>, Rejected> {
         if encoded.len() > MAX_TX_BYTES {
             let size = encoded.len();
-            let too_large = TransactionError::TooLarge { size, max: MAX_TX_BYTES };
+            let too_large = TransactionError::TooLarge {
+                size,
+                max: MAX_TX_BYTES,
+            };
             return Err(InvalidTransaction::from(too_large).into());
         }
         let hash = keccak256(&encoded);
@@ -113,8 +120,12 @@ impl Pool {
         }
         let recovered = recover_exactly(&encoded, admission.chain_id)?;
         let (next_nonce, organization) = self.check(&recovered, admission)?;
-        let pooled =
-            Pooled { recovered: Arc::new(recovered), encoded, organization, arrival: 0 };
+        let pooled = Pooled {
+            recovered: Arc::new(recovered),
+            encoded,
+            organization,
+            arrival: 0,
+        };
         let (pooled, executable) = self.queue().insert(pooled, next_nonce, &self.limits)?;
         if executable && let Some(notify) = self.on_ready.get() {
             notify();
@@ -139,16 +150,25 @@ impl Pool {
             return Err(InvalidTransaction::NonceTooLow { next, given }.into());
         }
         if given.saturating_sub(next) > self.limits.nonce_gap {
-            return Err(Rejected::NonceGap { next, given, gap_max: self.limits.nonce_gap });
+            return Err(Rejected::NonceGap {
+                next,
+                given,
+                gap_max: self.limits.nonce_gap,
+            });
         }
         if account.is_some_and(|account| account.code_hash != revm::primitives::KECCAK_EMPTY) {
             return Err(InvalidTransaction::SenderIsContract { sender }.into());
         }
         if env.value > balance {
-            return Err(InvalidTransaction::InsufficientFunds { balance, value: env.value }.into());
+            return Err(InvalidTransaction::InsufficientFunds {
+                balance,
+                value: env.value,
+            }
+            .into());
         }
-        let organization =
-            rules::check(recovered, admission.open, |address, key| view.slot(address, key))??;
+        let organization = rules::check(recovered, admission.open, |address, key| {
+            view.slot(address, key)
+        })??;
         Ok((next, organization))
     }
 
@@ -172,7 +192,9 @@ impl Pool {
 
     /// Whether there is a transaction that can be executed, leaving out those in `executed`.
     pub(crate) fn has_work(&self, executed: &BTreeSet<B256>) -> bool {
-        self.queue().in_order().any(|pooled| !executed.contains(&pooled.recovered.hash))
+        self.queue()
+            .in_order()
+            .any(|pooled| !executed.contains(&pooled.recovered.hash))
     }
 
     /// A transaction by its hash.

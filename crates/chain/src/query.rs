@@ -134,7 +134,11 @@ impl Chain {
             };
         };
         let (mut too_little, mut enough) = (gas_used.saturating_sub(1), allowance);
-        // A call forwards at most 63/64 of its gas and a transfer's stipend is on top: mostly this is enough, and
+        // What is used is mostly enough, and exactly so for a transfer.
+        if let Ok((CallOutcome::Success { .. }, _)) = self.run(&latest, request, gas_used) {
+            return Ok(Estimate::Gas(gas_used));
+        }
+        // A call forwards at most 63/64 of its gas and a transfer's stipend is on top: this is often enough, and then
         // the search is short.
         let likely = spent.saturating_add(CALL_STIPEND).saturating_mul(64) / 63;
         let mut attempt = likely.clamp(gas_used, allowance);
@@ -163,8 +167,10 @@ impl Chain {
             gas_limit: latest.next_gas_limit,
             ..Environment::of(&latest.header, self.genesis.chain_id)
         };
-        let database =
-            Cached { inner: WrapDatabaseRef(&latest.view), code: self.code.clone() };
+        let database = Cached {
+            inner: WrapDatabaseRef(&latest.view),
+            code: self.code.clone(),
+        };
         let transaction = TxEnv {
             caller: request.from,
             kind: request.to.map_or(TxKind::Create, TxKind::Call),
@@ -194,7 +200,10 @@ impl Chain {
         if height == latest {
             return Ok(());
         }
-        Err(QueryError::StateNotKept { asked: height, latest })
+        Err(QueryError::StateNotKept {
+            asked: height,
+            latest,
+        })
     }
 
     /// Logs of final blocks from height `from` to `to`, both included.
@@ -211,9 +220,15 @@ impl Chain {
         logs_max: usize,
     ) -> Result<FoundLogs, QueryError> {
         if to < from || to.saturating_sub(from) >= blocks_max {
-            return Err(QueryError::Range { from, to, max: blocks_max });
+            return Err(QueryError::Range {
+                from,
+                to,
+                max: blocks_max,
+            });
         }
-        let found = self.view().logs(filter, from, to, logs_max.saturating_add(1))?;
+        let found = self
+            .view()
+            .logs(filter, from, to, logs_max.saturating_add(1))?;
         if found.logs.len() > logs_max {
             return Err(QueryError::TooManyLogs { max: logs_max });
         }
@@ -226,7 +241,9 @@ impl Chain {
     /// Unreadable or damaged state.
     pub fn transaction(&self, hash: B256) -> Result<Option<IncludedTransaction>, state::Error> {
         let view = self.view();
-        let Some(location) = view.transaction_location(hash)? else { return Ok(None) };
+        let Some(location) = view.transaction_location(hash)? else {
+            return Ok(None);
+        };
         let height = location.height;
         let damaged = || state::Error::damaged(height, "a transaction is not where the index says");
         let transactions = view.transactions(height)?.ok_or_else(damaged)?;
@@ -237,7 +254,12 @@ impl Chain {
         if transaction.hash != hash {
             return Err(damaged());
         }
-        Ok(Some(IncludedTransaction { transaction, block_hash, height, index: location.index }))
+        Ok(Some(IncludedTransaction {
+            transaction,
+            block_hash,
+            height,
+            index: location.index,
+        }))
     }
 
     /// All transactions of a block with their senders, recovered in parallel.
@@ -246,7 +268,11 @@ impl Chain {
     /// [`state::Error::Damaged`] if one is not a valid transaction.
     pub fn transactions(&self, block: &Block) -> Result<Vec<RecoveredTransaction>, state::Error> {
         let height = block.header.number;
-        block.transactions.par_iter().map(|encoded| self.reread(encoded, height)).collect()
+        block
+            .transactions
+            .par_iter()
+            .map(|encoded| self.reread(encoded, height))
+            .collect()
     }
 
     /// The receipt of a transaction of a final block.
@@ -254,7 +280,9 @@ impl Chain {
     /// # Errors
     /// Unreadable or damaged state.
     pub fn receipt(&self, hash: B256) -> Result<Option<IncludedReceipt>, state::Error> {
-        let Some(included) = self.transaction(hash)? else { return Ok(None) };
+        let Some(included) = self.transaction(hash)? else {
+            return Ok(None);
+        };
         let height = included.height;
         let receipts = self.view().receipts(height)?.unwrap_or_default();
         let index = included.index;
@@ -273,11 +301,19 @@ impl Chain {
             return Ok(None);
         };
         let block_hash = block.hash();
-        let located = (0_u32..).zip(self.transactions(&block)?).map(|(index, transaction)| {
-            let included = IncludedTransaction { transaction, block_hash, height, index };
-            locate_receipt(included, &receipts)
-                .ok_or_else(|| state::Error::damaged(height, format!("receipt {index} is missing")))
-        });
+        let located = (0_u32..)
+            .zip(self.transactions(&block)?)
+            .map(|(index, transaction)| {
+                let included = IncludedTransaction {
+                    transaction,
+                    block_hash,
+                    height,
+                    index,
+                };
+                locate_receipt(included, &receipts).ok_or_else(|| {
+                    state::Error::damaged(height, format!("receipt {index} is missing"))
+                })
+            });
         located.collect::<Result<_, _>>().map(Some)
     }
 
@@ -289,33 +325,41 @@ impl Chain {
 }
 
 /// A receipt with what depends on those before it.
-fn locate_receipt(
-    included: IncludedTransaction,
-    receipts: &[Receipt],
-) -> Option<IncludedReceipt> {
+fn locate_receipt(included: IncludedTransaction, receipts: &[Receipt]) -> Option<IncludedReceipt> {
     let index = usize::try_from(included.index).ok()?;
     let before = receipts.get(..index)?;
     let receipt = receipts.get(index)?.clone();
-    let gas_before = before.last().map_or(0, |receipt| receipt.cumulative_gas_used);
+    let gas_before = before
+        .last()
+        .map_or(0, |receipt| receipt.cumulative_gas_used);
     let gas_used = receipt.cumulative_gas_used.saturating_sub(gas_before);
     let logs_before: usize = before.iter().map(|receipt| receipt.logs.len()).sum();
     let first_log_index = u32::try_from(logs_before).ok()?;
     let transaction = &included.transaction;
     let contract = (receipt.success && transaction.transaction.to().is_create())
         .then(|| transaction.sender.create(transaction.transaction.nonce()));
-    Some(IncludedReceipt { included, receipt, gas_used, first_log_index, contract })
+    Some(IncludedReceipt {
+        included,
+        receipt,
+        gas_used,
+        first_log_index,
+        contract,
+    })
 }
 
 fn outcome(result: ExecutionResult) -> CallOutcome {
     let gas_used = result.tx_gas_used();
     match result {
-        ExecutionResult::Success { output, logs, .. } => {
-            CallOutcome::Success { output: output.into_data(), gas_used, logs }
-        }
+        ExecutionResult::Success { output, logs, .. } => CallOutcome::Success {
+            output: output.into_data(),
+            gas_used,
+            logs,
+        },
         ExecutionResult::Revert { output, .. } => CallOutcome::Revert { output, gas_used },
-        ExecutionResult::Halt { reason, .. } => {
-            CallOutcome::Halt { reason: halt_text(&reason), gas_used }
-        }
+        ExecutionResult::Halt { reason, .. } => CallOutcome::Halt {
+            reason: halt_text(&reason),
+            gas_used,
+        },
     }
 }
 

@@ -40,7 +40,10 @@ pub(crate) fn check(
         Standing::Unregistered => return Ok(Err(InvalidTransaction::NotRegistered { sender })),
         Standing::Barred => {
             let organization = account.sponsor;
-            return Ok(Err(InvalidTransaction::NotActive { sender, organization }));
+            return Ok(Err(InvalidTransaction::NotActive {
+                sender,
+                organization,
+            }));
         }
     };
     let creates = recovered.transaction.to().is_create();
@@ -68,9 +71,14 @@ fn check_key(
                 return refused;
             }
         }
-        SenderKey::Passkey { key_id, rp_id_hash, origin_digest } => {
-            let Some(Key::Passkey { rp_id_hash: registered }) =
-                identity::read::speaks_for(read, sender, key_id)?
+        SenderKey::Passkey {
+            key_id,
+            rp_id_hash,
+            origin_digest,
+        } => {
+            let Some(Key::Passkey {
+                rp_id_hash: registered,
+            }) = identity::read::speaks_for(read, sender, key_id)?
             else {
                 return refused;
             };
@@ -96,32 +104,49 @@ fn asked_from_localhost(transaction: &Transaction) -> bool {
     struct ClientData {
         origin: String,
     }
-    let Transaction::Account(account) = transaction else { return false };
-    let AccountSignature::WebAuthn(assertion) = &account.signature else { return false };
+    let Transaction::Account(account) = transaction else {
+        return false;
+    };
+    let AccountSignature::WebAuthn(assertion) = &account.signature else {
+        return false;
+    };
     serde_json::from_slice::<ClientData>(&assertion.client_data_json)
         .is_ok_and(|data| is_localhost(&data.origin))
 }
 
 fn is_localhost(origin: &str) -> bool {
-    let Some(rest) = origin.strip_prefix(LOCALHOST) else { return false };
-    let Some(port) = rest.strip_prefix(':') else { return rest.is_empty() };
+    let Some(rest) = origin.strip_prefix(LOCALHOST) else {
+        return false;
+    };
+    let Some(port) = rest.strip_prefix(':') else {
+        return rest.is_empty();
+    };
     !port.is_empty() && port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 const LOCALHOST: &str = "http://localhost";
 
 /// Checks what depends on no state: intrinsic gas, size of init code, the block's gas limit, the nonce's range.
-pub(crate) fn check_alone(transaction: &TxEnv, block_gas_limit: u64) -> Result<(), InvalidTransaction> {
+pub(crate) fn check_alone(
+    transaction: &TxEnv,
+    block_gas_limit: u64,
+) -> Result<(), InvalidTransaction> {
     let limit = transaction.gas_limit;
     if limit > block_gas_limit {
-        return Err(InvalidTransaction::GasLimit { limit, available: block_gas_limit });
+        return Err(InvalidTransaction::GasLimit {
+            limit,
+            available: block_gas_limit,
+        });
     }
     if transaction.nonce == u64::MAX {
         return Err(InvalidTransaction::NonceMax);
     }
     let size = transaction.data.len();
     if transaction.kind.is_create() && size > INIT_CODE_MAX {
-        return Err(InvalidTransaction::InitCodeTooLarge { size, max: INIT_CODE_MAX });
+        return Err(InvalidTransaction::InitCodeTooLarge {
+            size,
+            max: INIT_CODE_MAX,
+        });
     }
     let needed = intrinsic_gas(transaction);
     if needed > limit {
@@ -142,23 +167,33 @@ const INIT_CODE_MAX: usize = revm::primitives::eip3860::MAX_INITCODE_SIZE;
 /// The machine's refusal in our words.
 pub(crate) fn translate(invalid: &RevmInvalid, transaction: &TxEnv) -> InvalidTransaction {
     match invalid {
-        RevmInvalid::NonceTooHigh { tx, state } => {
-            InvalidTransaction::NonceTooHigh { next: *state, given: *tx }
-        }
-        RevmInvalid::NonceTooLow { tx, state } => {
-            InvalidTransaction::NonceTooLow { next: *state, given: *tx }
-        }
+        RevmInvalid::NonceTooHigh { tx, state } => InvalidTransaction::NonceTooHigh {
+            next: *state,
+            given: *tx,
+        },
+        RevmInvalid::NonceTooLow { tx, state } => InvalidTransaction::NonceTooLow {
+            next: *state,
+            given: *tx,
+        },
         RevmInvalid::NonceOverflowInTransaction => InvalidTransaction::NonceMax,
-        RevmInvalid::LackOfFundForMaxFee { balance, .. } => {
-            InvalidTransaction::InsufficientFunds { balance: **balance, value: transaction.value }
+        RevmInvalid::LackOfFundForMaxFee { balance, .. } => InvalidTransaction::InsufficientFunds {
+            balance: **balance,
+            value: transaction.value,
+        },
+        RevmInvalid::CallGasCostMoreThanGasLimit {
+            initial_gas: needed,
+            gas_limit: limit,
         }
-        RevmInvalid::CallGasCostMoreThanGasLimit { initial_gas: needed, gas_limit: limit }
-        | RevmInvalid::GasFloorMoreThanGasLimit { gas_floor: needed, gas_limit: limit } => {
-            InvalidTransaction::IntrinsicGas { limit: *limit, needed: *needed }
-        }
-        RevmInvalid::RejectCallerWithCode => {
-            InvalidTransaction::SenderIsContract { sender: transaction.caller }
-        }
+        | RevmInvalid::GasFloorMoreThanGasLimit {
+            gas_floor: needed,
+            gas_limit: limit,
+        } => InvalidTransaction::IntrinsicGas {
+            limit: *limit,
+            needed: *needed,
+        },
+        RevmInvalid::RejectCallerWithCode => InvalidTransaction::SenderIsContract {
+            sender: transaction.caller,
+        },
         RevmInvalid::CreateInitCodeSizeLimit => InvalidTransaction::InitCodeTooLarge {
             size: transaction.data.len(),
             max: INIT_CODE_MAX,
@@ -173,7 +208,11 @@ mod tests {
 
     #[test]
     fn localhost_has_any_port_and_nothing_else() {
-        for origin in ["http://localhost", "http://localhost:8480", "http://localhost:1"] {
+        for origin in [
+            "http://localhost",
+            "http://localhost:8480",
+            "http://localhost:1",
+        ] {
             assert!(is_localhost(origin), "{origin}");
         }
         for origin in [

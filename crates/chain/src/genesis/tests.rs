@@ -1,0 +1,110 @@
+use alloy_primitives::address;
+
+use super::*;
+
+const FILE: &str = r#"{
+    "timestamp_ms": 1767225600000,
+    "consortium": "Example",
+    "organizations": [
+        {"address": "0x00000000000000000000000000000000000000a1", "kind": 2},
+        {"address": "0x00000000000000000000000000000000000000a2"}
+    ],
+    "validators": [{
+        "key": "0x0101010101010101010101010101010101010101010101010101010101010101",
+        "organization": "0x00000000000000000000000000000000000000a1"
+    }],
+    "parameters": {"block_gas_limit": 50000000},
+    "deployers": ["0x00000000000000000000000000000000000000b1"],
+    "alloc": {"0x00000000000000000000000000000000000000c1": {"balance": "0x5"}}
+}"#;
+
+fn example() -> Genesis {
+    Genesis::from_json(FILE.as_bytes()).unwrap()
+}
+
+/// The same file gives the same chain everywhere, for ever: a change of these digests is a change of format.
+#[test]
+fn the_first_block_is_what_it_always_was() {
+    let (first, second) = (example().block().unwrap(), example().block().unwrap());
+    assert_eq!(first, second);
+    assert_eq!(first.header.gas_limit, 50_000_000);
+    assert_eq!(first.header.number, 0);
+    let again = Genesis::from_json(example().to_json().unwrap().as_bytes()).unwrap();
+    assert_eq!(again, example());
+    assert_eq!(again.block().unwrap().hash(), first.hash());
+}
+
+#[test]
+fn every_difference_makes_another_chain() {
+    type Change = fn(&mut Genesis);
+    let changes: [Change; 9] = [
+        |genesis| genesis.chain_id += 1,
+        |genesis| genesis.timestamp_ms += 1,
+        |genesis| genesis.consortium.push('!'),
+        |genesis| {
+            genesis.organizations.pop();
+        },
+        |genesis| genesis.organizations[0].kind = 3,
+        |genesis| genesis.validators[0].key = B256::repeat_byte(2),
+        |genesis| {
+            genesis.parameters.insert("staleness_ms".into(), 5_000);
+        },
+        |genesis| genesis.deployers.clear(),
+        |genesis| {
+            let address = address!("0x00000000000000000000000000000000000000c2");
+            genesis.alloc.insert(
+                address,
+                Allocation {
+                    nonce: 1,
+                    ..Allocation::default()
+                },
+            );
+        },
+    ];
+    let mut hashes = vec![example().block().unwrap().hash()];
+    for change in changes {
+        let mut other = example();
+        change(&mut other);
+        hashes.push(other.block().unwrap().hash());
+    }
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 10);
+}
+
+#[test]
+fn a_genesis_that_cannot_work_is_refused() {
+    let cases = [
+        (
+            FILE.replace("\"consortium\"", "\"consortum\""),
+            "unknown field `consortum`",
+        ),
+        (
+            FILE.replace("block_gas_limit", "block_gas"),
+            "is no parameter",
+        ),
+        (FILE.replace("50000000", "1"), "block_gas_limit"),
+        (FILE.replacen("00a2", "00a1", 1), "named twice"),
+        (
+            FILE.replace("\"consortium\"", "\"open\": true, \"consortium\""),
+            "consortium of one",
+        ),
+        (
+            FILE.replace("\"0x5\"", "\"0x0\""),
+            "without balance, nonce or code",
+        ),
+        (
+            FILE.replace(
+                "0x00000000000000000000000000000000000000c1",
+                "0x5e1e000000000000000000000000000000000009",
+            ),
+            "an address of the system contracts",
+        ),
+        ("{".into(), "EOF"),
+    ];
+    for (text, problem) in cases {
+        let refused = Genesis::from_json(text.as_bytes()).and_then(|genesis| genesis.block());
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(problem), "{error:?} should say {problem:?}");
+    }
+}

@@ -69,14 +69,18 @@ impl Queue {
         pooled.arrival = self.arrivals;
         self.arrivals = self.arrivals.saturating_add(1);
         let pooled = Arc::new(pooled);
-        let queue = self
-            .senders
-            .entry(sender)
-            .or_insert_with(|| Sender { next_nonce, transactions: BTreeMap::new() });
+        let queue = self.senders.entry(sender).or_insert_with(|| Sender {
+            next_nonce,
+            transactions: BTreeMap::new(),
+        });
         // A block may have become final since the state was read.
         let known_nonce = queue.next_nonce;
         if nonce < known_nonce {
-            return Err(InvalidTransaction::NonceTooLow { next: known_nonce, given: nonce }.into());
+            return Err(InvalidTransaction::NonceTooLow {
+                next: known_nonce,
+                given: nonce,
+            }
+            .into());
         }
         queue.transactions.insert(nonce, Arc::clone(&pooled));
         let executable = nonce < queue.gap();
@@ -99,24 +103,44 @@ impl Queue {
         let queue = self.senders.get(&recovered.sender);
         if let Some(pending) = queue.and_then(|queue| queue.transactions.get(&nonce)) {
             let pending = pending.recovered.hash;
-            return Err(Rejected::NonceTaken { sender: recovered.sender, nonce, pending });
+            return Err(Rejected::NonceTaken {
+                sender: recovered.sender,
+                nonce,
+                pending,
+            });
         }
         let full = |what, used: usize, limit: usize| {
-            if used >= limit { Err(Rejected::Full { what, limit }) } else { Ok(()) }
+            if used >= limit {
+                Err(Rejected::Full { what, limit })
+            } else {
+                Ok(())
+            }
         };
-        full("the number of transactions", self.by_hash.len(), limits.transactions)?;
+        full(
+            "the number of transactions",
+            self.by_hash.len(),
+            limits.transactions,
+        )?;
         // The transaction itself counts: a byte limit is reached by what would be over it.
         let bytes = self.bytes.saturating_add(pooled.encoded.len());
         full("the number of bytes", bytes, limits.bytes.saturating_add(1))?;
         let of_sender = queue.map_or(0, |queue| queue.transactions.len());
         full("the sender's share", of_sender, limits.per_sender)?;
         let of_organization = self.organizations.get(&pooled.organization).copied();
-        full("the organisation's share", of_organization.unwrap_or(0), limits.per_organization)
+        full(
+            "the organisation's share",
+            of_organization.unwrap_or(0),
+            limits.per_organization,
+        )
     }
 
     pub(super) fn remove(&mut self, hash: &B256) {
-        let Some((sender, nonce)) = self.by_hash.remove(hash) else { return };
-        let Some(queue) = self.senders.get_mut(&sender) else { return };
+        let Some((sender, nonce)) = self.by_hash.remove(hash) else {
+            return;
+        };
+        let Some(queue) = self.senders.get_mut(&sender) else {
+            return;
+        };
         if let Some(pooled) = queue.transactions.remove(&nonce) {
             let is_empty = queue.transactions.is_empty();
             self.release(&pooled);
@@ -140,7 +164,9 @@ impl Queue {
     }
 
     pub(super) fn advance(&mut self, sender: Address, next_nonce: u64) {
-        let Some(queue) = self.senders.get_mut(&sender) else { return };
+        let Some(queue) = self.senders.get_mut(&sender) else {
+            return;
+        };
         if next_nonce <= queue.next_nonce {
             return;
         }
@@ -161,17 +187,28 @@ impl Queue {
     }
 
     pub(super) fn next_nonce(&self, sender: Address, state_nonce: u64) -> u64 {
-        self.senders.get(&sender).map_or(state_nonce, |queue| queue.gap().max(state_nonce))
+        self.senders
+            .get(&sender)
+            .map_or(state_nonce, |queue| queue.gap().max(state_nonce))
     }
 
     pub(super) fn status(&self) -> PoolStatus {
-        PoolStatus { transactions: self.by_hash.len(), bytes: self.bytes }
+        PoolStatus {
+            transactions: self.by_hash.len(),
+            bytes: self.bytes,
+        }
     }
 
     /// Every transaction that can be executed: by arrival across senders, by nonce within one.
     pub(super) fn in_order(&self) -> InOrder<'_> {
-        let heads = self.heads.iter().map(|(arrival, sender)| Reverse((*arrival, *sender, None)));
-        InOrder { queue: self, next: heads.collect() }
+        let heads = self
+            .heads
+            .iter()
+            .map(|(arrival, sender)| Reverse((*arrival, *sender, None)));
+        InOrder {
+            queue: self,
+            next: heads.collect(),
+        }
     }
 }
 
@@ -188,12 +225,17 @@ impl Iterator for InOrder<'_> {
     fn next(&mut self) -> Option<Arc<Pooled>> {
         loop {
             let Reverse((_, address, nonce)) = self.next.pop()?;
-            let Some(sender) = self.queue.senders.get(&address) else { continue };
+            let Some(sender) = self.queue.senders.get(&address) else {
+                continue;
+            };
             let nonce = nonce.unwrap_or(sender.next_nonce);
-            let Some(pooled) = sender.transactions.get(&nonce) else { continue };
+            let Some(pooled) = sender.transactions.get(&nonce) else {
+                continue;
+            };
             let following = nonce.saturating_add(1);
             if let Some(later) = sender.transactions.get(&following) {
-                self.next.push(Reverse((later.arrival, address, Some(following))));
+                self.next
+                    .push(Reverse((later.arrival, address, Some(following))));
             }
             return Some(Arc::clone(pooled));
         }

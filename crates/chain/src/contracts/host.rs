@@ -57,8 +57,12 @@ pub(crate) struct ContextJournal<'a, CTX>(pub(crate) &'a mut CTX);
 
 impl<CTX: ContextTr> Journal for ContextJournal<'_, CTX> {
     fn load(&mut self, contract: Address, slot: U256) -> Result<StateLoad<U256>, String> {
-        self.0
-            .journal_mut()
+        let journal = self.0.journal_mut();
+        // The journal reads slots of loaded accounts only, and a contract may read another that was not called.
+        journal
+            .load_account(contract)
+            .map_err(|error| error.to_string())?;
+        journal
             .sload(contract, slot)
             .map_err(|error| error.to_string())
     }
@@ -70,6 +74,9 @@ impl<CTX: ContextTr> Journal for ContextJournal<'_, CTX> {
         word: U256,
     ) -> Result<StateLoad<SStoreResult>, String> {
         let journal = self.0.journal_mut();
+        journal
+            .load_account(contract)
+            .map_err(|error| error.to_string())?;
         let stored = journal
             .sstore(contract, slot, word)
             .map_err(|error| error.to_string())?;

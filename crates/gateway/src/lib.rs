@@ -1,1 +1,3 @@
 //! Machine-facing fronts: FHIR, SMART, JSON-RPC, IPFS.
+
+pub mod rpc;

@@ -1,0 +1,178 @@
+//! JSON-RPC over HTTP and WebSocket on one port, as Ethereum's tools expect it, over the port
+//! [`Ledger`]. `docs/rpc.md` lists the methods, the limits and the error codes.
+//!
+//! What is here only translates: it holds no state but filters and subscriptions, decides nothing about
+//! the ledger, and never logs a parameter or a result. Only finalized state is shown, so `latest`,
+//! `safe` and `finalized` are one block and no log is ever removed. A web page reads nothing unless its
+//! origin is listed: see [`RpcConfig::allowed_origins`].
+
+mod arguments;
+mod context;
+mod error;
+mod filters;
+mod guard;
+mod methods;
+mod response;
+mod subscriptions;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use jsonrpsee::server::{
+    BatchRequestConfig, PingConfig, Server, ServerConfig, ServerConfigBuilder, ServerHandle,
+};
+use secrecy::SecretString;
+use stele_service::ports::Ledger;
+
+use self::{context::Context, guard::GuardLayer, subscriptions::HexIds};
+
+/// How the front listens, whom it answers, and its limits.
+#[derive(Clone, Debug)]
+pub struct RpcConfig {
+    /// Where to listen; port 0 picks a free one.
+    pub addr: SocketAddr,
+    /// Values of the `Host` header that are answered besides `localhost` and IP addresses: `name`
+    /// (any port), `name:port`, or `*`. A DNS name that is not listed is refused, because a web page
+    /// could have pointed it here (DNS rebinding).
+    pub allowed_hosts: Vec<String>,
+    /// Web pages that may call.
+    pub allowed_origins: Origins,
+    /// Bearer token that every request must carry. Required when listening off loopback.
+    pub token: Option<SecretString>,
+    /// Open connections at once, HTTP and WebSocket together.
+    pub max_connections: u32,
+    /// Largest HTTP request body in bytes.
+    pub max_request_bytes: u32,
+    /// Largest response in bytes; also the largest WebSocket message.
+    pub max_response_bytes: u32,
+    /// Calls in one batch.
+    pub max_batch: u32,
+    /// Subscriptions on one WebSocket connection.
+    pub max_subscriptions: u32,
+    /// Filters on the whole server.
+    pub max_filters: usize,
+    /// How long a filter lives without being asked.
+    pub filter_idle: Duration,
+    /// Logs in one answer.
+    pub log_limit: usize,
+}
+
+impl Default for RpcConfig {
+    /// Loopback, no web page, and limits that a full block stays under.
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 8545)),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Origins::These(Vec::new()),
+            token: None,
+            max_connections: 2_000,
+            max_request_bytes: 32 << 20,
+            max_response_bytes: 32 << 20,
+            max_batch: 1_000,
+            max_subscriptions: 128,
+            max_filters: 1_024,
+            filter_idle: Duration::from_secs(300),
+            log_limit: 10_000,
+        }
+    }
+}
+
+/// Web pages that may call, by the `Origin` header their browser sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Any page: for development only.
+    Any,
+    /// These, written as browsers send them: `https://remix.ethereum.org`.
+    These(Vec<String>),
+}
+
+/// Why the front could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Anyone on the network could call.
+    #[error("listening for JSON-RPC on {addr}: off loopback a bearer token is required")]
+    TokenRequired {
+        /// The address asked for.
+        addr: SocketAddr,
+    },
+    /// The address is taken, or not this machine's.
+    #[error("listening for JSON-RPC on {addr}")]
+    Listen {
+        /// The address asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Two methods have one name.
+    #[error("registering JSON-RPC methods")]
+    Register(#[from] jsonrpsee::server::RegisterMethodError),
+}
+
+/// A front that listens. Dropping it stops it too.
+#[derive(Debug)]
+pub struct RpcHandle {
+    local_addr: SocketAddr,
+    server: ServerHandle,
+}
+
+impl RpcHandle {
+    /// The address it listens on, with the port that was picked.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Takes no more requests, finishes those under way, and closes all connections.
+    pub async fn stop(self) {
+        if self.server.stop().is_err() {
+            return;
+        }
+        // A client that does not read its answer must not keep the node from stopping.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, self.server.stopped()).await;
+    }
+}
+
+/// Listens, and answers until the handle is stopped or dropped.
+///
+/// # Errors
+/// No token off loopback, or an address that cannot be listened on.
+pub async fn serve(ledger: Arc<dyn Ledger>, config: RpcConfig) -> Result<RpcHandle, Error> {
+    let addr = config.addr;
+    if !addr.ip().to_canonical().is_loopback() && config.token.is_none() {
+        return Err(Error::TokenRequired { addr });
+    }
+    let listen = |source| Error::Listen { addr, source };
+    let methods = methods::all(Context::new(ledger, &config))?;
+    let server = Server::builder()
+        .set_config(limits(&config))
+        .set_http_middleware(tower::ServiceBuilder::new().layer(GuardLayer::new(config)))
+        .build(addr)
+        .await
+        .map_err(listen)?;
+    let local_addr = server.local_addr().map_err(listen)?;
+    tracing::info!(%local_addr, "rpc.listening");
+    Ok(RpcHandle {
+        local_addr,
+        server: server.start(methods),
+    })
+}
+
+fn limits(config: &RpcConfig) -> ServerConfig {
+    // Pings find subscribers that are gone without a word; a browser tab may sleep for a minute.
+    let ping = PingConfig::new()
+        .ping_interval(Duration::from_secs(30))
+        .inactive_limit(Duration::from_secs(90))
+        .max_failures(2);
+    ServerConfigBuilder::new()
+        .max_connections(config.max_connections)
+        .max_request_body_size(config.max_request_bytes)
+        .max_response_body_size(config.max_response_bytes)
+        .max_subscriptions_per_connection(config.max_subscriptions)
+        .set_batch_request_config(BatchRequestConfig::Limit(config.max_batch))
+        .set_id_provider(HexIds)
+        .enable_ws_ping(ping)
+        .build()
+}
+
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,28 @@
+//! The methods, by what they are about.
+
+mod blocks;
+mod logs;
+mod node;
+mod state;
+mod transactions;
+
+use jsonrpsee::{RpcModule, server::RegisterMethodError};
+
+use super::{context::Context, subscriptions};
+
+/// Every method there is.
+pub(crate) fn all(context: Context) -> Result<RpcModule<Context>, RegisterMethodError> {
+    let mut module = RpcModule::new(context);
+    node::register(&mut module)?;
+    blocks::register(&mut module)?;
+    state::register(&mut module)?;
+    transactions::register(&mut module)?;
+    logs::register(&mut module)?;
+    module.register_subscription(
+        "eth_subscribe",
+        "eth_subscription",
+        "eth_unsubscribe",
+        |params, pending, context, _| subscriptions::subscribe(params, pending, context),
+    )?;
+    Ok(module)
+}

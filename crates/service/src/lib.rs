@@ -1,3 +1,102 @@
-//! The use cases: one public function is one thing a person can do. Knows no HTTP, HTML, SQL text or EVM.
+//! The use cases: one public function is one thing a person can do.
+//!
+//! Owns the order in which the vault, the ledger and the index are asked, so that nothing is read without consent
+//! and a durable receipt, and nothing is acknowledged before it is encrypted, stored, final and findable. Knows no
+//! HTTP, HTML, SQL text or EVM; the ledger is behind [`ports::Ledger`].
 
+pub mod audit;
+pub mod blobs;
+pub mod bundle;
+pub mod clients;
+pub mod directory;
+pub mod erase;
+pub mod grants;
 pub mod ports;
+pub mod proofs;
+pub mod records;
+pub mod session;
+pub mod trail;
+pub mod transactions;
+
+mod error;
+mod turns;
+
+use std::{collections::HashSet, sync::Arc};
+
+use alloy_primitives::Address;
+use stele_core::{id::OrganizationId, time::Clock};
+use stele_index::Index;
+use stele_vault::Vault;
+
+pub use error::{Error, Result};
+pub use records::{Effect, SearchPage, Stored, Verification, Write, Written};
+
+use ports::Ledger;
+use transactions::Transactions;
+
+/// All use cases of one node, over its ledger, vault and index. Shared as `Arc<Service>`.
+pub struct Service {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) organization: OrganizationId,
+    pub(crate) transactions: Transactions,
+    pub(crate) turns: turns::Turns,
+    pub(crate) directories: parking_lot::Mutex<HashSet<Address>>,
+    pub(crate) receipts_wait: tokio::sync::Notify,
+}
+
+impl Service {
+    /// Puts the parts together. `organization` is the node's own, whose keys the vault holds.
+    #[must_use]
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        vault: Arc<Vault>,
+        index: Arc<Index>,
+        clock: Arc<dyn Clock>,
+        organization: OrganizationId,
+    ) -> Arc<Self> {
+        let transactions = Transactions::new(Arc::clone(&ledger), Arc::clone(&vault));
+        Arc::new(Self {
+            ledger,
+            vault,
+            index,
+            clock,
+            organization,
+            transactions,
+            turns: turns::Turns::default(),
+            directories: parking_lot::Mutex::default(),
+            receipts_wait: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// The node's own organisation.
+    #[must_use]
+    pub const fn organization(&self) -> OrganizationId {
+        self.organization
+    }
+
+    /// The ledger, for fronts that speak its own language (JSON-RPC).
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.ledger
+    }
+
+    /// The present, as the node sees it.
+    #[must_use]
+    pub fn now(&self) -> stele_core::time::Timestamp {
+        self.clock.now()
+    }
+
+    /// Organisation that hosts an account: itself for an organisation of this node, else the node's own.
+    pub(crate) fn organization_hosting(&self, account: Address) -> Address {
+        if self.is_directory(account).unwrap_or(false) {
+            return account;
+        }
+        self.organization_of(account)
+            .ok()
+            .filter(|organization| !organization.0.is_zero())
+            .map_or(self.organization.0, |organization| organization.0)
+    }
+}

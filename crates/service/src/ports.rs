@@ -51,7 +51,9 @@ pub enum LedgerError {
         message: String,
     },
     /// The transaction was accepted but is not final yet; it may still become so.
-    #[error("transaction {hash} is not final after {waited_ms} ms; it is kept and may still be recorded")]
+    #[error(
+        "transaction {hash} is not final after {waited_ms} ms; it is kept and may still be recorded"
+    )]
     Pending {
         /// The transaction.
         hash: B256,
@@ -86,7 +88,9 @@ pub enum RefusalKind {
 }
 
 fn revert_text(output: &Bytes) -> String {
-    alloy_sol_types::decode_revert_reason(output).map(|text| format!(": {text}")).unwrap_or_default()
+    alloy_sol_types::decode_revert_reason(output)
+        .map(|text| format!(": {text}"))
+        .unwrap_or_default()
 }
 
 /// Which block a question is about.
@@ -210,7 +214,11 @@ impl LogFilter {
     pub fn matches(&self, log: &Log) -> bool {
         (self.addresses.is_empty() || self.addresses.contains(&log.address))
             && self.topics.iter().enumerate().all(|(position, wanted)| {
-                wanted.is_empty() || log.topics().get(position).is_some_and(|t| wanted.contains(t))
+                wanted.is_empty()
+                    || log
+                        .topics()
+                        .get(position)
+                        .is_some_and(|t| wanted.contains(t))
             })
             && log.topics().len() >= self.topics.len()
     }
@@ -307,7 +315,12 @@ pub trait Ledger: Send + Sync + 'static {
     ///
     /// # Errors
     /// State that is not kept.
-    fn proof(&self, address: Address, slots: &[B256], at: BlockRef) -> Result<AccountProof, LedgerError>;
+    fn proof(
+        &self,
+        address: Address,
+        slots: &[B256],
+        at: BlockRef,
+    ) -> Result<AccountProof, LedgerError>;
     /// A finalized block.
     ///
     /// # Errors

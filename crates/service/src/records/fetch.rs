@@ -1,0 +1,262 @@
+//! Opening records: receipt first, then pepper, then content, then the ledger's word on it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::Address;
+use futures::TryStreamExt as _;
+use stele_core::{id::RecordId, leaf::content_digest, receipt::AccessAction};
+use stele_fhir::outcome::{Issue, IssueCode};
+use stele_index::ResourceVersion;
+use stele_vault::{
+    RecordMeta,
+    custodian::{DurableReceipt, Pepper, Permission, ReadRequest},
+    keys::Holder,
+};
+use zeroize::Zeroizing;
+
+use super::{Stored, Verification};
+use crate::{
+    Service,
+    audit::LiveConsent,
+    error::{Error, Result},
+    session::Actor,
+};
+
+impl Service {
+    /// Opens what the index found. One receipt a log; what does not match is withheld and named.
+    pub(crate) async fn fetch(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: AccessAction,
+        found: Vec<ResourceVersion>,
+    ) -> Result<(Vec<Stored>, Vec<Issue>)> {
+        const WHAT: &str = "opening records";
+        if found.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let receipts = self.receipts_for(actor, action, &found).await?;
+        let service = Arc::clone(self);
+        let actor = actor.clone();
+        // Decryption and file reads belong on a thread that may block.
+        tokio::task::spawn_blocking(move || service.open_all(&actor, found, &receipts))
+            .await
+            .map_err(|error| Error::internal(WHAT, error))?
+    }
+
+    async fn receipts_for(
+        &self,
+        actor: &Actor,
+        action: AccessAction,
+        found: &[ResourceVersion],
+    ) -> Result<BTreeMap<Address, DurableReceipt>> {
+        let mut logs: BTreeMap<Address, (u64, Vec<(RecordId, u32)>)> = BTreeMap::new();
+        for version in found {
+            let (slots, records) = logs.entry(version.placement.log).or_default();
+            *slots |= 1_u64
+                .checked_shl(version.placement.category_slot.into())
+                .unwrap_or(0);
+            records.push((version.placement.record, version.version));
+        }
+        let written = logs.into_iter().map(|(log, (slots, records))| async move {
+            let receipt = self.receipt(actor, log, action, slots, &records);
+            self.write_receipt(receipt, &records)
+                .await
+                .map(|receipt| (log, receipt))
+        });
+        futures::future::try_join_all(written)
+            .await
+            .map(|all| all.into_iter().collect())
+    }
+
+    fn open_all(
+        &self,
+        actor: &Actor,
+        found: Vec<ResourceVersion>,
+        receipts: &BTreeMap<Address, DurableReceipt>,
+    ) -> Result<(Vec<Stored>, Vec<Issue>)> {
+        let consent = LiveConsent::new(self, actor)?;
+        let mut opened = Vec::with_capacity(found.len());
+        let mut issues = Vec::new();
+        for version in found {
+            let name = format!(
+                "{}/{}/_history/{}",
+                version.resource_type, version.id, version.version
+            );
+            let receipt = receipts
+                .get(&version.placement.log)
+                .ok_or_else(|| Error::internal("opening records", "a receipt is missing"))?;
+            match self.open_one(actor, &version, &consent, receipt) {
+                Ok(text) => opened.push(stored(version, text, Verification::Verified)),
+                Err(Error::DoesNotMatch { .. }) => {
+                    tracing::error!(record = %version.placement.record, version = version.version,
+                        "a stored record does not match what was anchored");
+                    issues.push(Issue::error(
+                        IssueCode::Exception,
+                        format!("{name} does not match what was recorded and is withheld"),
+                    ));
+                    opened.push(stored(version, Arc::from(""), Verification::DoesNotMatch));
+                }
+                // Revoked or erased between the search and now: it does not exist for this caller.
+                Err(Error::NotFound { .. } | Error::Gone { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((opened, issues))
+    }
+
+    fn open_one(
+        &self,
+        actor: &Actor,
+        version: &ResourceVersion,
+        consent: &LiveConsent<'_>,
+        receipt: &DurableReceipt,
+    ) -> Result<Arc<str>> {
+        let meta = self.checked_meta(version)?;
+        if version.deleted {
+            return Ok(Arc::from(""));
+        }
+        self.open_meta(actor, &meta, consent, receipt)
+            .map(|text| Arc::from(text.as_str()))
+            .map_err(|error| read_error(version, error))
+    }
+
+    /// Opens one record version with the actor's keys, once the custodian released its pepper. A streamed Binary
+    /// gives its head, without the content. To be called on a thread that may block.
+    pub(crate) fn open_meta(
+        &self,
+        actor: &Actor,
+        meta: &RecordMeta,
+        consent: &dyn Permission,
+        receipt: &DurableReceipt,
+    ) -> stele_vault::Result<Zeroizing<String>> {
+        let pepper = self.vault.custodian().release(
+            &read_request(actor, meta),
+            consent,
+            receipt,
+            self.clock.now(),
+        )?;
+        let holder = self.holder(actor, meta.log)?;
+        let large = meta.size_bytes > super::write::CONTENT_MAX as u64;
+        if large || meta.preimage.element_root.is_zero() {
+            return tokio::runtime::Handle::current()
+                .block_on(self.open_streamed(meta, holder, &pepper));
+        }
+        let content = self.vault.open_record(meta, holder, &pepper)?;
+        text_of(meta, &content)
+    }
+
+    async fn open_streamed(
+        &self,
+        meta: &RecordMeta,
+        holder: Holder,
+        pepper: &Pepper,
+    ) -> stele_vault::Result<Zeroizing<String>> {
+        if let Some((head, _)) = self.frame_of(meta, holder, pepper).await? {
+            return Ok(Zeroizing::new(head));
+        }
+        let stream = self
+            .vault
+            .open_stream(meta, holder, pepper, 0..meta.size_bytes)
+            .await?;
+        let parts: Vec<bytes::Bytes> = stream.try_collect().await?;
+        let content = Zeroizing::new(parts.concat());
+        if content_digest(meta.element_salt.expose(), &content) != meta.preimage.content {
+            return Err(mismatch(meta));
+        }
+        text_of(meta, &content)
+    }
+
+    /// A record's meta, if the leaf it makes is the one the ledger has at that place.
+    pub(crate) fn checked_meta(&self, version: &ResourceVersion) -> Result<RecordMeta> {
+        const WHAT: &str = "reading a record's meta";
+        let mismatch = || Error::DoesNotMatch {
+            resource: format!("{}/{}", version.resource_type, version.id),
+        };
+        let place = &version.placement;
+        let meta = match self.vault.meta(&place.record, version.version) {
+            Ok(Some(meta)) => meta,
+            Ok(None) => return Err(mismatch()),
+            Err(error) => return Err(read_error(version, error)),
+        };
+        let leaf = self
+            .index
+            .chain()
+            .leaf(place.log, place.leaf)
+            .map_err(Error::index(WHAT))?;
+        if leaf.is_some_and(|leaf| leaf.leaf == meta.leaf()) {
+            Ok(meta)
+        } else {
+            Err(mismatch())
+        }
+    }
+
+    /// With whose keys the actor opens records of a log: its own or its organisation's grants; the log's own
+    /// root where the actor is the patient or the log is a directory.
+    pub(crate) fn holder(&self, actor: &Actor, log: Address) -> stele_vault::Result<Holder> {
+        if actor.is_patient(log) || self.is_directory(log).unwrap_or(false) {
+            return Ok(Holder::Root);
+        }
+        for principal in actor.principals() {
+            if !self.vault.keys().grants(principal, log)?.is_empty() {
+                return Ok(Holder::Grantee(principal));
+            }
+        }
+        Ok(Holder::Grantee(actor.account))
+    }
+}
+
+/// What the custodian is asked for one record version.
+pub(crate) fn read_request(actor: &Actor, meta: &RecordMeta) -> ReadRequest {
+    ReadRequest {
+        log: meta.log,
+        record: meta.record(),
+        version: meta.version(),
+        slot: meta.preimage.category_slot,
+        actor: actor.account,
+        purposes: actor.purpose_bits(),
+    }
+}
+
+fn text_of(meta: &RecordMeta, content: &[u8]) -> stele_vault::Result<Zeroizing<String>> {
+    let text = std::str::from_utf8(content).map_err(|_| mismatch(meta))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn mismatch(meta: &RecordMeta) -> stele_vault::Error {
+    stele_vault::Error::RecordMismatch {
+        record: meta.record(),
+        version: meta.version(),
+    }
+}
+
+fn stored(version: ResourceVersion, text: Arc<str>, state: Verification) -> Stored {
+    Stored {
+        resource_type: version.resource_type.to_owned(),
+        id: version.id,
+        version: version.version,
+        last_updated: version.last_updated,
+        deleted: version.deleted,
+        text,
+        state,
+    }
+}
+
+/// What a vault's refusal means to the one who reads.
+pub(crate) fn read_error(version: &ResourceVersion, error: stele_vault::Error) -> Error {
+    use stele_vault::Error as Vault;
+    let resource = format!("{}/{}", version.resource_type, version.id);
+    match error {
+        Vault::Refused { .. } | Vault::NoKey { .. } => Error::NotFound { resource },
+        Vault::Erased { .. } => Error::Gone { resource },
+        Vault::Mismatch { .. }
+        | Vault::RecordMismatch { .. }
+        | Vault::MissingBlob { .. }
+        | Vault::Malformed { .. }
+        | Vault::Expand { .. }
+        | Vault::Crypto { .. } => Error::DoesNotMatch { resource },
+        source => Error::Vault {
+            what: "opening a record",
+            source,
+        },
+    }
+}

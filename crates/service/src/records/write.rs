@@ -1,0 +1,621 @@
+//! Writing: place, seal, make durable, anchor, index, in this order, all or nothing.
+//!
+//! A crash leaves one of three things: nothing (before the journal entry), a batch that is finished at the next
+//! start (after it), or an anchored batch that only lacks its index entries (finished too). See `reconcile`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_sol_types::{SolEvent as _, SolValue as _};
+use serde::{Deserialize, Serialize};
+use stele_core::{
+    abi::records::IRecords::{self, anchorCall},
+    account::AccountKey,
+    consent::Permissions,
+    crypto::os_rng,
+    id::{PatientId, RECORDS, RecordId},
+    leaf::LeafKind,
+    receipt::AccessAction,
+    time::Timestamp,
+};
+use stele_index::NewVersion;
+use stele_vault::{Content, NewRecord, RecordMeta};
+
+use super::{
+    Effect, Write, Written,
+    place::{NewPatients, Placed, Placement},
+};
+use crate::{
+    Service,
+    error::{Error, Result},
+    ports::ReceiptView,
+    session::{Actor, ActorKind},
+    transactions::Order,
+};
+
+/// Leaves of one anchoring transaction; a larger batch takes several.
+const LEAVES_MAX: usize = 1024;
+/// Largest content sealed as one blob; larger goes through a stream. Ciphertexts above 256 KiB are objects.
+pub(crate) const CONTENT_MAX: usize = 200 * 1024;
+/// Name of the journal entries of this module.
+pub(crate) const JOURNAL: &str = "write";
+
+/// What the journal keeps of a batch: enough to finish it from the vault alone.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JournalEntry {
+    pub(crate) author: Address,
+    pub(crate) sender: Address,
+    pub(crate) versions: Vec<JournalVersion>,
+}
+
+/// One version of a batch in the journal. Ids and types, no content.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JournalVersion {
+    pub(crate) record: RecordId,
+    pub(crate) version: u32,
+    pub(crate) resource_type: String,
+    pub(crate) id: String,
+    pub(crate) patient: Option<PatientId>,
+    pub(crate) category: u8,
+    pub(crate) last_updated: Timestamp,
+}
+
+impl Service {
+    /// Writes a batch, all or nothing. When this returns, everything is durable, final, anchored and findable.
+    ///
+    /// # Errors
+    /// Nothing was written. [`Error::Invalid`], [`Error::NotPermitted`] (which leaves a receipt),
+    /// [`Error::PreconditionFailed`], [`Error::StorageFull`], or the ledger's refusal.
+    pub async fn write(&self, actor: &Actor, writes: Vec<Write>) -> Result<Vec<Written>> {
+        let _turns = self.turns.take(writes.iter().filter_map(target)).await;
+        let now = self.clock.now();
+        let mut new = NewPatients::default();
+        // Patients first, so that other resources of the batch may refer to them.
+        let mut ordered: Vec<(usize, Write)> = writes.into_iter().enumerate().collect();
+        ordered.sort_by_key(|(_, write)| !is_patient(write));
+        let mut placements = Vec::with_capacity(ordered.len());
+        for (position, write) in ordered {
+            placements.push((position, self.place(actor, write, &mut new, now).await?));
+        }
+        placements.sort_by_key(|(position, _)| *position);
+        self.require_write(actor, &placements, &new).await?;
+        self.write_placed(
+            actor,
+            placements.into_iter().map(|(_, p)| p).collect(),
+            new,
+            now,
+        )
+        .await
+    }
+
+    async fn write_placed(
+        &self,
+        actor: &Actor,
+        placements: Vec<Placement>,
+        new: NewPatients,
+        now: Timestamp,
+    ) -> Result<Vec<Written>> {
+        let mut answers = Vec::with_capacity(placements.len());
+        let mut placed = Vec::with_capacity(placements.len());
+        for placement in placements {
+            match placement {
+                Placement::Nothing {
+                    resource_type,
+                    id,
+                    version,
+                    last_updated,
+                    deleted,
+                } => {
+                    answers.push(Some(Written {
+                        effect: if deleted {
+                            Effect::Deleted
+                        } else {
+                            Effect::Unchanged
+                        },
+                        resource_type,
+                        id,
+                        version,
+                        last_updated,
+                        text: None,
+                        height: 0,
+                    }));
+                }
+                Placement::Write(one) => {
+                    answers.push(None);
+                    placed.push(*one);
+                }
+            }
+        }
+        let mut written = self.commit(actor, placed, new, now).await?.into_iter();
+        answers
+            .into_iter()
+            .map(|answer| {
+                answer.or_else(|| written.next()).ok_or_else(|| {
+                    Error::internal("answering a write", "fewer results than changes")
+                })
+            })
+            .collect()
+    }
+
+    /// Seals, stores, anchors and indexes what was placed.
+    async fn commit(
+        &self,
+        actor: &Actor,
+        placed: Vec<Placed>,
+        new: NewPatients,
+        now: Timestamp,
+    ) -> Result<Vec<Written>> {
+        if placed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sender = sender_of(actor);
+        let entry = JournalEntry {
+            author: actor.account,
+            sender,
+            versions: placed.iter().map(JournalVersion::of).collect(),
+        };
+        let journal = self.begin(&entry)?;
+        let (placed, metas) = match self.store(actor, placed, now).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.discard(&entry, journal).await?;
+                return Err(error);
+            }
+        };
+        let settled = async {
+            if !new.orders.is_empty() {
+                self.transactions
+                    .send("registering patients", sender, new.orders)
+                    .await?;
+            }
+            self.anchor(actor.account, sender, &metas).await
+        };
+        let places = match settled.await {
+            Ok(places) => places,
+            Err(error) => {
+                if !is_pending(&error) {
+                    self.discard(&entry, journal).await?;
+                }
+                return Err(error);
+            }
+        };
+        let height = places
+            .iter()
+            .map(|place| place.height)
+            .max()
+            .unwrap_or_default();
+        self.index_versions(&placed, &metas, &places).await?;
+        self.index
+            .local()
+            .finish(journal)
+            .map_err(Error::index("closing a journal entry"))?;
+        Ok(placed
+            .into_iter()
+            .map(|one| one.into_written(height))
+            .collect())
+    }
+
+    /// Seals on a thread of its own and makes the batch durable. What was placed is handed back with it.
+    async fn store(
+        &self,
+        actor: &Actor,
+        placed: Vec<Placed>,
+        now: Timestamp,
+    ) -> Result<(Vec<Placed>, Vec<RecordMeta>)> {
+        const WHAT: &str = "sealing records";
+        let vault = Arc::clone(&self.vault);
+        let author = actor.account;
+        let sealing = tokio::task::spawn_blocking(move || {
+            let small: Vec<NewRecord<'_>> = placed
+                .iter()
+                .filter(|one| one.text.len() <= CONTENT_MAX)
+                .map(|one| one.to_seal(author))
+                .collect();
+            let batch = vault.seal_batch(&small, now, &mut os_rng());
+            batch.map(|batch| (placed, batch))
+        });
+        let (placed, mut batch) = sealing
+            .await
+            .map_err(|error| Error::internal(WHAT, error))?
+            .map_err(storage(WHAT))?;
+        for large in placed.iter().filter(|one| one.text.len() > CONTENT_MAX) {
+            let mut stream = self
+                .vault
+                .seal_stream(&large.to_seal(author), now, &mut os_rng())
+                .map_err(storage(WHAT))?;
+            stream
+                .push(large.text.as_bytes())
+                .await
+                .map_err(storage(WHAT))?;
+            batch = batch.and(stream.finish().await.map_err(storage(WHAT))?);
+        }
+        let metas = self.vault.commit(batch).await.map_err(storage(WHAT))?;
+        // Large records were sealed last; the order of `placed` is what callers go by.
+        let mut by_record: BTreeMap<RecordId, RecordMeta> = metas
+            .into_iter()
+            .map(|meta| (meta.record(), meta))
+            .collect();
+        let metas = placed
+            .iter()
+            .map(|one| by_record.remove(&one.record))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Error::internal(WHAT, "a sealed record is missing"))?;
+        Ok((placed, metas))
+    }
+
+    /// Anchors leaves and says where each stands. Several transactions where one would be too large; they are
+    /// sent in order, so the ledger takes the first ones or all of them.
+    pub(crate) async fn anchor(
+        &self,
+        author: Address,
+        sender: Address,
+        metas: &[RecordMeta],
+    ) -> Result<Vec<LeafPlace>> {
+        const WHAT: &str = "anchoring records";
+        let custodian = self.organization_hosting(sender);
+        let mut orders = Vec::new();
+        for chunk in metas.chunks(LEAVES_MAX) {
+            orders.push(self.anchor_order(author, sender, custodian, chunk)?);
+        }
+        let hashes = self.transactions.send(WHAT, sender, orders.clone()).await?;
+        let mut places = Vec::with_capacity(metas.len());
+        for ((chunk, hash), order) in metas.chunks(LEAVES_MAX).zip(hashes).zip(&orders) {
+            let receipt = self
+                .transactions
+                .settled(WHAT, sender, hash, Some(order))
+                .await?;
+            places.extend(places_of(chunk, &receipt)?);
+        }
+        Ok(places)
+    }
+
+    fn anchor_order(
+        &self,
+        author: Address,
+        sender: Address,
+        custodian: Address,
+        metas: &[RecordMeta],
+    ) -> Result<Order> {
+        let mut logs: BTreeMap<Address, (Vec<u8>, Vec<B256>)> = BTreeMap::new();
+        for meta in metas {
+            let (categories, leaves) = logs.entry(meta.log).or_default();
+            categories.push(meta.preimage.category_slot);
+            leaves.push(meta.leaf());
+        }
+        let count = logs.len();
+        let entries: Vec<IRecords::Entry> = logs
+            .into_iter()
+            .map(|(log, (categories, leaves))| IRecords::Entry {
+                log,
+                categories: categories.into(),
+                leaves,
+            })
+            .collect();
+        let signature = if custodian == sender {
+            Bytes::new()
+        } else {
+            self.storage_signature(author, custodian, &entries)?
+        };
+        let call = anchorCall {
+            entries,
+            author,
+            custodian,
+            storageSignature: signature,
+        };
+        let gas = gas_of(metas.len(), count);
+        Ok(Order::new(RECORDS, &call, gas))
+    }
+
+    /// The custodian's word that it keeps the ciphertexts, for a batch it does not send itself.
+    fn storage_signature(
+        &self,
+        author: Address,
+        custodian: Address,
+        entries: &[IRecords::Entry],
+    ) -> Result<Bytes> {
+        const WHAT: &str = "signing for storage";
+        let digest = keccak256(entries.to_vec().abi_encode());
+        let chain_id = alloy_primitives::U256::from(self.ledger.facts().chain_id);
+        let message = ("stele/custody/1", chain_id, RECORDS, author, digest).abi_encode_params();
+        let secret = self
+            .vault
+            .keys()
+            .signing(custodian)
+            .map_err(Error::vault(WHAT))?
+            .ok_or_else(|| Error::internal(WHAT, "the custodian's key is not here"))?;
+        let key = AccountKey::new(secret).map_err(|error| Error::internal(WHAT, error))?;
+        let signature = key
+            .sign_hash(keccak256(message))
+            .map_err(|error| Error::internal(WHAT, error))?;
+        Ok(signature.as_bytes().to_vec().into())
+    }
+
+    /// Refuses early, in words, what the ledger would refuse; a refusal leaves a receipt.
+    pub(crate) async fn require_write(
+        &self,
+        actor: &Actor,
+        placements: &[(usize, Placement)],
+        new: &NewPatients,
+    ) -> Result<()> {
+        let mut open: BTreeMap<Address, u64> = BTreeMap::new();
+        for (_, placement) in placements {
+            let Placement::Write(one) = placement else {
+                continue;
+            };
+            let Some(patient) = one.patient else {
+                if one.log == actor.organization.0 && actor.kind != ActorKind::Patient {
+                    continue;
+                }
+                return Err(Error::NotPermitted {
+                    message: format!("{} is kept by organisations only", one.resource_type),
+                });
+            };
+            if new.by_id.values().any(|other| *other == patient) {
+                continue;
+            }
+            let slot = self
+                .vault
+                .keys()
+                .writing_key(patient.0, one.category, one.last_updated.month())
+                .map_err(Error::vault("finding a patient's key"))?
+                .0
+                .slot;
+            let slots = match open.get(&patient.0) {
+                Some(slots) => *slots,
+                None => {
+                    let slots = self.open_slots(actor, patient.0, Permissions::WRITE)?;
+                    open.insert(patient.0, slots);
+                    slots
+                }
+            };
+            if actor.is_patient(patient.0) || slots >> slot & 1 == 1 {
+                continue;
+            }
+            self.refuse(
+                actor,
+                patient.0,
+                AccessAction::Write,
+                1 << slot,
+                &[(one.record, one.version)],
+            )
+            .await?;
+            return Err(Error::NotPermitted {
+                message: format!(
+                    "the patient has not allowed adding to {} for this purpose; ask the patient",
+                    one.resource_type
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn index_versions(
+        &self,
+        placed: &[Placed],
+        metas: &[RecordMeta],
+        places: &[LeafPlace],
+    ) -> Result<()> {
+        const WHAT: &str = "indexing records";
+        let batch: Vec<NewVersion> = placed
+            .iter()
+            .zip(metas)
+            .zip(places)
+            .map(|((one, meta), place)| one.to_index(meta, place))
+            .collect();
+        let index = Arc::clone(&self.index);
+        tokio::task::spawn_blocking(move || index.search().put(&batch))
+            .await
+            .map_err(|error| Error::internal(WHAT, error))?
+            .map_err(Error::index(WHAT))
+    }
+
+    pub(crate) fn begin(&self, entry: &JournalEntry) -> Result<i64> {
+        const WHAT: &str = "opening a journal entry";
+        let state = serde_json::to_vec(entry).map_err(|error| Error::internal(WHAT, error))?;
+        self.index
+            .local()
+            .begin(JOURNAL, &state)
+            .map_err(Error::index(WHAT))
+    }
+
+    /// Takes back what was stored for a batch that the ledger refused.
+    pub(crate) async fn discard(&self, entry: &JournalEntry, journal: i64) -> Result<()> {
+        for version in &entry.versions {
+            self.vault
+                .discard(&version.record, version.version)
+                .await
+                .map_err(Error::vault("taking back a record"))?;
+        }
+        self.index
+            .local()
+            .finish(journal)
+            .map_err(Error::index("closing a journal entry"))
+    }
+}
+
+/// Where a leaf came to stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeafPlace {
+    pub(crate) index: u64,
+    pub(crate) height: u64,
+}
+
+/// Finds each leaf's position from the `Anchored` logs of a receipt.
+fn places_of(metas: &[RecordMeta], receipt: &ReceiptView) -> Result<Vec<LeafPlace>> {
+    let mut next: BTreeMap<Address, u64> = BTreeMap::new();
+    for log in receipt
+        .receipt
+        .logs
+        .iter()
+        .filter(|log| log.address == RECORDS)
+    {
+        if let Ok(anchored) = IRecords::Anchored::decode_log(log) {
+            next.insert(anchored.log, anchored.first);
+        }
+    }
+    metas
+        .iter()
+        .map(|meta| {
+            let index = next.get_mut(&meta.log).ok_or_else(|| {
+                Error::internal("anchoring records", "the ledger recorded no leaf")
+            })?;
+            let place = LeafPlace {
+                index: *index,
+                height: receipt.position.height,
+            };
+            *index = index.saturating_add(1);
+            Ok(place)
+        })
+        .collect()
+}
+
+impl Placed {
+    fn to_seal(&self, author: Address) -> NewRecord<'_> {
+        NewRecord {
+            log: self.log,
+            record: self.record,
+            version: self.version,
+            kind: self.kind,
+            category: self.category,
+            author,
+            previous: self.previous,
+            content: Content::Json(&self.text),
+        }
+    }
+
+    pub(crate) fn to_index(&self, meta: &RecordMeta, place: &LeafPlace) -> NewVersion {
+        let deleted = self.kind == LeafKind::Tombstone;
+        NewVersion {
+            resource_type: self.resource_type.clone(),
+            id: self.id.clone(),
+            version: self.version,
+            placement: stele_index::Placement {
+                record: self.record,
+                log: self.log,
+                leaf: place.index,
+                patient: self.patient,
+                category_slot: meta.preimage.category_slot,
+                category: self.category,
+                month: self.last_updated.month(),
+            },
+            last_updated: self.last_updated,
+            clinical_ms: clinical_ms(&self.value),
+            deleted,
+            values: if deleted {
+                Vec::new()
+            } else {
+                stele_fhir::search::extract(&self.resource_type, &self.value)
+            },
+            text: if deleted {
+                stele_fhir::search::FullText::default()
+            } else {
+                stele_fhir::search::full_text(&self.value)
+            },
+        }
+    }
+
+    fn into_written(self, height: u64) -> Written {
+        Written {
+            effect: match self.kind {
+                LeafKind::Create => Effect::Created,
+                LeafKind::Amend => Effect::Updated,
+                LeafKind::Tombstone => Effect::Deleted,
+            },
+            text: (self.kind != LeafKind::Tombstone).then(|| self.text.into()),
+            resource_type: self.resource_type,
+            id: self.id,
+            version: self.version,
+            last_updated: self.last_updated,
+            height,
+        }
+    }
+}
+
+impl JournalVersion {
+    pub(crate) fn of(placed: &Placed) -> Self {
+        Self {
+            record: placed.record,
+            version: placed.version,
+            resource_type: placed.resource_type.clone(),
+            id: placed.id.clone(),
+            patient: placed.patient,
+            category: placed.category,
+            last_updated: placed.last_updated,
+        }
+    }
+}
+
+/// Who signs the anchoring: the organisation for its staff and systems, a patient for themselves.
+pub(crate) const fn sender_of(actor: &Actor) -> Address {
+    match actor.kind {
+        ActorKind::System | ActorKind::Practitioner => actor.organization.0,
+        ActorKind::Patient => actor.account,
+    }
+}
+
+fn target(write: &Write) -> Option<(&str, &str)> {
+    match write {
+        Write::Create { .. } => None,
+        Write::Update { resource, id, .. } => Some((&resource.resource_type, id)),
+        Write::Delete {
+            resource_type, id, ..
+        } => Some((resource_type, id)),
+    }
+}
+
+fn is_patient(write: &Write) -> bool {
+    match write {
+        Write::Create { resource } | Write::Update { resource, .. } => {
+            resource.resource_type == "Patient"
+        }
+        Write::Delete { .. } => false,
+    }
+}
+
+/// Upper bound of an anchoring's gas: base, calldata and log by leaf, storage by log.
+fn gas_of(leaves: usize, logs: usize) -> u64 {
+    let leaves = u64::try_from(leaves).unwrap_or(u64::MAX);
+    let logs = u64::try_from(logs).unwrap_or(u64::MAX);
+    leaves
+        .saturating_mul(3_000)
+        .saturating_add(logs.saturating_mul(400_000))
+        .saturating_add(200_000)
+}
+
+fn is_pending(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Ledger {
+            source: crate::ports::LedgerError::Pending { .. },
+            ..
+        }
+    )
+}
+
+/// Maps a full disk to its own error, everything else to the vault's.
+pub(crate) fn storage(what: &'static str) -> impl FnOnce(stele_vault::Error) -> Error {
+    move |source| match source {
+        stele_vault::Error::DiskFull { .. } => Error::StorageFull {
+            message: source.to_string(),
+        },
+        stele_vault::Error::Erased { record } => Error::Conflict {
+            message: format!("record {record} was erased and can't be stored again"),
+        },
+        source => Error::Vault { what, source },
+    }
+}
+
+/// Start of the clinical date in milliseconds; partial dates begin at their first day.
+pub(crate) fn clinical_ms(value: &serde_json::Value) -> Option<i64> {
+    let text = stele_fhir::compartment::clinical_date(value)?;
+    let mut parts = text.get(..10).unwrap_or(&text).split('-');
+    let year: i32 = parts.next()?.parse().ok()?;
+    let month: u8 = parts.next().map_or(Ok(1), str::parse).ok()?;
+    let day: u8 = parts.next().map_or(Ok(1), str::parse).ok()?;
+    let date =
+        time::Date::from_calendar_date(year, time::Month::try_from(month).ok()?, day).ok()?;
+    date.midnight()
+        .assume_utc()
+        .unix_timestamp()
+        .checked_mul(1000)
+}

@@ -17,6 +17,10 @@ pub mod identity;
 pub mod records;
 mod signature;
 mod storage;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use alloy_primitives::{Address, Bytes};
 use revm::{

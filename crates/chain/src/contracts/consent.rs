@@ -6,5 +6,7 @@ pub(crate) mod logic;
 pub mod read;
 pub mod signing;
 pub(crate) mod storage;
+#[cfg(test)]
+mod tests;
 
 pub use storage::Question;

@@ -6,5 +6,7 @@ pub(crate) mod logic;
 mod payload;
 pub mod read;
 pub(crate) mod storage;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use storage::{Parameter, Seat};

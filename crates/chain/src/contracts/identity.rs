@@ -5,5 +5,7 @@ pub(crate) mod dispatch;
 pub(crate) mod logic;
 pub mod read;
 pub(crate) mod storage;
+#[cfg(test)]
+mod tests;
 
 pub use storage::{Account, Kind, Standing, Status};

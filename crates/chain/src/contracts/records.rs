@@ -5,6 +5,8 @@ pub(crate) mod dispatch;
 pub(crate) mod logic;
 pub mod read;
 pub(crate) mod storage;
+#[cfg(test)]
+mod tests;
 
 pub use logic::custody_hash;
 pub use storage::Log;

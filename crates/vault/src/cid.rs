@@ -213,12 +213,12 @@ pub fn links(node: &[u8]) -> Result<Vec<Cid>> {
         problem: "it is not protobuf",
     };
     fields(node)
-        .and_then(|fields| {
-            fields
+        .and_then(|found| {
+            found
                 .into_iter()
                 .filter(|(number, _)| *number == 2)
                 .map(|(_, link)| {
-                    let (_, hash) = fields_of_link(link)?.into_iter().find(|(n, _)| *n == 1)?;
+                    let (_, hash) = fields(link)?.into_iter().find(|(n, _)| *n == 1)?;
                     Cid::try_from(hash).ok()
                 })
                 .collect()
@@ -270,39 +270,19 @@ fn put_field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-type Fields<'a> = Vec<(u64, &'a [u8])>;
-
-/// Length-delimited fields of a protobuf message; `None` if there is any other kind.
-fn fields(message: &[u8]) -> Option<Fields<'_>> {
-    all_fields(message)?
-        .into_iter()
-        .map(|(n, bytes)| bytes.map(|bytes| (n, bytes)))
-        .collect()
-}
-
-fn fields_of_link(message: &[u8]) -> Option<Fields<'_>> {
-    let fields = all_fields(message)?;
-    Some(
-        fields
-            .into_iter()
-            .filter_map(|(n, bytes)| bytes.map(|bytes| (n, bytes)))
-            .collect(),
-    )
-}
-
-fn all_fields(mut message: &[u8]) -> Option<Vec<(u64, Option<&[u8]>)>> {
+/// Length-delimited fields of a protobuf message, with their numbers; varints are passed over.
+fn fields(mut message: &[u8]) -> Option<Vec<(u64, &[u8])>> {
     let mut out = Vec::new();
     while !message.is_empty() {
         let tag = take_varint(&mut message)?;
         match tag & 7 {
             0 => {
                 take_varint(&mut message)?;
-                out.push((tag >> 3, None));
             }
             2 => {
                 let length = usize::try_from(take_varint(&mut message)?).ok()?;
                 let (field, rest) = message.split_at_checked(length)?;
-                out.push((tag >> 3, Some(field)));
+                out.push((tag >> 3, field));
                 message = rest;
             }
             _ => return None,

@@ -252,10 +252,7 @@ mod tests {
             key,
             content_key(&two, &Pepper::new(one.clone()), &record, 1)
         );
-        assert_ne!(
-            key,
-            content_key(&one, &Pepper::new(two.clone()), &record, 2)
-        );
+        assert_ne!(key, content_key(&one, &Pepper::new(two), &record, 2));
         assert_ne!(
             key,
             content_key(&one, &Pepper::new(one.clone()), &record, 1)

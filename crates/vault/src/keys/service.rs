@@ -52,11 +52,14 @@ pub enum Holder {
     Grantee(Address),
 }
 
+/// Log, category and month, and where a record of them is sealed to.
+type WritingKeys = HashMap<(LogId, u8, u16), (KeyPlace, KemPublic)>;
+
 /// The keys of one organisation.
 pub struct KeyService {
     store: Arc<Store>,
     shred: ShredTree,
-    writing_keys: RwLock<HashMap<(LogId, u8, u16), (KeyPlace, KemPublic)>>,
+    writing_keys: RwLock<WritingKeys>,
 }
 
 impl KeyService {

@@ -29,7 +29,11 @@ fn open(folder: &Path) -> Store {
 
 fn pattern(length: usize, seed: usize) -> Vec<u8> {
     (0..length)
-        .map(|at| ((at * 31 + seed) ^ (at >> 8)).to_le_bytes()[0])
+        .map(|at| {
+            (at + seed)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .to_le_bytes()[7]
+        })
         .collect()
 }
 

@@ -1,0 +1,4 @@
+//! The vault on real FHIR bundles.
+
+mod bundles;
+mod records;

@@ -29,14 +29,10 @@ pub(crate) fn synthea(count: usize) -> Vec<Vec<String>> {
         "{} has too few bundles",
         folder.display()
     );
-    paths
-        .iter()
-        .take(count)
-        .map(|path| resources(path))
-        .collect()
+    paths.iter().take(count).map(resources).collect()
 }
 
-fn resources(path: &PathBuf) -> Vec<String> {
+fn resources(path: impl AsRef<std::path::Path>) -> Vec<String> {
     let mut text = String::new();
     bzip2::read::MultiBzDecoder::new(std::fs::File::open(path).unwrap())
         .read_to_string(&mut text)

@@ -181,12 +181,12 @@ proptest! {
         let mut authenticator_data = signed.authenticator_data.to_vec();
         let mut client_data_json = signed.client_data_json.to_vec();
         let at = at.index(authenticator_data.len() + client_data_json.len() + 64);
-        let all = authenticator_data
+        let mut all = authenticator_data
             .iter_mut()
             .chain(&mut client_data_json)
             .chain(&mut signed.r.0)
             .chain(&mut signed.s.0);
-        *all.skip(at).next().unwrap() ^= 1 << bit;
+        *all.nth(at).unwrap() ^= 1 << bit;
         signed.authenticator_data = authenticator_data.into();
         signed.client_data_json = client_data_json.into();
         prop_assert!(check(&signed, b"c").is_err());

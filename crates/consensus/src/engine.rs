@@ -75,6 +75,7 @@ pub(crate) struct Links<S, R, P, B> {
 }
 
 /// Channels of [`Links`].
+#[cfg(feature = "testkit")]
 pub(crate) const CHANNELS: u64 = 5;
 
 /// Largest message on any channel among `validators`. The network panics above its bound.

@@ -4,3 +4,4 @@ mod ledger;
 #[cfg(feature = "testkit")]
 mod simulated;
 mod single;
+mod tcp;

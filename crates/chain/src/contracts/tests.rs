@@ -3,12 +3,24 @@
 use std::{cell::RefCell, collections::BTreeMap, convert::Infallible};
 
 use alloy_primitives::{Address, B256, Bytes, U256, aliases::U40, keccak256};
-use alloy_sol_types::SolCall as _;
+use alloy_sol_types::{SolCall as _, SolInterface as _, SolValue as _};
+use proptest::prelude::*;
 use stele_core::{
     abi::{
-        consent::IConsent::{Terms, canCall, grantCall, publishDirectoryCall},
-        identity::IIdentity::{accountCall, isActiveCall, registerMemberCall, registerPatientCall},
-        records::IRecords::{Entry, anchorCall},
+        audit::IAudit::{IAuditCalls, anchorReceiptsCall},
+        consent::IConsent::{
+            IConsentCalls, Terms, canCall, grantCall, publishDirectoryCall, renounceCall,
+            requestCall,
+        },
+        governance::IGovernance::{IGovernanceCalls, proposeCall, voteCall},
+        identity::IIdentity::{
+            IIdentityCalls, accountCall, addKeyCall, allowOriginCall, isActiveCall,
+            registerDeviceCall, registerMemberCall, registerPatientCall, updateMemberCall,
+            updateOrganizationCall,
+        },
+        records::IRecords::{
+            Entry, IRecordsCalls, anchorCall, disputeCall, tombstoneCall, transferCustodyCall,
+        },
         system::ISystem::{DelegateCallNotAllowed, NonPayable, StaticCallNotAllowed},
     },
     id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, RECORDS},
@@ -46,7 +58,12 @@ fn proxy(opcode: u8, target: Address, value: bool) -> Vec<u8> {
 }
 
 fn populated() -> Sandbox {
-    let mut chain = Sandbox::new(&[person(1)]);
+    populated_with(&[1])
+}
+
+fn populated_with(organizations: &[u64]) -> Sandbox {
+    let organizations: Vec<Address> = organizations.iter().map(|n| person(*n)).collect();
+    let mut chain = Sandbox::new(&organizations);
     let call = registerMemberCall {
         member: person(2),
         roles: 1,
@@ -346,6 +363,191 @@ fn gas_follows_the_opcodes() {
         };
         let receipt = chain.send(person(3), CONSENT, &call).ok();
         assert_eq!(receipt.gas_used, rest + store);
+    }
+}
+
+/// Everything a member or an organisation could call, with arguments that would otherwise be accepted.
+fn actions() -> Vec<(Address, Vec<u8>)> {
+    let log = person(3);
+    vec![
+        (IDENTITY, updateOrganizationCall::default().abi_encode()),
+        (
+            IDENTITY,
+            allowOriginCall {
+                originDigest: B256::repeat_byte(1),
+                allowed: true,
+            }
+            .abi_encode(),
+        ),
+        (
+            IDENTITY,
+            registerMemberCall {
+                member: person(30),
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (
+            IDENTITY,
+            registerPatientCall {
+                patient: person(31),
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (
+            IDENTITY,
+            registerDeviceCall {
+                device: person(32),
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (
+            IDENTITY,
+            updateMemberCall {
+                member: person(2),
+                status: 1,
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (
+            IDENTITY,
+            addKeyCall {
+                keyId: person(33).into_word(),
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (RECORDS, batch(1).abi_encode()),
+        (
+            RECORDS,
+            tombstoneCall {
+                log,
+                author: person(2),
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (
+            RECORDS,
+            disputeCall {
+                log,
+                index: 0,
+                reason: 1,
+            }
+            .abi_encode(),
+        ),
+        (
+            RECORDS,
+            transferCustodyCall { log, to: person(5) }.abi_encode(),
+        ),
+        (
+            CONSENT,
+            requestCall {
+                patient: log,
+                expires: U40::MAX,
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (
+            CONSENT,
+            renounceCall {
+                patient: log,
+                id: 1,
+            }
+            .abi_encode(),
+        ),
+        (
+            AUDIT,
+            anchorReceiptsCall {
+                count: 1,
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (
+            GOVERNANCE,
+            proposeCall {
+                kind: 3,
+                payload: person(1).abi_encode().into(),
+            }
+            .abi_encode(),
+        ),
+        (
+            GOVERNANCE,
+            voteCall {
+                id: 1,
+                support: true,
+            }
+            .abi_encode(),
+        ),
+    ]
+}
+
+/// Whoever is suspended, or belongs to an organisation that is, changes nothing by any call.
+#[test]
+fn the_suspended_change_nothing() {
+    let others = [4, 5, 6];
+    let mut chain = populated_with(&[1, 4, 5, 6]);
+    chain.send(person(1), RECORDS, &batch(1)).ok();
+    let accepted = actions()
+        .into_iter()
+        .filter(|(to, input)| {
+            let mut chain = populated_with(&[1, 4, 5, 6]);
+            chain.send(person(1), RECORDS, &batch(1)).ok();
+            let input = Bytes::from(input.clone());
+            chain
+                .transact(person(1), *to, input, GAS, U256::ZERO)
+                .outcome
+                .is_ok()
+        })
+        .count();
+    assert!(
+        accepted >= 13,
+        "most calls succeed without suspension: {accepted}"
+    );
+    governance::tests::suspend(&mut chain, 1, &others);
+    let before = chain.state();
+    for by in [person(1), person(2)] {
+        for (to, input) in actions() {
+            let receipt = chain.transact(by, to, input.into(), GAS, U256::ZERO);
+            assert!(receipt.outcome.is_err());
+            assert_eq!(chain.state(), before);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    /// No calldata breaks the node: whatever bytes come, the call is answered, refused, or runs out of gas.
+    #[test]
+    fn any_calldata_is_answered(
+        to in 0..ADDRESSES.len(),
+        call in 0..100_usize,
+        tail in proptest::collection::vec(prop_oneof![Just(0_u8), Just(0xff), any::<u8>()], 0..600),
+        words in proptest::collection::vec(0..600_u64, 0..12),
+    ) {
+        let to = ADDRESSES[to];
+        let selectors: Vec<[u8; 4]> = match to {
+            IDENTITY => IIdentityCalls::selectors().collect(),
+            RECORDS => IRecordsCalls::selectors().collect(),
+            CONSENT => IConsentCalls::selectors().collect(),
+            AUDIT => IAuditCalls::selectors().collect(),
+            _ => IGovernanceCalls::selectors().collect(),
+        };
+        let mut input = selectors[call % selectors.len()].to_vec();
+        for word in words {
+            input.extend(B256::from(U256::from(word)));
+        }
+        input.extend(tail);
+        let mut chain = populated();
+        for by in [person(1), person(3)] {
+            let receipt = chain.transact(by, to, input.clone().into(), 5_000_000, U256::ZERO);
+            prop_assert!(receipt.gas_used <= 5_000_000);
+        }
     }
 }
 

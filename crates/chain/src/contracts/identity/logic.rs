@@ -84,10 +84,12 @@ pub(super) fn register(
         ..Account::default()
     };
     storage::set_account(host, who, &account)?;
-    if kind == Kind::Patient {
-        consent::logic::publish(host, who, commitment)?;
-    } else if !commitment.is_zero() {
-        storage::set_commitment(host, who, commitment)?;
+    if !commitment.is_zero() {
+        if kind == Kind::Patient {
+            consent::logic::publish(host, who, commitment)?;
+        } else {
+            storage::set_commitment(host, who, commitment)?;
+        }
     }
     let event = abi::AccountRegistered {
         account: who,

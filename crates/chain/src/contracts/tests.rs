@@ -368,7 +368,10 @@ fn gas_follows_the_opcodes() {
 
 /// Everything a member or an organisation could call, with arguments that would otherwise be accepted.
 fn actions() -> Vec<(Address, Vec<u8>)> {
-    let log = person(3);
+    [identity_actions(), other_actions()].concat()
+}
+
+fn identity_actions() -> Vec<(Address, Vec<u8>)> {
     vec![
         (IDENTITY, updateOrganizationCall::default().abi_encode()),
         (
@@ -420,6 +423,12 @@ fn actions() -> Vec<(Address, Vec<u8>)> {
             }
             .abi_encode(),
         ),
+    ]
+}
+
+fn other_actions() -> Vec<(Address, Vec<u8>)> {
+    let log = person(3);
+    vec![
         (RECORDS, batch(1).abi_encode()),
         (
             RECORDS,

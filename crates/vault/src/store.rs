@@ -22,6 +22,8 @@ use crate::{
 
 pub(crate) mod commit;
 mod object;
+#[cfg(feature = "s3")]
+pub mod s3;
 mod space;
 mod verify;
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use object_store::{ObjectStore, local::LocalFileSystem};
+use object_store::{ObjectStore, local::LocalFileSystem, prefix::PrefixStore};
 use parking_lot::{Mutex, RwLock};
 use stele_core::{
     crypto::{Secret32, hpke::Exporter, kdf, keystore::Unlock},
@@ -89,7 +89,7 @@ impl Vault {
             ShredTree::open(&folder.join(name), at_rest)
         };
         let objects = match &config.objects {
-            Some(objects) => Arc::clone(objects),
+            Some(objects) => shared_objects(objects, &master),
             None => local_objects(&folder.join("objects"))?,
         };
         let store = Arc::new(Store::open(&StoreConfig {
@@ -214,6 +214,13 @@ impl Vault {
         cache.insert(at, Arc::clone(&found));
         Ok(found)
     }
+}
+
+/// A part of a shared store that is this vault's alone, so that sweeping it touches no other's.
+fn shared_objects(objects: &Arc<dyn ObjectStore>, master: &Secret32) -> Arc<dyn ObjectStore> {
+    let name = kdf::derive(master.expose(), "stele/vault/objects/v1", &[]);
+    let prefix = alloy_primitives::hex::encode(name.expose().first_chunk::<8>().unwrap_or(&[0; 8]));
+    Arc::new(PrefixStore::new(Arc::clone(objects), prefix))
 }
 
 fn local_objects(folder: &Path) -> Result<Arc<dyn ObjectStore>> {

@@ -481,3 +481,34 @@ async fn an_altered_blob_withholds_its_record_only() {
     assert!(matches!(refused, Err(Error::Mismatch { cid: named }) if named == cid));
     assert_eq!(read(&vault, &metas[1], Holder::Root).unwrap(), "kept");
 }
+
+/// Two vaults may share an object store: opening one sweeps only its own part.
+#[tokio::test]
+async fn vaults_that_share_a_store_leave_each_other_alone() {
+    let shared: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = |at: usize| Config {
+        objects: Some(Arc::clone(&shared)),
+        reserve_bytes: 0,
+        ..Config::new(folders[at].path())
+    };
+    let mut kept = Vec::new();
+    for at in [0, 1] {
+        let vault = Vault::open(&config(at), &unlock()).await.unwrap();
+        vault
+            .keys()
+            .add_root(patient(), &RootKey::random(&mut os_rng()))
+            .await
+            .unwrap();
+        let record = new_record(id(1), Content::None);
+        let mut stream = vault.seal_stream(&record, NOW, &mut os_rng()).unwrap();
+        stream.push(&[7; 700_000]).await.unwrap();
+        kept.extend(vault.commit(stream.finish().await.unwrap()).await.unwrap());
+    }
+    for at in [0, 1] {
+        let vault = Vault::open(&config(at), &unlock()).await.unwrap();
+        let cid = kept[at].cid().unwrap().unwrap();
+        assert!(vault.store().block(&cid).await.unwrap().is_some());
+        assert_eq!(vault.store().verify_all(|_| ()).await.unwrap().bad, []);
+    }
+}

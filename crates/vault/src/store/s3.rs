@@ -1,0 +1,54 @@
+//! Objects in an S3-compatible store. Small blobs, tables and keys stay in the vault's folder.
+
+use std::{fmt, sync::Arc};
+
+use object_store::{ObjectStore, aws::AmazonS3Builder};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+
+/// Where the bucket is and what opens it.
+#[derive(Clone)]
+pub struct S3Config {
+    /// URL of the service, for example `https://s3.example.org`; `http://` only where
+    /// `allow_http` says so.
+    pub endpoint: String,
+    /// Name of the bucket. Several vaults may share one: each writes under a prefix of its own.
+    pub bucket: String,
+    /// Region; many self-hosted services take any.
+    pub region: String,
+    /// Access key id.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: Zeroizing<String>,
+    /// Whether plain HTTP is accepted: for a service on the same machine. Ciphertext only crosses
+    /// the wire, but the request signatures would be seen.
+    pub allow_http: bool,
+}
+
+impl fmt::Debug for S3Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Config")
+            .field("endpoint", &self.endpoint)
+            .field("bucket", &self.bucket)
+            .field("region", &self.region)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An object store over a bucket, for [`crate::Config::objects`].
+///
+/// # Errors
+/// [`Error::Objects`] if the configuration cannot be one. Nothing is sent yet.
+pub fn s3(config: &S3Config) -> Result<Arc<dyn ObjectStore>> {
+    AmazonS3Builder::new()
+        .with_endpoint(&config.endpoint)
+        .with_bucket_name(&config.bucket)
+        .with_region(&config.region)
+        .with_access_key_id(&config.access_key_id)
+        .with_secret_access_key(config.secret_access_key.as_str())
+        .with_allow_http(config.allow_http)
+        .build()
+        .map(|store| -> Arc<dyn ObjectStore> { Arc::new(store) })
+        .map_err(Error::objects("configuring S3"))
+}

@@ -155,7 +155,9 @@ impl Error {
             | Self::Version { .. }
             | Self::Corrupt { .. }
             | Self::Append(_)
-            | Self::Closed => "The index cannot answer now. Try again; if it persists, tell the operator.",
+            | Self::Closed => {
+                "The index cannot answer now. Try again; if it persists, tell the operator."
+            }
         }
     }
 }

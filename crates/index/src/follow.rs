@@ -22,8 +22,9 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use stele_core::{
     abi::{
-        audit::IAudit::IAuditEvents, consent::IConsent::IConsentEvents, governance::IGovernance::IGovernanceEvents,
-        identity::IIdentity::IIdentityEvents, records::IRecords::IRecordsEvents,
+        audit::IAudit::IAuditEvents, consent::IConsent::IConsentEvents,
+        governance::IGovernance::IGovernanceEvents, identity::IIdentity::IIdentityEvents,
+        records::IRecords::IRecordsEvents,
     },
     crypto::Secret32,
     id,
@@ -74,8 +75,12 @@ impl ChainIndex {
     /// # Errors
     /// As [`crate::Index::open`].
     pub fn open(folder: &Path, key: &Secret32) -> Result<Self> {
-        let (file, writer) = File::open(folder, "chain.db", key, Durability::Rebuildable, MIGRATIONS)?;
-        Ok(Self { file, writer: Mutex::new(writer) })
+        let (file, writer) =
+            File::open(folder, "chain.db", key, Durability::Rebuildable, MIGRATIONS)?;
+        Ok(Self {
+            file,
+            writer: Mutex::new(writer),
+        })
     }
 
     /// Follows one block. A block already followed changes nothing.
@@ -100,17 +105,34 @@ impl ChainIndex {
         for block in blocks {
             match head {
                 Some((height, known)) if block.height == height && block.hash != known => {
-                    return Err(Error::Diverged { height, known, found: block.hash });
+                    return Err(Error::Diverged {
+                        height,
+                        known,
+                        found: block.hash,
+                    });
                 }
                 Some((height, _)) if block.height <= height => continue,
                 Some((height, _)) if block.height > height + 1 => {
-                    return Err(Error::Gap { expected: height + 1, found: block.height });
+                    return Err(Error::Gap {
+                        expected: height + 1,
+                        found: block.height,
+                    });
                 }
                 // The genesis block has no logs; a ledger may hand on the first one after it.
-                None if block.height > 1 => return Err(Error::Gap { expected: 0, found: block.height }),
+                None if block.height > 1 => {
+                    return Err(Error::Gap {
+                        expected: 0,
+                        found: block.height,
+                    });
+                }
                 _ => {}
             }
-            Block { db: &step, block, tx: None }.apply()?;
+            Block {
+                db: &step,
+                block,
+                tx: None,
+            }
+            .apply()?;
             head = Some((block.height, block.hash));
         }
         step.commit().attempt(WHAT)
@@ -133,11 +155,14 @@ impl ChainIndex {
         let mut writer = self.writer.lock();
         let step = writer.transaction().attempt(WHAT)?;
         let tables: Vec<String> = step
-            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+            .prepare(
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'",
+            )
             .and_then(|mut tables| tables.query_map([], |row| row.get(0))?.collect())
             .attempt(WHAT)?;
         for table in tables {
-            step.execute(&format!("DELETE FROM {table}"), []).attempt(WHAT)?;
+            step.execute(&format!("DELETE FROM {table}"), [])
+                .attempt(WHAT)?;
         }
         step.commit().attempt(WHAT)
     }
@@ -150,7 +175,10 @@ impl ChainIndex {
 /// Height and hash of the last block followed.
 fn followed(db: &Connection) -> Result<Option<(u64, B256)>> {
     db.query_row("SELECT height, hash FROM followed", [], |row| {
-        Ok((row.get::<_, i64>(0)?.cast_unsigned(), B256::from(row.get::<_, [u8; 32]>(1)?)))
+        Ok((
+            row.get::<_, i64>(0)?.cast_unsigned(),
+            B256::from(row.get::<_, [u8; 32]>(1)?),
+        ))
     })
     .optional()
     .attempt("reading how far the chain is followed")
@@ -209,8 +237,11 @@ impl Block<'_> {
     }
 
     fn decode<E: SolEventInterface>(&self, contract: &'static str, log: &Log) -> Result<E> {
-        E::decode_raw_log(log.topics(), &log.data.data)
-            .map_err(|source| Error::Event { height: self.block.height, contract, source })
+        E::decode_raw_log(log.topics(), &log.data.data).map_err(|source| Error::Event {
+            height: self.block.height,
+            contract,
+            source,
+        })
     }
 
     /// Row of a transaction, written when its first event is.

@@ -24,7 +24,11 @@ impl Index {
         let chain = ChainIndex::open(folder, key)?;
         let search = SearchIndex::open(folder, key, &chain)?;
         let local = LocalStore::open(folder, key)?;
-        Ok(Self { chain, search, local })
+        Ok(Self {
+            chain,
+            search,
+            local,
+        })
     }
 
     /// What the ledger says.

@@ -39,4 +39,6 @@ pub use follow::{ChainIndex, FinalizedBlock, FinalizedLog};
 pub use index::Index;
 pub use local::{LocalStore, outbox, receipts};
 pub use query::{Happened, accounts, grants, network, records};
-pub use search::{INCLUDES_MAX, NewVersion, Page, Placement, ResourceVersion, SearchIndex, SearchStats, Viewer};
+pub use search::{
+    INCLUDES_MAX, NewVersion, Page, Placement, ResourceVersion, SearchIndex, SearchStats, Viewer,
+};

@@ -35,10 +35,15 @@ impl LocalStore {
     /// # Errors
     /// As [`crate::Index::open`].
     pub fn open(folder: &Path, key: &Secret32) -> Result<Self> {
-        let (file, writer) = File::open(folder, "local.db", key, Durability::EveryCommit, MIGRATIONS)?;
+        let (file, writer) =
+            File::open(folder, "local.db", key, Durability::EveryCommit, MIGRATIONS)?;
         let writer = Arc::new(Mutex::new(writer));
         let receipts = ReceiptWriter::start(Arc::clone(&writer))?;
-        Ok(Self { file, writer, receipts })
+        Ok(Self {
+            file,
+            writer,
+            receipts,
+        })
     }
 
     /// Keeps a SMART client's registration, in place of an earlier one.
@@ -59,7 +64,11 @@ impl LocalStore {
     /// # Errors
     /// [`crate::Error::Sql`].
     pub fn client(&self, id: &str) -> Result<Option<Vec<u8>>> {
-        self.one("reading a client", "SELECT document FROM clients WHERE id = ?1", [id])
+        self.one(
+            "reading a client",
+            "SELECT document FROM clients WHERE id = ?1",
+            [id],
+        )
     }
 
     /// All SMART clients by id.
@@ -69,9 +78,12 @@ impl LocalStore {
     pub fn clients(&self) -> Result<Vec<(String, Vec<u8>)>> {
         const WHAT: &str = "listing clients";
         let reader = self.file.reader()?;
-        let mut statement =
-            reader.prepare_cached("SELECT id, document FROM clients ORDER BY id").attempt(WHAT)?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).attempt(WHAT)?;
+        let mut statement = reader
+            .prepare_cached("SELECT id, document FROM clients ORDER BY id")
+            .attempt(WHAT)?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .attempt(WHAT)?;
         rows.collect::<rusqlite::Result<_>>().attempt(WHAT)
     }
 
@@ -80,7 +92,12 @@ impl LocalStore {
     /// # Errors
     /// [`crate::Error::Sql`].
     pub fn remove_client(&self, id: &str) -> Result<bool> {
-        self.write("forgetting a client", "DELETE FROM clients WHERE id = ?1", [id]).map(|n| n > 0)
+        self.write(
+            "forgetting a client",
+            "DELETE FROM clients WHERE id = ?1",
+            [id],
+        )
+        .map(|n| n > 0)
     }
 
     /// Marks an assertion's id as used. False if it was used before: then it must be refused. Ids that have expired
@@ -88,9 +105,19 @@ impl LocalStore {
     ///
     /// # Errors
     /// [`crate::Error::Sql`].
-    pub fn use_assertion(&self, issuer: &str, jti: &str, expires: Timestamp, now: Timestamp) -> Result<bool> {
+    pub fn use_assertion(
+        &self,
+        issuer: &str,
+        jti: &str,
+        expires: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool> {
         const WHAT: &str = "marking an assertion as used";
-        self.write(WHAT, "DELETE FROM used_assertions WHERE expires_ms < ?1", [ms(now)])?;
+        self.write(
+            WHAT,
+            "DELETE FROM used_assertions WHERE expires_ms < ?1",
+            [ms(now)],
+        )?;
         self.write(
             WHAT,
             "INSERT OR IGNORE INTO used_assertions (issuer, jti, expires_ms) VALUES (?1, ?2, ?3)",
@@ -129,14 +156,25 @@ impl LocalStore {
     /// # Errors
     /// [`crate::Error::Sql`].
     pub fn end_session(&self, id: &[u8; 32]) -> Result<()> {
-        self.write("ending a session", "DELETE FROM sessions WHERE id = ?1", [id]).map(drop)
+        self.write(
+            "ending a session",
+            "DELETE FROM sessions WHERE id = ?1",
+            [id],
+        )
+        .map(drop)
     }
 
     /// Remembers the answer to a request that may be repeated. An answer already there stays: the first counts.
     ///
     /// # Errors
     /// [`crate::Error::Sql`].
-    pub fn remember_answer(&self, scope: &str, key: &str, answer: &[u8], expires: Timestamp) -> Result<()> {
+    pub fn remember_answer(
+        &self,
+        scope: &str,
+        key: &str,
+        answer: &[u8],
+        expires: Timestamp,
+    ) -> Result<()> {
         self.write(
             "remembering an answer",
             "INSERT OR IGNORE INTO answers (scope, key, answer, expires_ms) VALUES (?1, ?2, ?3, ?4)",
@@ -180,7 +218,8 @@ impl LocalStore {
     /// [`crate::Error::Sql`], also when the file exists.
     pub fn copy_to(&self, path: &Path) -> Result<()> {
         let path = path.to_string_lossy();
-        self.write("copying the local store", "VACUUM INTO ?1", [path.as_ref()]).map(drop)
+        self.write("copying the local store", "VACUUM INTO ?1", [path.as_ref()])
+            .map(drop)
     }
 
     fn write(&self, what: &'static str, sql: &str, values: impl Params) -> Result<usize> {
@@ -192,7 +231,10 @@ impl LocalStore {
     fn one(&self, what: &'static str, sql: &str, values: impl Params) -> Result<Option<Vec<u8>>> {
         let reader = self.file.reader()?;
         let mut statement = reader.prepare_cached(sql).attempt(what)?;
-        statement.query_row(values, |row| row.get(0)).optional().attempt(what)
+        statement
+            .query_row(values, |row| row.get(0))
+            .optional()
+            .attempt(what)
     }
 }
 

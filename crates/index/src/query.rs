@@ -38,7 +38,11 @@ impl Happened {
     /// As [`Self::read`], where an outer join may have given nothing.
     pub(crate) fn read_optional(row: &Row<'_>, from: usize) -> rusqlite::Result<Option<Self>> {
         let missing = row.get_ref(from)? == rusqlite::types::ValueRef::Null;
-        if missing { Ok(None) } else { Self::read(row, from).map(Some) }
+        if missing {
+            Ok(None)
+        } else {
+            Self::read(row, from).map(Some)
+        }
     }
 }
 

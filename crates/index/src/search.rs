@@ -71,13 +71,21 @@ impl SearchIndex {
     /// # Errors
     /// As [`crate::Index::open`].
     pub fn open(folder: &Path, key: &Secret32, chain: &ChainIndex) -> Result<Self> {
-        let (mut file, connection) =
-            File::open(folder, "search.db", key, Durability::Rebuildable, MIGRATIONS)?;
+        let (mut file, connection) = File::open(
+            folder,
+            "search.db",
+            key,
+            Durability::Rebuildable,
+            MIGRATIONS,
+        )?;
         file.attach(chain.file().as_attached("chain"));
         file.attach_to(&connection)?;
         let index = Self {
             file,
-            writer: Mutex::new(Writer { connection, dictionary: Dictionary::default() }),
+            writer: Mutex::new(Writer {
+                connection,
+                dictionary: Dictionary::default(),
+            }),
             cursor_key: kdf::derive(key.expose(), "stele/index/cursor/1", &[]),
         };
         if index.meta("catalogue")? != Some(catalogue_number()) {
@@ -118,10 +126,12 @@ impl SearchIndex {
         writer.dictionary.forget();
         let step = writer.connection.transaction().attempt(WHAT)?;
         for table in TABLES {
-            step.execute(&format!("DELETE FROM {table}"), []).attempt(WHAT)?;
+            step.execute(&format!("DELETE FROM {table}"), [])
+                .attempt(WHAT)?;
         }
         // A contentless table is emptied by its own command.
-        step.execute("INSERT INTO texts (texts) VALUES ('delete-all')", []).attempt(WHAT)?;
+        step.execute("INSERT INTO texts (texts) VALUES ('delete-all')", [])
+            .attempt(WHAT)?;
         step.execute(
             "INSERT INTO meta (key, value) VALUES ('catalogue', ?1), ('complete', 0)",
             [catalogue_number()],
@@ -155,7 +165,9 @@ impl SearchIndex {
         let writer = self.writer.lock();
         writer
             .connection
-            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+                row.get(0)
+            })
             .optional()
             .attempt("reading the state of the search index")
     }
@@ -163,7 +175,9 @@ impl SearchIndex {
 
 impl std::fmt::Debug for SearchIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SearchIndex").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("SearchIndex")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
     }
 }
 
@@ -176,6 +190,15 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/search_0001.sql")];
 
 /// Every table but the full-text one.
 const TABLES: [&str; 11] = [
-    "meta", "accounts", "names", "concepts", "resources", "versions", "tokens", "refs", "strings", "ranges",
+    "meta",
+    "accounts",
+    "names",
+    "concepts",
+    "resources",
+    "versions",
+    "tokens",
+    "refs",
+    "strings",
+    "ranges",
     "composites",
 ];

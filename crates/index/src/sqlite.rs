@@ -59,14 +59,19 @@ impl File {
             attached: None,
             idle: Mutex::new(Vec::new()),
         };
-        let mut writer = file.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let mut writer =
+            file.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         file.migrate(&mut writer, migrations)?;
         Ok((file, writer))
     }
 
     /// As readers of another file attach this one.
     pub(crate) fn as_attached(&self, schema: &'static str) -> Attached {
-        Attached { schema, path: self.path.clone(), key: self.key.clone() }
+        Attached {
+            schema,
+            path: self.path.clone(),
+            key: self.key.clone(),
+        }
     }
 
     /// Lets this file's readers see another one.
@@ -81,12 +86,17 @@ impl File {
             Some(connection) => connection,
             None => self.new_reader()?,
         };
-        Ok(Reader { file: self, connection: Some(connection) })
+        Ok(Reader {
+            file: self,
+            connection: Some(connection),
+        })
     }
 
     /// Attaches the other file to a connection, so that its statements may name both.
     pub(crate) fn attach_to(&self, connection: &Connection) -> Result<()> {
-        let Some(other) = &self.attached else { return Ok(()) };
+        let Some(other) = &self.attached else {
+            return Ok(());
+        };
         let statement = Zeroizing::new(format!(
             "ATTACH DATABASE ?1 AS {} KEY 'raw:{}'",
             other.schema,
@@ -142,12 +152,20 @@ impl File {
             .map_err(|source| opening(&self.path, source))?;
         let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
         if found > known {
-            return Err(Error::Newer { path: self.path.clone(), found, known });
+            return Err(Error::Newer {
+                path: self.path.clone(),
+                found,
+                known,
+            });
         }
-        for (number, migration) in (1_u32..).zip(migrations).filter(|(number, _)| *number > found) {
+        for (number, migration) in (1_u32..)
+            .zip(migrations)
+            .filter(|(number, _)| *number > found)
+        {
             let step = writer.transaction().attempt(WHAT)?;
             step.execute_batch(migration).attempt(WHAT)?;
-            step.pragma_update(None, "user_version", number).attempt(WHAT)?;
+            step.pragma_update(None, "user_version", number)
+                .attempt(WHAT)?;
             step.commit().attempt(WHAT)?;
         }
         Ok(())
@@ -156,7 +174,9 @@ impl File {
 
 impl std::fmt::Debug for File {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("File").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("File")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,9 +189,14 @@ pub(crate) struct Reader<'a> {
 impl Deref for Reader<'_> {
     type Target = Connection;
 
-    #[expect(clippy::expect_used, reason = "the connection is taken only when the loan is dropped")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the connection is taken only when the loan is dropped"
+    )]
     fn deref(&self) -> &Connection {
-        self.connection.as_ref().expect("a loan holds its connection")
+        self.connection
+            .as_ref()
+            .expect("a loan holds its connection")
     }
 }
 
@@ -193,8 +218,13 @@ pub(crate) fn checkpoint(writer: &Connection) -> Result<()> {
 
 fn opening(path: &Path, source: rusqlite::Error) -> Error {
     match source.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => Error::Key { path: path.to_owned() },
-        _ => Error::Open { path: path.to_owned(), source },
+        Some(ErrorCode::NotADatabase) => Error::Key {
+            path: path.to_owned(),
+        },
+        _ => Error::Open {
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 

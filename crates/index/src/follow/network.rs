@@ -29,24 +29,37 @@ impl Block<'_> {
             Governance::Proposed(e) => self.run(
                 "REPLACE INTO proposals (id, proposer, kind, payload, deadline, status, tx)
                  VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)",
-                params![e.id, bytes(&e.proposer), e.kind, e.payload.as_ref(), number(e.deadline.to()), tx],
+                params![
+                    e.id,
+                    bytes(&e.proposer),
+                    e.kind,
+                    e.payload.as_ref(),
+                    number(e.deadline.to()),
+                    tx
+                ],
             ),
             Governance::Voted(e) => self.run(
                 "REPLACE INTO votes (proposal, voter, is_yes, tx) VALUES (?1, ?2, ?3, ?4)",
                 params![e.id, bytes(&e.voter), e.support, tx],
             ),
-            Governance::Executed(e) => self.run("UPDATE proposals SET status = 2 WHERE id = ?1", [e.id]),
-            Governance::Rejected(e) => self.run("UPDATE proposals SET status = 3 WHERE id = ?1", [e.id]),
+            Governance::Executed(e) => {
+                self.run("UPDATE proposals SET status = 2 WHERE id = ?1", [e.id])
+            }
+            Governance::Rejected(e) => {
+                self.run("UPDATE proposals SET status = 3 WHERE id = ?1", [e.id])
+            }
             Governance::ParameterSet(e) => self.run(
                 "REPLACE INTO parameters (key, value) VALUES (?1, ?2)",
                 params![e.key.as_slice(), e.value.to_be_bytes::<32>()],
             ),
-            Governance::DeployerSet(e) if e.allowed => {
-                self.run("REPLACE INTO deployers (account) VALUES (?1)", [bytes(&e.account)])
-            }
-            Governance::DeployerSet(e) => {
-                self.run("DELETE FROM deployers WHERE account = ?1", [bytes(&e.account)])
-            }
+            Governance::DeployerSet(e) if e.allowed => self.run(
+                "REPLACE INTO deployers (account) VALUES (?1)",
+                [bytes(&e.account)],
+            ),
+            Governance::DeployerSet(e) => self.run(
+                "DELETE FROM deployers WHERE account = ?1",
+                [bytes(&e.account)],
+            ),
             Governance::ValidatorSet(e) if e.seated => self.run(
                 "REPLACE INTO validators (key, organization) VALUES (?1, ?2)",
                 params![e.key.as_slice(), bytes(&e.organization)],

@@ -26,9 +26,13 @@ impl LocalStore {
         const WHAT: &str = "putting into an outbox";
         let writer = self.writer.lock();
         let mut statement = writer
-            .prepare_cached("INSERT INTO outbox (queue, payload, due_ms, attempts) VALUES (?1, ?2, ?3, 0)")
+            .prepare_cached(
+                "INSERT INTO outbox (queue, payload, due_ms, attempts) VALUES (?1, ?2, ?3, 0)",
+            )
             .attempt(WHAT)?;
-        statement.insert(params![queue, payload, ms(due)]).attempt(WHAT)
+        statement
+            .insert(params![queue, payload, ms(due)])
+            .attempt(WHAT)
     }
 
     /// What is due in an outbox, oldest first.
@@ -46,7 +50,11 @@ impl LocalStore {
             .attempt(WHAT)?;
         let rows = statement
             .query_map(params![queue, ms(now), limit], |row| {
-                Ok(Entry { id: row.get(0)?, payload: row.get(1)?, attempts: row.get(2)? })
+                Ok(Entry {
+                    id: row.get(0)?,
+                    payload: row.get(1)?,
+                    attempts: row.get(2)?,
+                })
             })
             .attempt(WHAT)?;
         rows.collect::<rusqlite::Result<_>>().attempt(WHAT)
@@ -70,7 +78,12 @@ impl LocalStore {
     /// # Errors
     /// [`crate::Error::Sql`].
     pub fn done(&self, entry: i64) -> Result<()> {
-        self.write("finishing an outbox entry", "DELETE FROM outbox WHERE id = ?1", [entry]).map(drop)
+        self.write(
+            "finishing an outbox entry",
+            "DELETE FROM outbox WHERE id = ?1",
+            [entry],
+        )
+        .map(drop)
     }
 
     /// Notes that a piece of work has begun. Durable when this returns.
@@ -80,8 +93,9 @@ impl LocalStore {
     pub fn begin(&self, kind: &str, state: &[u8]) -> Result<i64> {
         const WHAT: &str = "beginning a journal entry";
         let writer = self.writer.lock();
-        let mut statement =
-            writer.prepare_cached("INSERT INTO journal (kind, state) VALUES (?1, ?2)").attempt(WHAT)?;
+        let mut statement = writer
+            .prepare_cached("INSERT INTO journal (kind, state) VALUES (?1, ?2)")
+            .attempt(WHAT)?;
         statement.insert(params![kind, state]).attempt(WHAT)
     }
 
@@ -103,7 +117,12 @@ impl LocalStore {
     /// # Errors
     /// [`crate::Error::Sql`].
     pub fn finish(&self, work: i64) -> Result<()> {
-        self.write("finishing a journal entry", "DELETE FROM journal WHERE id = ?1", [work]).map(drop)
+        self.write(
+            "finishing a journal entry",
+            "DELETE FROM journal WHERE id = ?1",
+            [work],
+        )
+        .map(drop)
     }
 
     /// Work of a kind that was begun and not finished, oldest first.
@@ -113,9 +132,12 @@ impl LocalStore {
     pub fn unfinished(&self, kind: &str) -> Result<Vec<(i64, Vec<u8>)>> {
         const WHAT: &str = "listing unfinished work";
         let reader = self.file.reader()?;
-        let mut statement =
-            reader.prepare_cached("SELECT id, state FROM journal WHERE kind = ?1 ORDER BY id").attempt(WHAT)?;
-        let rows = statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?))).attempt(WHAT)?;
+        let mut statement = reader
+            .prepare_cached("SELECT id, state FROM journal WHERE kind = ?1 ORDER BY id")
+            .attempt(WHAT)?;
+        let rows = statement
+            .query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))
+            .attempt(WHAT)?;
         rows.collect::<rusqlite::Result<_>>().attempt(WHAT)
     }
 }

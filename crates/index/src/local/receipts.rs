@@ -53,7 +53,10 @@ impl ReceiptWriter {
             .name("stele-receipts".to_owned())
             .spawn(move || write_all(&connection, &waiting))
             .map_err(|_| Error::Closed)?;
-        Ok(Self { requests: Some(requests), thread: Some(thread) })
+        Ok(Self {
+            requests: Some(requests),
+            thread: Some(thread),
+        })
     }
 
     fn send(&self, request: Request) {
@@ -71,7 +74,9 @@ impl Drop for ReceiptWriter {
     /// Writes what waits and ends the thread.
     fn drop(&mut self) {
         self.requests = None;
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         // A callback may own the last handle of the store; the thread can't wait for itself.
         if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
             tracing::error!("the writer of access receipts has panicked");
@@ -107,7 +112,10 @@ impl LocalStore {
         receipts: Vec<AccessReceipt>,
         done: impl FnOnce(Result<Vec<Appended>>) + Send + 'static,
     ) {
-        self.receipts.send(Request { receipts, done: Box::new(done) });
+        self.receipts.send(Request {
+            receipts,
+            done: Box::new(done),
+        });
     }
 
     /// Next sequence number of an organisation and the head of its hash chain; zeros before the first.
@@ -122,7 +130,12 @@ impl LocalStore {
     ///
     /// # Errors
     /// [`Error::Sql`], [`Error::Corrupt`].
-    pub fn receipts_from(&self, organization: Address, first: u64, limit: u32) -> Result<Vec<Appended>> {
+    pub fn receipts_from(
+        &self,
+        organization: Address,
+        first: u64,
+        limit: u32,
+    ) -> Result<Vec<Appended>> {
         self.receipts(
             "SELECT receipt, head FROM receipts WHERE organization = ?1 AND sequence >= ?2
              ORDER BY sequence LIMIT ?3",
@@ -134,7 +147,12 @@ impl LocalStore {
     ///
     /// # Errors
     /// [`Error::Sql`], [`Error::Corrupt`].
-    pub fn receipts_about(&self, log: Address, until: Timestamp, limit: u32) -> Result<Vec<Appended>> {
+    pub fn receipts_about(
+        &self,
+        log: Address,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Appended>> {
         self.receipts(
             "SELECT receipt, head FROM receipts WHERE log = ?1 AND at_ms <= ?2
              ORDER BY at_ms DESC, organization, sequence DESC LIMIT ?3",
@@ -160,8 +178,10 @@ fn write_all(connection: &Mutex<Connection>, waiting: &mpsc::Receiver<Request>) 
     while let Ok(first) = waiting.recv() {
         let mut requests = vec![first];
         requests.extend(waiting.try_iter().take(WAITING));
-        let receipts: Vec<&AccessReceipt> =
-            requests.iter().flat_map(|request| &request.receipts).collect();
+        let receipts: Vec<&AccessReceipt> = requests
+            .iter()
+            .flat_map(|request| &request.receipts)
+            .collect();
         match write_group(&mut connection.lock(), &receipts) {
             Ok(appended) => {
                 let mut appended = appended.into_iter();
@@ -197,7 +217,10 @@ fn write_group(connection: &mut Connection, receipts: &[&AccessReceipt]) -> Resu
                 Some(known) => *known,
                 None => read_head(&step, receipt.organization)?,
             };
-            let receipt = AccessReceipt { sequence: next, ..(*receipt).clone() };
+            let receipt = AccessReceipt {
+                sequence: next,
+                ..(*receipt).clone()
+            };
             let digest = receipt.digest();
             let head = next_head(head, digest);
             statement
@@ -211,7 +234,11 @@ fn write_group(connection: &mut Connection, receipts: &[&AccessReceipt]) -> Resu
                 ])
                 .attempt(WHAT)?;
             heads.insert(receipt.organization, (next + 1, head));
-            appended.push(Appended { receipt, digest, head });
+            appended.push(Appended {
+                receipt,
+                digest,
+                head,
+            });
         }
     }
     step.commit().attempt(WHAT)?;
@@ -237,9 +264,16 @@ fn read(row: &Row<'_>) -> Result<Appended> {
     const WHAT: &str = "reading an access receipt";
     let bytes: Vec<u8> = row.get(0).attempt(WHAT)?;
     let head: [u8; 32] = row.get(1).attempt(WHAT)?;
-    let receipt = AccessReceipt::decode(&mut bytes.as_slice())
-        .map_err(|problem| Error::Corrupt { what: WHAT, problem: problem.to_string() })?;
-    Ok(Appended { digest: receipt.digest(), receipt, head: head.into() })
+    let receipt =
+        AccessReceipt::decode(&mut bytes.as_slice()).map_err(|problem| Error::Corrupt {
+            what: WHAT,
+            problem: problem.to_string(),
+        })?;
+    Ok(Appended {
+        digest: receipt.digest(),
+        receipt,
+        head: head.into(),
+    })
 }
 
 /// Requests that may wait before those who ask are made to.

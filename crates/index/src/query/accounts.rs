@@ -58,7 +58,9 @@ impl ChainIndex {
     /// [`crate::Error::Sql`].
     pub fn account(&self, who: Address) -> Result<Option<Account>> {
         let sql = format!("{SELECT} WHERE c.address = ?1");
-        Ok(self.list("reading an account", &sql, [who.as_slice()], read)?.pop())
+        Ok(self
+            .list("reading an account", &sql, [who.as_slice()], read)?
+            .pop())
     }
 
     /// Accounts of a kind that an organisation vouches for, in order of address.
@@ -67,7 +69,12 @@ impl ChainIndex {
     /// [`crate::Error::Sql`].
     pub fn accounts_of(&self, sponsor: Address, kind: u8) -> Result<Vec<Account>> {
         let sql = format!("{SELECT} WHERE c.sponsor = ?1 AND c.kind = ?2 ORDER BY c.address");
-        self.list("listing an organisation's accounts", &sql, (sponsor.as_slice(), kind), read)
+        self.list(
+            "listing an organisation's accounts",
+            &sql,
+            (sponsor.as_slice(), kind),
+            read,
+        )
     }
 
     /// All organisations, in order of registration.

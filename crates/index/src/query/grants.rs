@@ -82,7 +82,12 @@ impl ChainIndex {
     /// [`crate::Error::Sql`].
     pub fn grants_of(&self, patient: PatientId) -> Result<Vec<Grant>> {
         let sql = format!("{GRANTS} WHERE g.patient = ?1 ORDER BY g.tx DESC, g.grantee, g.id DESC");
-        self.list("listing a patient's grants", &sql, [patient.as_bytes()], read_grant)
+        self.list(
+            "listing a patient's grants",
+            &sql,
+            [patient.as_bytes()],
+            read_grant,
+        )
     }
 
     /// All grants an account ever held, newest first.
@@ -91,7 +96,12 @@ impl ChainIndex {
     /// [`crate::Error::Sql`].
     pub fn grants_to(&self, grantee: Address) -> Result<Vec<Grant>> {
         let sql = format!("{GRANTS} WHERE g.grantee = ?1 ORDER BY g.tx DESC, g.patient, g.id DESC");
-        self.list("listing an account's grants", &sql, [grantee.as_slice()], read_grant)
+        self.list(
+            "listing an account's grants",
+            &sql,
+            [grantee.as_slice()],
+            read_grant,
+        )
     }
 
     /// Grants that were not revoked and ended in a period: their records' search values are to be purged.
@@ -147,7 +157,12 @@ impl ChainIndex {
     /// [`crate::Error::Sql`].
     pub fn requests_of(&self, patient: PatientId) -> Result<Vec<AccessRequest>> {
         let sql = format!("{REQUESTS} WHERE q.patient = ?1 ORDER BY q.id DESC");
-        self.list("listing requests to a patient", &sql, [patient.as_bytes()], read_request)
+        self.list(
+            "listing requests to a patient",
+            &sql,
+            [patient.as_bytes()],
+            read_request,
+        )
     }
 
     /// All requests an account made, newest first.
@@ -156,7 +171,12 @@ impl ChainIndex {
     /// [`crate::Error::Sql`].
     pub fn requests_by(&self, requester: Address) -> Result<Vec<AccessRequest>> {
         let sql = format!("{REQUESTS} WHERE q.requester = ?1 ORDER BY q.tx DESC, q.id DESC");
-        self.list("listing an account's requests", &sql, [requester.as_slice()], read_request)
+        self.list(
+            "listing an account's requests",
+            &sql,
+            [requester.as_slice()],
+            read_request,
+        )
     }
 
     /// Root of a patient's published directory of keys.
@@ -165,8 +185,12 @@ impl ChainIndex {
     /// [`crate::Error::Sql`].
     pub fn directory_root(&self, patient: PatientId) -> Result<Option<B256>> {
         let sql = "SELECT root FROM directories WHERE patient = ?1";
-        let mut found =
-            self.list("reading a key directory's root", sql, [patient.as_bytes()], |row| hash(row, 0))?;
+        let mut found = self.list(
+            "reading a key directory's root",
+            sql,
+            [patient.as_bytes()],
+            |row| hash(row, 0),
+        )?;
         Ok(found.pop())
     }
 }
@@ -180,7 +204,10 @@ fn read_grant(row: &Row<'_>) -> rusqlite::Result<Grant> {
         terms: Terms {
             categories: unsigned(row, 3)?,
             permissions: Permissions(row.get(4)?),
-            purposes: Purpose::ALL.into_iter().filter(|purpose| purposes & purpose.bit() != 0).collect(),
+            purposes: Purpose::ALL
+                .into_iter()
+                .filter(|purpose| purposes & purpose.bit() != 0)
+                .collect(),
             period: Period {
                 from: Timestamp::from_seconds(unsigned(row, 6)?),
                 until: Timestamp::from_seconds(unsigned(row, 7)?),

@@ -163,7 +163,9 @@ impl ChainIndex {
     /// [`crate::Error::Sql`].
     pub fn validators(&self) -> Result<Vec<(B256, Address)>> {
         let sql = "SELECT key, organization FROM validators ORDER BY key";
-        self.list("listing validators", sql, [], |row| Ok((hash(row, 0)?, address(row, 1)?)))
+        self.list("listing validators", sql, [], |row| {
+            Ok((hash(row, 0)?, address(row, 1)?))
+        })
     }
 
     /// How much of the chain is followed.

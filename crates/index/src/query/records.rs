@@ -52,17 +52,24 @@ impl ChainIndex {
     /// [`Error::Sql`], [`Error::Corrupt`].
     pub fn leaf(&self, log: Address, index: u64) -> Result<Option<Leaf>> {
         const WHAT: &str = "reading a leaf";
-        let sql = format!("{ANCHORS} WHERE c.log = ?1 AND c.first <= ?2 ORDER BY c.first DESC LIMIT 1");
+        let sql =
+            format!("{ANCHORS} WHERE c.log = ?1 AND c.first <= ?2 ORDER BY c.first DESC LIMIT 1");
         let values = (log.as_slice(), index.cast_signed());
         let batches = self.list(WHAT, &sql, values, |row| Batch::read(row, log))?;
         for batch in batches {
-            let found = batch.leaves(WHAT)?.into_iter().find(|leaf| leaf.index == index);
+            let found = batch
+                .leaves(WHAT)?
+                .into_iter()
+                .find(|leaf| leaf.index == index);
             if found.is_some() {
                 return Ok(found);
             }
         }
         let sql = format!("{TOMBSTONES} WHERE c.log = ?1 AND c.at = ?2");
-        Ok(self.list(WHAT, &sql, values, read_tombstone)?.pop().map(Tombstone::into_leaf))
+        Ok(self
+            .list(WHAT, &sql, values, read_tombstone)?
+            .pop()
+            .map(Tombstone::into_leaf))
     }
 
     /// All leaves of a log in order, tombstones included, from an index on and at most so many.
@@ -101,7 +108,9 @@ impl ChainIndex {
         let sql = "SELECT max(
                 coalesce((SELECT first + length(slots) FROM anchors WHERE log = ?1 ORDER BY first DESC LIMIT 1), 0),
                 coalesce((SELECT max(at) + 1 FROM tombstones WHERE log = ?1), 0))";
-        let mut found = self.list("reading a log's size", sql, [log.as_slice()], |row| unsigned(row, 0))?;
+        let mut found = self.list("reading a log's size", sql, [log.as_slice()], |row| {
+            unsigned(row, 0)
+        })?;
         Ok(found.pop().unwrap_or_default())
     }
 
@@ -120,7 +129,12 @@ impl ChainIndex {
     /// [`Error::Sql`].
     pub fn tombstones_of(&self, log: Address) -> Result<Vec<Tombstone>> {
         let sql = format!("{TOMBSTONES} WHERE c.log = ?1 ORDER BY c.leaf");
-        self.list("listing a log's tombstones", &sql, [log.as_slice()], read_tombstone)
+        self.list(
+            "listing a log's tombstones",
+            &sql,
+            [log.as_slice()],
+            read_tombstone,
+        )
     }
 
     /// Every tombstone: what a restored backup must apply before it serves.
@@ -138,7 +152,11 @@ impl ChainIndex {
     /// [`Error::Sql`].
     pub fn custodian_of(&self, log: Address) -> Result<Option<Address>> {
         let sql = "SELECT custodian FROM custody WHERE log = ?1";
-        Ok(self.list("reading a log's custodian", sql, [log.as_slice()], |row| address(row, 0))?.pop())
+        Ok(self
+            .list("reading a log's custodian", sql, [log.as_slice()], |row| {
+                address(row, 0)
+            })?
+            .pop())
     }
 
     /// Disputes raised about a log's leaves: index, who, coded reason, when.
@@ -149,7 +167,12 @@ impl ChainIndex {
         let sql = "SELECT c.leaf, c.by, c.reason, t.hash, t.height, t.time_ms
             FROM disputes c JOIN transactions t ON t.id = c.tx WHERE c.log = ?1 ORDER BY c.leaf, c.tx";
         self.list("listing a log's disputes", sql, [log.as_slice()], |row| {
-            Ok((unsigned(row, 0)?, address(row, 1)?, row.get(2)?, Happened::read(row, 3)?))
+            Ok((
+                unsigned(row, 0)?,
+                address(row, 1)?,
+                row.get(2)?,
+                Happened::read(row, 3)?,
+            ))
         })
     }
 }
@@ -179,7 +202,11 @@ impl Batch {
     fn leaves(&self, what: &'static str) -> Result<Vec<Leaf>> {
         let (leaves, rest) = self.leaves.as_chunks::<32>();
         if !rest.is_empty() || leaves.len() != self.slots.len() {
-            let problem = format!("a batch of {} slots and {} bytes", self.slots.len(), self.leaves.len());
+            let problem = format!(
+                "a batch of {} slots and {} bytes",
+                self.slots.len(),
+                self.leaves.len()
+            );
             return Err(Error::Corrupt { what, problem });
         }
         let numbered = (self.first..).zip(leaves.iter().zip(&self.slots));
@@ -224,5 +251,6 @@ fn read_tombstone(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
 const ANCHORS: &str = "SELECT c.first, c.author, c.slots, c.leaves, t.hash, t.height, t.time_ms
     FROM anchors c JOIN transactions t ON t.id = c.tx";
 
-const TOMBSTONES: &str = "SELECT c.log, c.leaf, c.at, c.reason, c.author, c.hash, t.hash, t.height, t.time_ms
+const TOMBSTONES: &str =
+    "SELECT c.log, c.leaf, c.at, c.reason, c.author, c.hash, t.hash, t.height, t.time_ms
     FROM tombstones c JOIN transactions t ON t.id = c.tx";

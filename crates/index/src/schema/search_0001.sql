@@ -119,4 +119,3 @@ CREATE VIRTUAL TABLE texts USING fts5 (
     content = '', contentless_delete = 1, detail = column,
     tokenize = 'unicode61 remove_diacritics 2'
 );
-INSERT INTO texts (texts, rank) VALUES ('secure-delete', 1);

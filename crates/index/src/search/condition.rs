@@ -30,11 +30,18 @@ impl<'a> Compiler<'a> {
     }
 
     /// True for a row `r` of `resources` that meets the filter. `r` is of the type.
-    pub(crate) fn condition(&mut self, r: &str, resource_type: &str, filter: &Filter) -> Result<String> {
+    pub(crate) fn condition(
+        &mut self,
+        r: &str,
+        resource_type: &str,
+        filter: &Filter,
+    ) -> Result<String> {
         match filter {
-            Filter::Values { param, modifier, values } => {
-                self.values(r, resource_type, param, *modifier, values)
-            }
+            Filter::Values {
+                param,
+                modifier,
+                values,
+            } => self.values(r, resource_type, param, *modifier, values),
             Filter::Missing { param, missing } => self.missing(r, resource_type, param, *missing),
             Filter::Chain { param, targets } => {
                 let pt = self.pt(resource_type, param)?;
@@ -44,7 +51,11 @@ impl<'a> Compiler<'a> {
                 }
                 Ok(any(&alternatives))
             }
-            Filter::Has { source_type, reference, filter } => {
+            Filter::Has {
+                source_type,
+                reference,
+                filter,
+            } => {
                 let pt = self.pt(source_type, reference)?;
                 let kind = type_number(source_type)?;
                 let (f, s) = (self.sql.alias('f'), self.sql.alias('s'));
@@ -85,7 +96,11 @@ impl<'a> Compiler<'a> {
         values: &[Value],
     ) -> Result<String> {
         if let Some(condition) = self.own_column(r, param, values) {
-            return Ok(if modifier == Some(Modifier::Not) { format!("NOT {condition}") } else { condition });
+            return Ok(if modifier == Some(Modifier::Not) {
+                format!("NOT {condition}")
+            } else {
+                condition
+            });
         }
         let Some(table) = Table::of(param.param_type, modifier) else {
             return Ok(NEVER.to_owned());
@@ -93,7 +108,11 @@ impl<'a> Compiler<'a> {
         let pt = self.pt(resource_type, param)?;
         let t = self.sql.alias('t');
         let met = self.any_value(table, &t, modifier, values)?;
-        let not = if modifier == Some(Modifier::Not) { "NOT " } else { "" };
+        let not = if modifier == Some(Modifier::Not) {
+            "NOT "
+        } else {
+            ""
+        };
         Ok(format!(
             "{not}EXISTS (SELECT 1 FROM {} {t} WHERE {t}.resource = {r}.id AND {t}.pt = {pt} AND {met})",
             table.name()
@@ -129,7 +148,13 @@ impl<'a> Compiler<'a> {
         Ok(any(&alternatives))
     }
 
-    fn missing(&mut self, r: &str, resource_type: &str, param: &SearchParam, missing: bool) -> Result<String> {
+    fn missing(
+        &mut self,
+        r: &str,
+        resource_type: &str,
+        param: &SearchParam,
+        missing: bool,
+    ) -> Result<String> {
         if matches!(param.code, "_id" | "_lastUpdated") {
             return Ok(if missing { NEVER } else { "1" }.to_owned());
         }
@@ -155,7 +180,11 @@ impl<'a> Compiler<'a> {
             })
             .collect();
         let present = any(&present);
-        Ok(if missing { format!("NOT {present}") } else { present })
+        Ok(if missing {
+            format!("NOT {present}")
+        } else {
+            present
+        })
     }
 
     /// `_id` and `_lastUpdated`, which are columns of the resource.
@@ -182,9 +211,11 @@ impl<'a> Compiler<'a> {
                 let met: Vec<String> = values
                     .iter()
                     .map(|value| match value {
-                        Value::Date { prefix, start_ms, end_ms } => {
-                            date(&mut self.sql, *prefix, *start_ms, *end_ms, &columns)
-                        }
+                        Value::Date {
+                            prefix,
+                            start_ms,
+                            end_ms,
+                        } => date(&mut self.sql, *prefix, *start_ms, *end_ms, &columns),
                         _ => NEVER.to_owned(),
                     })
                     .collect();
@@ -201,12 +232,16 @@ impl<'a> Compiler<'a> {
             TextScope::Content => "content",
         };
         // Each word is quoted, so that none is read as an operator.
-        let quoted: Vec<String> =
-            words.iter().map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
+        let quoted: Vec<String> = words
+            .iter()
+            .map(|word| format!("\"{}\"", word.replace('"', "\"\"")))
+            .collect();
         if quoted.is_empty() {
             return "SELECT 0 WHERE 0".to_owned();
         }
-        let asked = self.sql.bind(format!("{{{column}}} : ({})", quoted.join(" AND ")));
+        let asked = self
+            .sql
+            .bind(format!("{{{column}}} : ({})", quoted.join(" AND ")));
         format!("SELECT rowid AS resource FROM texts WHERE texts MATCH {asked}")
     }
 
@@ -228,7 +263,9 @@ pub(crate) fn logical_id(value: &Value) -> Option<String> {
 /// Whether a comparison may be answered from the index by value.
 pub(crate) fn is_selective(value: &Value) -> bool {
     match value {
-        Value::Date { prefix, .. } | Value::Number { prefix, .. } | Value::Quantity { prefix, .. } => {
+        Value::Date { prefix, .. }
+        | Value::Number { prefix, .. }
+        | Value::Quantity { prefix, .. } => {
             matches!(prefix, Prefix::Eq | Prefix::Ap)
         }
         Value::Composite(parts) => parts.first().is_some_and(is_selective),

@@ -43,7 +43,13 @@ impl Dictionary {
     }
 
     /// Number of a code with its system and words.
-    pub(crate) fn concept(&mut self, db: &Connection, system: &str, code: &str, text: &str) -> Result<i64> {
+    pub(crate) fn concept(
+        &mut self,
+        db: &Connection,
+        system: &str,
+        code: &str,
+        text: &str,
+    ) -> Result<i64> {
         self.key.clear();
         for part in [system, code] {
             self.key.extend_from_slice(&part.len().to_be_bytes());
@@ -92,10 +98,17 @@ fn remember(map: &mut HashMap<Box<[u8]>, i64>, key: &[u8], number: i64) {
 fn find_or_add(db: &Connection, find: &str, add: &str, key: impl Params + Copy) -> Result<i64> {
     const WHAT: &str = "looking up a number in a dictionary";
     let mut find: CachedStatement<'_> = db.prepare_cached(find).attempt(WHAT)?;
-    if let Some(number) = find.query_row(key, |row| row.get(0)).optional().attempt(WHAT)? {
+    if let Some(number) = find
+        .query_row(key, |row| row.get(0))
+        .optional()
+        .attempt(WHAT)?
+    {
         return Ok(number);
     }
-    db.prepare_cached(add).attempt(WHAT)?.insert(key).attempt(WHAT)
+    db.prepare_cached(add)
+        .attempt(WHAT)?
+        .insert(key)
+        .attempt(WHAT)
 }
 
 /// Entries of each kind kept in memory: about 20 MB at 100 bytes each, and 50,000 resources fit.

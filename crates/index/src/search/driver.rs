@@ -4,7 +4,6 @@
 //! answer is asked how many resources it gives, up to a bound, and the search starts from the fewest. The others
 //! are then tested resource by resource.
 
-use rusqlite::params_from_iter;
 use stele_core::time::Timestamp;
 use stele_fhir::search::ast::{Filter, Modifier, ParamType};
 
@@ -14,14 +13,22 @@ use super::{
     value::Table,
     viewer::Viewer,
 };
-use crate::error::{Attempt as _, Result};
+use crate::error::Result;
 
 impl Compiler<'_> {
     /// A statement that gives, as `resource`, the ids of all resources that meet a filter; or nothing, where that
     /// would mean reading all.
-    pub(crate) fn driver(&mut self, resource_type: &str, filter: &Filter) -> Result<Option<String>> {
+    pub(crate) fn driver(
+        &mut self,
+        resource_type: &str,
+        filter: &Filter,
+    ) -> Result<Option<String>> {
         Ok(match filter {
-            Filter::Values { param, modifier: None, values } if param.code == "_id" => {
+            Filter::Values {
+                param,
+                modifier: None,
+                values,
+            } if param.code == "_id" => {
                 let ids: Vec<String> = values.iter().filter_map(logical_id).collect();
                 let kind = type_number(resource_type)?;
                 let (kind, ids) = (self.sql.bind(kind), self.sql.bind_all(ids));
@@ -29,8 +36,14 @@ impl Compiler<'_> {
                     "SELECT id AS resource FROM names WHERE logical IN ({ids}) AND type = {kind}"
                 ))
             }
-            Filter::Values { param, modifier, values } => {
-                let Some(table) = Table::of(param.param_type, *modifier) else { return Ok(None) };
+            Filter::Values {
+                param,
+                modifier,
+                values,
+            } => {
+                let Some(table) = Table::of(param.param_type, *modifier) else {
+                    return Ok(None);
+                };
                 let scans = matches!(modifier, Some(Modifier::Not | Modifier::Contains));
                 if scans || param.code == "_lastUpdated" || !values.iter().all(is_selective) {
                     return Ok(None);
@@ -56,7 +69,11 @@ impl Compiler<'_> {
                     let Some(inner) = self.driver(target.resource_type, &target.filter)? else {
                         return Ok(None);
                     };
-                    let (d, t, f) = (self.sql.alias('d'), self.sql.alias('t'), self.sql.alias('f'));
+                    let (d, t, f) = (
+                        self.sql.alias('d'),
+                        self.sql.alias('t'),
+                        self.sql.alias('f'),
+                    );
                     let sees = self.viewer.sees(&t);
                     parts.push(format!(
                         "SELECT {f}.resource AS resource FROM ({inner}) {d}
@@ -64,12 +81,24 @@ impl Compiler<'_> {
                          CROSS JOIN refs {f} ON {f}.target = {t}.id AND {f}.pt = {pt}"
                     ));
                 }
-                (!parts.is_empty()).then(|| parts.join(" UNION ")).map(distinct)
+                (!parts.is_empty())
+                    .then(|| parts.join(" UNION "))
+                    .map(distinct)
             }
-            Filter::Has { source_type, reference, filter } => {
+            Filter::Has {
+                source_type,
+                reference,
+                filter,
+            } => {
                 let pt = self.pt(source_type, reference)?;
-                let Some(inner) = self.driver(source_type, filter)? else { return Ok(None) };
-                let (d, s, f) = (self.sql.alias('d'), self.sql.alias('s'), self.sql.alias('f'));
+                let Some(inner) = self.driver(source_type, filter)? else {
+                    return Ok(None);
+                };
+                let (d, s, f) = (
+                    self.sql.alias('d'),
+                    self.sql.alias('s'),
+                    self.sql.alias('f'),
+                );
                 let sees = self.viewer.sees(&s);
                 Some(format!(
                     "SELECT DISTINCT {f}.target AS resource FROM ({inner}) {d}
@@ -95,20 +124,27 @@ pub(crate) fn choose(
     order.sort_by_key(|at| filters.get(*at).map_or(u8::MAX, promise));
     let mut best: Option<(usize, i64)> = None;
     for at in order {
-        let Some(filter) = filters.get(at) else { continue };
+        let Some(filter) = filters.get(at) else {
+            continue;
+        };
         let mut compiler = Compiler::new(db, viewer, now);
-        let Some(driver) = compiler.driver(resource_type, filter)? else { continue };
+        let Some(driver) = compiler.driver(resource_type, filter)? else {
+            continue;
+        };
         if filters.len() == 1 {
             return Ok(Some(at));
         }
         // No further than the best so far: more would not be chosen.
         let bound = best.map_or(COUNT_MAX, |(_, count)| count);
-        let text = format!("SELECT count(*) FROM (SELECT 1 FROM ({driver}) LIMIT {})", compiler.sql.bind(bound));
-        let count: i64 = db
-            .prepare_cached(&text)
-            .attempt(WHAT)?
-            .query_row(params_from_iter(compiler.sql.values()), |row| row.get(0))
-            .attempt(WHAT)?;
+        let text = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM ({driver}) LIMIT {})",
+            compiler.sql.bind(bound)
+        );
+        let count = compiler
+            .sql
+            .numbers(WHAT, db, &text)?
+            .pop()
+            .unwrap_or_default();
         if best.is_none_or(|(_, least)| count < least) {
             best = Some((at, count));
         }
@@ -137,7 +173,11 @@ fn promise(filter: &Filter) -> u8 {
 
 fn distinct(union: String) -> String {
     // UNION already leaves each resource once; a single part does not.
-    if union.contains(" UNION ") { union } else { format!("SELECT DISTINCT resource FROM ({union})") }
+    if union.contains(" UNION ") {
+        union
+    } else {
+        format!("SELECT DISTINCT resource FROM ({union})")
+    }
 }
 
 /// Resources counted at most for one filter: about 200 µs.

@@ -22,7 +22,11 @@ impl SearchIndex {
             let mut found = Vec::new();
             for record in records {
                 let id: Option<i64> = db
-                    .query_row("SELECT id FROM resources WHERE record = ?1", [record.as_bytes()], |row| row.get(0))
+                    .query_row(
+                        "SELECT id FROM resources WHERE record = ?1",
+                        [record.as_bytes()],
+                        |row| row.get(0),
+                    )
                     .optional()
                     .attempt(WHAT)?;
                 found.extend(id);
@@ -47,7 +51,9 @@ impl SearchIndex {
                 )
                 .attempt(WHAT)?;
             let rows = statement
-                .query_map(params![log.as_slice(), categories.cast_signed()], |row| row.get(0))
+                .query_map(params![log.as_slice(), categories.cast_signed()], |row| {
+                    row.get(0)
+                })
                 .attempt(WHAT)?;
             rows.collect::<rusqlite::Result<Vec<i64>>>().attempt(WHAT)
         })
@@ -64,8 +70,10 @@ impl SearchIndex {
         let found = select(&step)?;
         for resource in &found {
             forget_values(&step, *resource)?;
-            step.execute("DELETE FROM versions WHERE resource = ?1", [resource]).attempt(what)?;
-            step.execute("DELETE FROM resources WHERE id = ?1", [resource]).attempt(what)?;
+            step.execute("DELETE FROM versions WHERE resource = ?1", [resource])
+                .attempt(what)?;
+            step.execute("DELETE FROM resources WHERE id = ?1", [resource])
+                .attempt(what)?;
         }
         if !found.is_empty() {
             sweep(&step)?;
@@ -90,7 +98,10 @@ pub(crate) fn forget_values(db: &Connection, resource: i64) -> Result<()> {
         "DELETE FROM composites WHERE resource = ?1",
         "DELETE FROM texts WHERE rowid = ?1",
     ] {
-        db.prepare_cached(sql).attempt(WHAT)?.execute([resource]).attempt(WHAT)?;
+        db.prepare_cached(sql)
+            .attempt(WHAT)?
+            .execute([resource])
+            .attempt(WHAT)?;
     }
     Ok(())
 }
@@ -112,5 +123,9 @@ fn sweep(db: &Connection) -> Result<()> {
             UNION SELECT v2 FROM composites WHERE typeof(v2) = 'integer');
          DELETE FROM accounts WHERE id NOT IN (SELECT log FROM versions);",
     )
-    .attempt(WHAT)
+    .attempt(WHAT)?;
+    // Deleting from the full-text index only marks its entries; merging it into one segment drops them.
+    db.execute("INSERT INTO texts (texts) VALUES ('optimize')", [])
+        .map(drop)
+        .attempt(WHAT)
 }

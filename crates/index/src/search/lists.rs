@@ -1,7 +1,7 @@
 //! Single resources, histories and whole records.
 
 use alloy_primitives::Address;
-use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use stele_core::{
     id::{PatientId, RecordId},
     time::Timestamp,
@@ -38,7 +38,10 @@ impl SearchIndex {
             Some(version) => sql.bind(i64::from(version)),
             None => "r.version".to_owned(),
         };
-        let text = format!("{SELECT_VERSION} WHERE {named} AND v.version = {version} AND {}", viewer.sees("v"));
+        let text = format!(
+            "{SELECT_VERSION} WHERE {named} AND v.version = {version} AND {}",
+            viewer.sees("v")
+        );
         Ok(versions(&*self.file.reader()?, &text, &sql)?.pop())
     }
 
@@ -134,13 +137,19 @@ impl SearchIndex {
              ORDER BY r.id LIMIT {count}",
             bound.sees("r")
         );
-        let mut found = numbers(&snapshot, &text, &sql)?;
+        let mut found = sql.numbers(WHAT, &snapshot, &text)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let is_more = found.len() > limit;
         found.truncate(limit);
-        let mut page = Page { matches: load(&snapshot, &found)?, ..Page::default() };
+        let mut page = Page {
+            matches: load(&snapshot, &found)?,
+            ..Page::default()
+        };
         if is_more && let Some(last) = found.last() {
-            let cursor = Cursor { keys: Vec::new(), id: *last };
+            let cursor = Cursor {
+                keys: Vec::new(),
+                id: *last,
+            };
             page.next = Some(cursor.seal(&self.cursor_key, &context)?);
         }
         let mut directory = directory_of(&snapshot, &found, viewer, now)?;
@@ -211,11 +220,19 @@ impl SearchIndex {
 }
 
 fn named(sql: &mut Sql, resource_type: &str, id: &str) -> Result<String> {
-    let (kind, id) = (sql.bind(type_number(resource_type)?), sql.bind(id.to_owned()));
+    let (kind, id) = (
+        sql.bind(type_number(resource_type)?),
+        sql.bind(id.to_owned()),
+    );
     Ok(format!("n.logical = {id} AND n.type = {kind}"))
 }
 
-fn directory_of(db: &Connection, resources: &[i64], viewer: &Viewer, now: Timestamp) -> Result<Vec<i64>> {
+fn directory_of(
+    db: &Connection,
+    resources: &[i64],
+    viewer: &Viewer,
+    now: Timestamp,
+) -> Result<Vec<i64>> {
     let mut sql = Sql::default();
     let bound = BoundViewer::bind(&mut sql, viewer, now);
     let ids: Vec<String> = resources.iter().map(i64::to_string).collect();
@@ -227,23 +244,9 @@ fn directory_of(db: &Connection, resources: &[i64], viewer: &Viewer, now: Timest
          WHERE o.is_patients = 0 AND o.is_deleted = 0 AND {} ORDER BY o.id LIMIT {limit}",
         bound.sees("o")
     );
-    numbers(db, &text, &sql)
-}
-
-fn numbers(db: &Connection, text: &str, sql: &Sql) -> Result<Vec<i64>> {
-    const WHAT: &str = "listing resources";
-    let mut statement = db.prepare_cached(text).attempt(WHAT)?;
-    let rows = statement.query_map(params_from_iter(sql.values()), |row| row.get(0)).attempt(WHAT)?;
-    rows.collect::<rusqlite::Result<_>>().attempt(WHAT)
+    sql.numbers("listing a record's directory", db, &text)
 }
 
 fn versions(db: &Connection, text: &str, sql: &Sql) -> Result<Vec<ResourceVersion>> {
-    const WHAT: &str = "reading versions of resources";
-    let mut statement = db.prepare_cached(text).attempt(WHAT)?;
-    let mut rows = statement.query(params_from_iter(sql.values())).attempt(WHAT)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next().attempt(WHAT)? {
-        found.push(read_version(row)?);
-    }
-    Ok(found)
+    sql.rows("reading versions of resources", db, text, read_version)
 }

@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, params_from_iter, types::Value as SqlValue};
+use rusqlite::{Connection, types::Value as SqlValue};
 use stele_core::time::Timestamp;
-use stele_fhir::search::ast::{
-    Direction, Include, ParamType, Query, Sort, Summary, Total,
-};
+use stele_fhir::search::ast::{Direction, Include, ParamType, Query, Sort, Summary, Total};
 
 use super::{
     SearchIndex,
@@ -47,7 +45,12 @@ impl SearchIndex {
         let reader = self.file.reader()?;
         // One snapshot for all statements; it ends with this function.
         let snapshot = reader.unchecked_transaction().attempt(WHAT)?;
-        let search = Search { db: &snapshot, query, viewer, now };
+        let search = Search {
+            db: &snapshot,
+            query,
+            viewer,
+            now,
+        };
         let driver = choose(&snapshot, query.resource_type, &query.filters, viewer, now)?;
         let mut page = Page::default();
         let wanted = query.count.unwrap_or(COUNT_DEFAULT);
@@ -82,7 +85,11 @@ impl SearchIndex {
 fn context(query: &Query) -> Vec<u8> {
     let mut context = query.resource_type.as_bytes().to_vec();
     for sort in &query.sort {
-        context.push(if sort.direction == Direction::Ascending { b'+' } else { b'-' });
+        context.push(if sort.direction == Direction::Ascending {
+            b'+'
+        } else {
+            b'-'
+        });
         context.extend_from_slice(sort.param.code.as_bytes());
     }
     context
@@ -123,35 +130,41 @@ impl Search<'_> {
         const WHAT: &str = "counting matches";
         let mut compiler = Compiler::new(self.db, self.viewer, self.now);
         let rest = self.from_where(&mut compiler, driver)?;
-        self.db
-            .prepare_cached(&format!("SELECT count(*) {rest}"))
-            .attempt(WHAT)?
-            .query_row(params_from_iter(compiler.sql.values()), |row| row.get::<_, i64>(0))
-            .map(i64::cast_unsigned)
-            .attempt(WHAT)
+        let counted = compiler
+            .sql
+            .numbers(WHAT, self.db, &format!("SELECT count(*) {rest}"))?;
+        Ok(counted.first().map_or(0, |count| count.cast_unsigned()))
     }
 
     /// Ids and sort keys of a page and one more.
-    fn matches(&self, driver: Option<usize>, after: Option<&Cursor>, wanted: u32) -> Result<Vec<Cursor>> {
+    fn matches(
+        &self,
+        driver: Option<usize>,
+        after: Option<&Cursor>,
+        wanted: u32,
+    ) -> Result<Vec<Cursor>> {
         const WHAT: &str = "finding matches";
         let mut compiler = Compiler::new(self.db, self.viewer, self.now);
         let rest = self.from_where(&mut compiler, driver)?;
         let limit = compiler.sql.bind(i64::from(wanted) + 1);
         let text = if self.query.sort.is_empty() {
-            let after = compiler.sql.bind(after.map_or(i64::MIN, |cursor| cursor.id));
+            let after = compiler
+                .sql
+                .bind(after.map_or(i64::MIN, |cursor| cursor.id));
             format!("SELECT r.id {rest} AND r.id > {after} ORDER BY r.id LIMIT {limit}")
         } else {
             self.sorted(&mut compiler, &rest, after, &limit)?
         };
         let keys = self.query.sort.len();
-        let mut statement = self.db.prepare_cached(&text).attempt(WHAT)?;
-        let rows = statement
-            .query_map(params_from_iter(compiler.sql.values()), |row| {
-                let keys = (1..=keys).map(|at| row.get(at)).collect::<rusqlite::Result<_>>()?;
-                Ok(Cursor { id: row.get(0)?, keys })
+        compiler.sql.rows(WHAT, self.db, &text, |row| {
+            let keys = (1..=keys)
+                .map(|at| row.get(at))
+                .collect::<rusqlite::Result<_>>();
+            Ok(Cursor {
+                id: row.get(0).attempt(WHAT)?,
+                keys: keys.attempt(WHAT)?,
             })
-            .attempt(WHAT)?;
-        rows.collect::<rusqlite::Result<_>>().attempt(WHAT)
+        })
     }
 
     fn sorted(
@@ -166,7 +179,11 @@ impl Search<'_> {
         let mut names = String::new();
         for (at, sort) in self.query.sort.iter().enumerate() {
             let key = sort_key(compiler, self.query.resource_type, sort)?;
-            let direction = if sort.direction == Direction::Ascending { "" } else { " DESC" };
+            let direction = if sort.direction == Direction::Ascending {
+                ""
+            } else {
+                " DESC"
+            };
             columns.push_str(&format!(", {key} AS k{at}"));
             names.push_str(&format!(", k{at}"));
             order.push_str(&format!("k{at} IS NULL, k{at}{direction}, "));
@@ -193,7 +210,11 @@ impl Search<'_> {
                 format!("(k{at} IS NULL AND {met})")
             } else {
                 let key = compiler.sql.bind(key.clone());
-                let beyond = if sort.direction == Direction::Ascending { ">" } else { "<" };
+                let beyond = if sort.direction == Direction::Ascending {
+                    ">"
+                } else {
+                    "<"
+                };
                 format!("(k{at} {beyond} {key} OR k{at} IS NULL OR (k{at} = {key} AND {met}))")
             };
         }
@@ -204,10 +225,20 @@ impl Search<'_> {
     fn includes(&self, matches: &[i64]) -> Result<(Vec<i64>, bool)> {
         let mut found: Vec<i64> = Vec::new();
         let mut known: HashSet<i64> = matches.iter().copied().collect();
-        let includes = self.query.include.iter().map(|include| (include, Side::Target));
-        let reverse = self.query.revinclude.iter().map(|include| (include, Side::Source));
+        let includes = self
+            .query
+            .include
+            .iter()
+            .map(|include| (include, Side::Target));
+        let reverse = self
+            .query
+            .revinclude
+            .iter()
+            .map(|include| (include, Side::Source));
         for (include, side) in includes.chain(reverse) {
-            if matches.is_empty() || (side == Side::Target && include.source_type != self.query.resource_type) {
+            if matches.is_empty()
+                || (side == Side::Target && include.source_type != self.query.resource_type)
+            {
                 continue;
             }
             for id in self.included(matches, include, side)? {
@@ -227,7 +258,11 @@ impl Search<'_> {
         const WHAT: &str = "finding included resources";
         let mut compiler = Compiler::new(self.db, self.viewer, self.now);
         let source = type_number(include.source_type)?;
-        let params: Vec<i64> = include.params.iter().map(|param| param_key(source, param.id)).collect();
+        let params: Vec<i64> = include
+            .params
+            .iter()
+            .map(|param| param_key(source, param.id))
+            .collect();
         if params.is_empty() {
             return Ok(Vec::new());
         }
@@ -246,18 +281,16 @@ impl Search<'_> {
             (Some(name), Side::Source) if name != self.query.resource_type => "AND 0".to_owned(),
             _ => String::new(),
         };
-        let limit = compiler.sql.bind(i64::try_from(INCLUDES_MAX).unwrap_or(i64::MAX) + 1);
+        let limit = compiler
+            .sql
+            .bind(i64::try_from(INCLUDES_MAX).unwrap_or(i64::MAX) + 1);
         let text = format!(
             "SELECT DISTINCT o.id FROM json_each({ids}) m CROSS JOIN refs f ON f.{from} = m.value
              CROSS JOIN resources o ON o.id = f.{to}
              WHERE f.pt IN ({params}) AND o.is_deleted = 0 {of_type} AND {} ORDER BY o.id LIMIT {limit}",
             compiler.viewer.sees("o")
         );
-        let mut statement = self.db.prepare_cached(&text).attempt(WHAT)?;
-        let rows = statement
-            .query_map(params_from_iter(compiler.sql.values()), |row| row.get(0))
-            .attempt(WHAT)?;
-        rows.collect::<rusqlite::Result<_>>().attempt(WHAT)
+        compiler.sql.numbers(WHAT, self.db, &text)
     }
 }
 
@@ -277,21 +310,31 @@ fn sort_key(compiler: &mut Compiler<'_>, resource_type: &str, sort: &Sort) -> Re
     }
     let (table, value) = match sort.param.param_type {
         ParamType::Token => ("tokens t JOIN concepts c ON c.id = t.concept", "c.code"),
-        ParamType::Reference | ParamType::Uri => ("refs t JOIN names c ON c.id = t.target", "c.logical"),
+        ParamType::Reference | ParamType::Uri => {
+            ("refs t JOIN names c ON c.id = t.target", "c.logical")
+        }
         ParamType::String => ("strings t", "t.value"),
         ParamType::Date | ParamType::Number | ParamType::Quantity => ("ranges t", "t.low"),
         ParamType::Composite | ParamType::Special => return Ok("NULL".to_owned()),
     };
     let pt = compiler.pt(resource_type, sort.param)?;
-    let aggregate = if sort.direction == Direction::Ascending { "min" } else { "max" };
-    Ok(format!("(SELECT {aggregate}({value}) FROM {table} WHERE t.resource = r.id AND t.pt = {pt})"))
+    let aggregate = if sort.direction == Direction::Ascending {
+        "min"
+    } else {
+        "max"
+    };
+    Ok(format!(
+        "(SELECT {aggregate}({value}) FROM {table} WHERE t.resource = r.id AND t.pt = {pt})"
+    ))
 }
 
 /// Newest versions by id, in the order given.
 pub(crate) fn load(db: &Connection, ids: &[i64]) -> Result<Vec<ResourceVersion>> {
     const WHAT: &str = "reading found resources";
     let mut statement = db
-        .prepare_cached(&format!("{SELECT_VERSION} WHERE v.resource = ?1 AND v.version = r.version"))
+        .prepare_cached(&format!(
+            "{SELECT_VERSION} WHERE v.resource = ?1 AND v.version = r.version"
+        ))
         .attempt(WHAT)?;
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {

@@ -169,7 +169,13 @@ fn put_one(db: &Connection, dictionary: &mut Dictionary, new: &NewVersion) -> Re
     if new.deleted {
         return Ok(());
     }
-    Values { db, dictionary, resource, kind }.write(new)
+    Values {
+        db,
+        dictionary,
+        resource,
+        kind,
+    }
+    .write(new)
 }
 
 /// Writes the search values of one resource.
@@ -251,7 +257,9 @@ impl Values<'_> {
             };
             let value = match part {
                 IndexKind::String { value, .. } => value.clone().into(),
-                IndexKind::Date { .. } | IndexKind::Number { .. } | IndexKind::Composite(_) => SqlValue::Null,
+                IndexKind::Date { .. } | IndexKind::Number { .. } | IndexKind::Composite(_) => {
+                    SqlValue::Null
+                }
                 kind => self.number(kind)?.into(),
             };
             columns.extend([value, low, high]);
@@ -268,22 +276,30 @@ impl Values<'_> {
     fn number(&mut self, kind: &IndexKind) -> Result<i64> {
         let (db, dictionary) = (self.db, &mut *self.dictionary);
         match kind {
-            IndexKind::Token { system, code, text: words } => {
-                dictionary.concept(db, or_empty(system), or_empty(code), or_empty(words))
-            }
-            IndexKind::Quantity { system: None, code: None, unit: None, .. } => Ok(0),
-            IndexKind::Quantity { system, code, unit, .. } => {
-                dictionary.concept(db, or_empty(system), or_empty(code), or_empty(unit))
-            }
+            IndexKind::Token {
+                system,
+                code,
+                text: words,
+            } => dictionary.concept(db, or_empty(system), or_empty(code), or_empty(words)),
+            IndexKind::Quantity {
+                system: None,
+                code: None,
+                unit: None,
+                ..
+            } => Ok(0),
+            IndexKind::Quantity {
+                system, code, unit, ..
+            } => dictionary.concept(db, or_empty(system), or_empty(code), or_empty(unit)),
             IndexKind::Reference(ReferenceValue::Identifier { system, value }) => {
                 dictionary.concept(db, or_empty(system), or_empty(value), "")
             }
-            IndexKind::Reference(ReferenceValue::Local { target_type, target_id }) => {
-                match known_type(target_type) {
-                    Some(kind) => dictionary.name(db, kind, target_id),
-                    None => dictionary.name(db, URI, &format!("{target_type}/{target_id}")),
-                }
-            }
+            IndexKind::Reference(ReferenceValue::Local {
+                target_type,
+                target_id,
+            }) => match known_type(target_type) {
+                Some(kind) => dictionary.name(db, kind, target_id),
+                None => dictionary.name(db, URI, &format!("{target_type}/{target_id}")),
+            },
             IndexKind::Reference(ReferenceValue::Absolute(uri)) | IndexKind::Uri(uri) => {
                 dictionary.name(db, URI, uri)
             }
@@ -296,7 +312,12 @@ impl Values<'_> {
 
     fn insert(&self, sql: &str, values: impl rusqlite::Params) -> Result<()> {
         const WHAT: &str = "writing search values";
-        self.db.prepare_cached(sql).attempt(WHAT)?.execute(values).map(drop).attempt(WHAT)
+        self.db
+            .prepare_cached(sql)
+            .attempt(WHAT)?
+            .execute(values)
+            .map(drop)
+            .attempt(WHAT)
     }
 }
 

@@ -38,7 +38,10 @@ pub(crate) const SELECT_VERSION: &str = "SELECT n.type, n.logical, v.version, r.
 /// Reads a row of [`SELECT_VERSION`].
 pub(crate) fn read_version(row: &Row<'_>) -> Result<ResourceVersion> {
     const WHAT: &str = "reading a resource's row";
-    let corrupt = |problem: &str| Error::Corrupt { what: WHAT, problem: problem.to_owned() };
+    let corrupt = |problem: &str| Error::Corrupt {
+        what: WHAT,
+        problem: problem.to_owned(),
+    };
     let kind: i64 = row.get(0).attempt(WHAT)?;
     let record: [u8; 32] = row.get(3).attempt(WHAT)?;
     let log: [u8; 20] = row.get(4).attempt(WHAT)?;

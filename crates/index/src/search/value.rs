@@ -1,6 +1,6 @@
 //! Comparisons of stored values with those asked.
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::Connection;
 use stele_fhir::search::ast::{
     Modifier, NumberRange, ParamType, Prefix, ReferenceMatch, SystemMatch, Value,
 };
@@ -9,7 +9,7 @@ use super::{
     compile::Sql,
     keys::{URI, known_type},
 };
-use crate::error::{Attempt as _, Result};
+use crate::error::Result;
 
 /// Columns that hold one stored value.
 pub(crate) struct Columns {
@@ -75,7 +75,9 @@ impl Table {
     /// Where a parameter's values are; nothing for parameters with rules of their own.
     pub(crate) const fn of(kind: ParamType, modifier: Option<Modifier>) -> Option<Self> {
         Some(match (kind, modifier) {
-            (ParamType::Reference, Some(Modifier::Identifier)) | (ParamType::Token, _) => Self::Tokens,
+            (ParamType::Reference, Some(Modifier::Identifier)) | (ParamType::Token, _) => {
+                Self::Tokens
+            }
             (ParamType::Reference | ParamType::Uri, _) => Self::Refs,
             (ParamType::String, _) => Self::Strings,
             (ParamType::Date | ParamType::Number | ParamType::Quantity, _) => Self::Ranges,
@@ -100,10 +102,19 @@ pub(crate) fn compare(
             format!("SELECT id FROM concepts WHERE text >= {from} AND text < {to}")
         })?,
         Value::Reference(asked) => reference(db, sql, asked, &columns.value)?,
-        Value::Date { prefix, start_ms, end_ms } => date(sql, *prefix, *start_ms, *end_ms, columns),
+        Value::Date {
+            prefix,
+            start_ms,
+            end_ms,
+        } => date(sql, *prefix, *start_ms, *end_ms, columns),
         Value::String { value, exact } => string(sql, modifier, value, exact, columns),
         Value::Number { prefix, number } => number_range(sql, *prefix, number, columns),
-        Value::Quantity { prefix, number, system, code } => {
+        Value::Quantity {
+            prefix,
+            number,
+            system,
+            code,
+        } => {
             let amount = number_range(sql, *prefix, number, columns);
             match (code, system) {
                 (None, SystemMatch::Any) => amount,
@@ -158,7 +169,11 @@ fn unit(
     };
     // Amounts without any unit have concept 0, which is in no dictionary.
     let without = *system == SystemMatch::Absent && code.is_none();
-    Ok(if without { format!("({met} OR {column} = 0)") } else { met })
+    Ok(if without {
+        format!("({met} OR {column} = 0)")
+    } else {
+        met
+    })
 }
 
 fn reference(
@@ -168,7 +183,10 @@ fn reference(
     column: &str,
 ) -> Result<String> {
     among(db, sql, column, &|sql| match asked {
-        ReferenceMatch::Local { target_type, target_id } => {
+        ReferenceMatch::Local {
+            target_type,
+            target_id,
+        } => {
             let logical = sql.bind(target_id.clone());
             match target_type {
                 None => format!("SELECT id FROM names WHERE logical = {logical} AND type != {URI}"),
@@ -185,7 +203,13 @@ fn reference(
     })
 }
 
-fn uri(db: &Connection, sql: &mut Sql, modifier: Option<Modifier>, asked: &str, column: &str) -> Result<String> {
+fn uri(
+    db: &Connection,
+    sql: &mut Sql,
+    modifier: Option<Modifier>,
+    asked: &str,
+    column: &str,
+) -> Result<String> {
     among(db, sql, column, &|sql| {
         let wanted = match modifier {
             Some(Modifier::Below) => {
@@ -196,7 +220,10 @@ fn uri(db: &Connection, sql: &mut Sql, modifier: Option<Modifier>, asked: &str, 
                 format!("(logical = {equal} OR (logical >= {from} AND logical < {to}))")
             }
             Some(Modifier::Above) => {
-                let ends = asked.match_indices('/').map(|(at, _)| at).chain([asked.len()]);
+                let ends = asked
+                    .match_indices('/')
+                    .map(|(at, _)| at)
+                    .chain([asked.len()]);
                 let paths = ends.filter_map(|end| asked.get(..end));
                 let paths = paths.flat_map(|path| [path.to_owned(), format!("{path}/")]);
                 let paths: Vec<String> = paths.collect();
@@ -208,7 +235,13 @@ fn uri(db: &Connection, sql: &mut Sql, modifier: Option<Modifier>, asked: &str, 
     })
 }
 
-fn string(sql: &mut Sql, modifier: Option<Modifier>, value: &str, exact: &str, columns: &Columns) -> String {
+fn string(
+    sql: &mut Sql,
+    modifier: Option<Modifier>,
+    value: &str,
+    exact: &str,
+    columns: &Columns,
+) -> String {
     match modifier {
         // What is equal as written is equal when normalised, and that is what the index is by.
         Some(Modifier::Exact) => format!(
@@ -219,7 +252,11 @@ fn string(sql: &mut Sql, modifier: Option<Modifier>, value: &str, exact: &str, c
             sql.bind(exact.to_owned())
         ),
         Some(Modifier::Contains) => {
-            format!("instr({}, {}) > 0", columns.value, sql.bind(value.to_owned()))
+            format!(
+                "instr({}, {}) > 0",
+                columns.value,
+                sql.bind(value.to_owned())
+            )
         }
         _ => {
             let (from, to) = (sql.bind(value.to_owned()), sql.bind(after_prefix(value)));
@@ -230,7 +267,13 @@ fn string(sql: &mut Sql, modifier: Option<Modifier>, value: &str, exact: &str, c
 
 /// Stored `[low, high)` against asked `[start, end)` (FHIR R4, Search §3.1.1.4.4). The second bound on `low` says
 /// nothing new; it lets an index stop.
-pub(crate) fn date(sql: &mut Sql, prefix: Prefix, start_ms: i64, end_ms: i64, columns: &Columns) -> String {
+pub(crate) fn date(
+    sql: &mut Sql,
+    prefix: Prefix,
+    start_ms: i64,
+    end_ms: i64,
+    columns: &Columns,
+) -> String {
     let Columns { low, high, .. } = columns;
     let (start, end) = (sql.bind(start_ms), sql.bind(end_ms));
     let within = format!("({low} >= {start} AND {low} <= {end} AND {high} <= {end})");
@@ -250,9 +293,14 @@ pub(crate) fn date(sql: &mut Sql, prefix: Prefix, start_ms: i64, end_ms: i64, co
 /// Stored closed `[low, high]` against the number asked with its half-open interval.
 fn number_range(sql: &mut Sql, prefix: Prefix, asked: &NumberRange, columns: &Columns) -> String {
     let Columns { low, high, .. } = columns;
-    let (from, value, to) = (sql.bind(asked.low), sql.bind(asked.value), sql.bind(asked.high));
+    let (from, value, to) = (
+        sql.bind(asked.low),
+        sql.bind(asked.value),
+        sql.bind(asked.high),
+    );
     // The first bound on the upper end says nothing new; it lets an index stop.
-    let within = format!("({low} >= {from} AND {low} <= {to} AND ({high} < {to} OR {high} <= {value}))");
+    let within =
+        format!("({low} >= {from} AND {low} <= {to} AND ({high} < {to} OR {high} <= {value}))");
     match prefix {
         Prefix::Eq => within,
         Prefix::Ne => format!("NOT {within}"),
@@ -277,9 +325,7 @@ fn among(
     const WHAT: &str = "looking up searched values";
     let mut own = Sql::default();
     let text = format!("{} LIMIT {}", select(&mut own), IDS_BOUND + 1);
-    let mut statement = db.prepare_cached(&text).attempt(WHAT)?;
-    let rows = statement.query_map(params_from_iter(own.values()), |row| row.get(0)).attempt(WHAT)?;
-    let mut ids: Vec<i64> = rows.collect::<rusqlite::Result<_>>().attempt(WHAT)?;
+    let mut ids = own.numbers(WHAT, db, &text)?;
     match ids.as_slice() {
         [] => Ok(NEVER.to_owned()),
         [id] => Ok(format!("{column} = {}", sql.bind(*id))),

@@ -29,8 +29,11 @@ pub(crate) struct BoundViewer {
 
 impl BoundViewer {
     pub(crate) fn bind(sql: &mut Sql, viewer: &Viewer, now: Timestamp) -> Self {
-        let principals: Vec<String> =
-            viewer.principals.iter().map(|account| sql.bind(account.to_vec())).collect();
+        let principals: Vec<String> = viewer
+            .principals
+            .iter()
+            .map(|account| sql.bind(account.to_vec()))
+            .collect();
         Self {
             principals: principals.join(", "),
             purposes: sql.bind(i64::from(viewer.purposes)),
@@ -45,8 +48,18 @@ impl BoundViewer {
     /// The grant's bit set is a signed integer: shifting keeps the sign, and `& 1` takes just the slot's bit, the
     /// 64th like the others.
     pub(crate) fn sees(&self, r: &str) -> String {
-        let Self { principals, purposes, now, read, directory } = self;
-        let directory = if *directory { format!("{r}.is_patients = 0 OR") } else { String::new() };
+        let Self {
+            principals,
+            purposes,
+            now,
+            read,
+            directory,
+        } = self;
+        let directory = if *directory {
+            format!("{r}.is_patients = 0 OR")
+        } else {
+            String::new()
+        };
         format!(
             "EXISTS (SELECT 1 FROM accounts a WHERE a.id = {r}.log
               AND NOT EXISTS (SELECT 1 FROM chain.tombstones x WHERE x.log = a.address AND x.leaf = {r}.leaf)

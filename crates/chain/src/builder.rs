@@ -31,7 +31,7 @@ pub(crate) struct Built {
 /// Unreadable or damaged state.
 pub(crate) fn build(
     mut execution: Execution,
-    header: Header,
+    header: &Header,
     pool: &Pool,
     executed: &BTreeSet<B256>,
     in_time: &dyn Fn() -> bool,
@@ -70,7 +70,7 @@ pub(crate) fn build(
         state_root: outcome.overlay.root(),
         logs_bloom: outcome.logs_bloom,
         gas_used: outcome.gas_used,
-        ..header
+        ..header.clone()
     };
     Ok(Built {
         block: Block {

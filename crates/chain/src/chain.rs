@@ -165,7 +165,8 @@ impl Chain {
 
     /// Builds a block on `parent`, for height `parent + 1`. `ancestors` are the parent's own ancestors that are not
     /// final, oldest first; those not executed here yet are. `proposer` is this validator's ed25519 key; `in_time`
-    /// says before each transaction whether there is time for it.
+    /// says before each transaction whether there is time for it. `None` if another block than one on `parent` has
+    /// become final meanwhile: there is nothing to propose.
     ///
     /// # Errors
     /// [`Error::UnknownParent`] if an ancestor is missing, [`Error::FinalButInvalid`] if one is not valid here,
@@ -177,9 +178,17 @@ impl Chain {
         proposer: B256,
         now_ms: u64,
         in_time: &dyn Fn() -> bool,
-    ) -> Result<Block, Error> {
+    ) -> Result<Option<Block>, Error> {
         let parent_hash = self.execute_branch(ancestors, parent)?;
-        let view = self.state.view_on(parent_hash)?;
+        let view = match self.state.view_on(parent_hash) {
+            Ok(view) => view,
+            Err(state::Error::UnknownBlock { .. })
+                if self.latest().header.number >= parent.header.number =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let header = Header {
             parent_hash,
             number: parent.header.number.saturating_add(1),
@@ -192,7 +201,7 @@ impl Chain {
         };
         let execution = self.execution(view, &header);
         let above = self.executed().transactions_on(parent_hash);
-        let built = builder::build(execution, header, &self.pool, &above, in_time)?;
+        let built = builder::build(execution, &header, &self.pool, &above, in_time)?;
         let Built {
             block,
             transactions,
@@ -202,7 +211,7 @@ impl Chain {
         self.drop_refused(refused)?;
         let block = Arc::new(block);
         self.keep(Arc::clone(&block), transactions, outcome);
-        Ok(Arc::unwrap_or_clone(block))
+        Ok(Some(Arc::unwrap_or_clone(block)))
     }
 
     /// Executes a block and says whether it is what its header claims. `ancestors` as for [`Chain::propose`], the
@@ -294,32 +303,11 @@ impl Chain {
         if self.executed().blocks.contains_key(&hash) {
             return Ok(Ok(()));
         }
-        let parent_hash = block.header.parent_hash;
-        let latest = self.latest();
-        let parent = if parent_hash == latest.hash {
-            latest.header.clone()
-        } else {
-            let known = self
-                .executed()
-                .blocks
-                .get(&parent_hash)
-                .map(|p| p.block.header.clone());
-            match known {
-                Some(header) => header,
-                None if block.header.number == latest.header.number.saturating_add(1) => {
-                    return Ok(expect("parent", &latest.hash, &parent_hash));
-                }
-                None => {
-                    let height = block.header.number;
-                    return Err(Error::UnknownParent {
-                        block: hash,
-                        height,
-                        parent: parent_hash,
-                    });
-                }
-            }
+        let Some((parent, view)) = self.parent_of(block, hash)? else {
+            return Ok(Err(InvalidBlock::Overtaken {
+                height: self.latest().header.number,
+            }));
         };
-        let view = self.state.view_on(parent_hash)?;
         let checked = check_succession(&parent, &block.header).and_then(|()| check_size(block));
         if let Err(invalid) = checked {
             return Ok(Err(invalid));
@@ -342,6 +330,38 @@ impl Chain {
         }
         self.keep(Arc::clone(block), transactions, outcome);
         Ok(Ok(()))
+    }
+
+    /// The parent of a block and the state after it; `None` if what is final rules the block out. Blocks may become
+    /// final while this looks, so it looks again until nothing has.
+    fn parent_of(&self, block: &Block, hash: B256) -> Result<Option<(Header, StateView)>, Error> {
+        let (parent, height) = (block.header.parent_hash, block.header.number);
+        loop {
+            let latest = self.latest();
+            let header = if parent == latest.hash {
+                Some(latest.header.clone())
+            } else {
+                self.executed()
+                    .blocks
+                    .get(&parent)
+                    .map(|found| found.block.header.clone())
+            };
+            if let (Some(header), Ok(view)) = (header, self.state.view_on(parent)) {
+                return Ok(Some((header, view)));
+            }
+            if self.latest().hash != latest.hash {
+                continue;
+            }
+            // The parent of the next block is the last final one, and earlier blocks are decided.
+            if height <= latest.header.number.saturating_add(1) {
+                return Ok(None);
+            }
+            return Err(Error::UnknownParent {
+                block: hash,
+                height,
+                parent,
+            });
+        }
     }
 
     fn execution(&self, view: StateView, header: &Header) -> Execution {
@@ -414,7 +434,8 @@ impl Chain {
         self.pool.on_ready(Box::new(notify));
     }
 
-    /// Whether transactions wait that the block executed last, and its ancestors, do not contain.
+    /// Whether transactions wait that the block executed last, and its ancestors, do not contain. Ask before waiting
+    /// for [`Chain::on_ready`]'s call, and again after each commit: a lost proposal gives its transactions back.
     #[must_use]
     pub fn has_work(&self) -> bool {
         let executed = self.executed();
@@ -496,13 +517,13 @@ impl Chain {
 }
 
 impl Latest {
-    fn of(state: &State, genesis: &Block) -> Result<Self, state::Error> {
+    fn of(state: &State, last: &Block) -> Result<Self, state::Error> {
         let view = state.latest();
         let head = view
             .head()
             .ok_or(state::Error::Invariant("a chain without its first block"))?;
-        let header = if head.height == genesis.header.number {
-            genesis.header.clone()
+        let header = if head.height == last.header.number {
+            last.header.clone()
         } else {
             view.header(head.height)?
                 .ok_or(state::Error::Invariant("a chain without its last block"))?

@@ -65,7 +65,7 @@ pub enum Error {
         height: u64,
         /// What failed.
         #[source]
-        source: Box<Error>,
+        source: Box<Self>,
     },
 }
 
@@ -90,6 +90,12 @@ pub enum InvalidBlock {
         timestamp_ms: u64,
         /// The parent's.
         parent_ms: u64,
+    },
+    /// Another block than its parent, or than itself, is final at that height.
+    #[error("it is not on the branch that is final up to height {height}")]
+    Overtaken {
+        /// Height of the last final block.
+        height: u64,
     },
     /// Over the size limit.
     #[error("the block has {size} bytes, the limit is {max}")]

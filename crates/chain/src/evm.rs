@@ -148,10 +148,18 @@ impl<DB: Database<Error = state::Error>> Machine<DB> {
             Err(EVMError::Header(_)) => Err(Failure::Fatal(state::Error::Invariant(
                 "the machine was given an incomplete block",
             ))),
-            // A system contract met an unreadable state and says so in words only.
-            Err(EVMError::Custom(_) | EVMError::CustomAny(_)) => Err(Failure::Fatal(
-                state::Error::Invariant("a system contract failed"),
-            )),
+            // A system contract met an unreadable state and says so in words.
+            Err(EVMError::Custom(text)) => Err(Failure::Fatal(state::Error::store(
+                "running a contract",
+                text.into(),
+            ))),
+            Err(EVMError::CustomAny(error)) => {
+                let text = error.to_string();
+                Err(Failure::Fatal(state::Error::store(
+                    "running a contract",
+                    text.into(),
+                )))
+            }
         }
     }
 }

@@ -20,7 +20,7 @@
 //! }"#)?;
 //! let chain = Chain::over(State::in_memory()?, &genesis, PoolLimits::default())?;
 //! let parent = chain.genesis_block().clone();
-//! let block = chain.propose(&parent, &[], [1; 32].into(), 1_767_225_601_000, &|| true)?;
+//! let block = chain.propose(&parent, &[], [1; 32].into(), 1_767_225_601_000, &|| true)?.unwrap();
 //! chain.commit(&block.into(), b"certificate")?;
 //! assert_eq!(chain.finalized().0.number, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

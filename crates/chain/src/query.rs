@@ -33,7 +33,7 @@ pub struct CallRequest {
     pub to: Option<Address>,
     /// Calldata or init code.
     pub input: Bytes,
-    /// Gas limit; at most, and by default, a block's.
+    /// Gas limit; at most, and by default, a block's or 100 million.
     pub gas: Option<u64>,
     /// Value in wei.
     pub value: U256,
@@ -111,7 +111,7 @@ impl Chain {
     /// [`QueryError::Invalid`] if the call cannot be made at all, [`QueryError::State`].
     pub fn call(&self, request: &CallRequest) -> Result<CallOutcome, QueryError> {
         let latest = self.latest();
-        let gas = request.gas.unwrap_or(u64::MAX).min(latest.next_gas_limit);
+        let gas = allowance(request, &latest);
         self.run(&latest, request, gas).map(|(outcome, _)| outcome)
     }
 
@@ -123,7 +123,7 @@ impl Chain {
     /// than it was given, [`QueryError::State`].
     pub fn estimate_gas(&self, request: &CallRequest) -> Result<Estimate, QueryError> {
         let latest = self.latest();
-        let allowance = request.gas.unwrap_or(u64::MAX).min(latest.next_gas_limit);
+        let allowance = allowance(request, &latest);
         let (outcome, spent) = self.run(&latest, request, allowance)?;
         let CallOutcome::Success { gas_used, .. } = outcome else {
             let exhausted =
@@ -347,6 +347,15 @@ fn locate_receipt(included: IncludedTransaction, receipts: &[Receipt]) -> Option
     })
 }
 
+/// Gas a call may use.
+fn allowance(request: &CallRequest, latest: &Latest) -> u64 {
+    request
+        .gas
+        .unwrap_or(u64::MAX)
+        .min(latest.next_gas_limit)
+        .min(CALL_GAS_MAX)
+}
+
 fn outcome(result: ExecutionResult) -> CallOutcome {
     let gas_used = result.tx_gas_used();
     match result {
@@ -381,6 +390,9 @@ fn halt_text(reason: &HaltReason) -> String {
         other => format!("{other:?}"),
     }
 }
+
+/// A question costs a node's time and nobody pays: some tenths of a second at most.
+const CALL_GAS_MAX: u64 = 100_000_000;
 
 const OUT_OF_GAS: &str = "out of gas";
 

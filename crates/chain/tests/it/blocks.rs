@@ -231,6 +231,7 @@ fn time_grows_even_when_the_clock_does_not() {
         chain
             .propose(&parent, &[], B256::ZERO, now_ms, &|| true)
             .unwrap()
+            .unwrap()
             .header
             .timestamp_ms
     };
@@ -275,6 +276,7 @@ fn a_proposal_ends_in_time() {
     let parent = head(&chain);
     let block = chain
         .propose(&parent, &[], B256::ZERO, START_MS + 9, &in_time)
+        .unwrap()
         .unwrap();
     assert_eq!(block.transactions.len(), 3);
     chain.commit(&Arc::new(block), b"").unwrap();

@@ -1,8 +1,9 @@
 //! Ordinary Solidity contracts, compiled by solc, deployed and called like anywhere else.
 
-use alloy_primitives::{Address, Bytes, TxKind, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, sol};
 use stele_chain::{CallOutcome, CallRequest, Estimate, QueryError, state::LogFilter};
+use stele_core::account::AccountKey;
 
 use crate::support::{
     HEALTH_RECORDS, call, chain, compiled, deploy, execute, genesis, hospital, key, signed, step,
@@ -18,6 +19,10 @@ sol! {
     error Error(string reason);
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "calls are written where they are passed"
+)]
 fn view(chain: &stele_chain::Chain, to: Address, input: impl SolCall) -> CallOutcome {
     let input = input.abi_encode().into();
     chain
@@ -70,7 +75,7 @@ fn health_records_runs_unchanged() {
     let owner_call = getRecordOwnerCall {
         recordId: U256::from(7),
     };
-    let found = output(view(&chain, contract, owner_call.clone()));
+    let found = output(view(&chain, contract, owner_call));
     assert_eq!(
         getRecordOwnerCall::abi_decode_returns(&found).unwrap(),
         owner.address()
@@ -85,27 +90,47 @@ fn health_records_runs_unchanged() {
     let data = getRecordDataCall::abi_decode_returns(&data).unwrap();
     assert_eq!(data._0, "A rather long name that takes more than one slot");
 
+    let transaction = transfers(&chain, contract, &owner, &other);
+    finds_the_transfer(&chain, contract, transaction);
+}
+
+/// Only the owner transfers; yields the hash of the transaction that did.
+fn transfers(
+    chain: &stele_chain::Chain,
+    contract: Address,
+    owner: &AccountKey,
+    other: &AccountKey,
+) -> B256 {
     let transfer = || transferRecordCall {
         recordId: U256::from(7),
         newOwner: other.address(),
     };
-    let refused = view(&chain, contract, transfer());
+    let refused = view(chain, contract, transfer());
     let CallOutcome::Revert { output: reason, .. } = refused else {
         panic!("{refused:?}")
     };
     assert!(String::from_utf8_lossy(&reason).contains("Only contract owner can call this"));
-    let receipt = execute(&chain, call(&other, 0, contract, transfer()));
+    let receipt = execute(chain, call(other, 0, contract, transfer()));
     assert!(!receipt.receipt.success);
     assert!(receipt.receipt.logs.is_empty());
-    let receipt = execute(&chain, call(&owner, 2, contract, transfer()));
+    let receipt = execute(chain, call(owner, 2, contract, transfer()));
     assert!(receipt.receipt.success);
     assert!(RecordTransferred::decode_log(&receipt.receipt.logs[0]).is_ok());
-    let found = output(view(&chain, contract, owner_call));
+    let found = output(view(
+        chain,
+        contract,
+        getRecordOwnerCall {
+            recordId: U256::from(7),
+        },
+    ));
     assert_eq!(
         getRecordOwnerCall::abi_decode_returns(&found).unwrap(),
         other.address()
     );
+    receipt.included.transaction.hash
+}
 
+fn finds_the_transfer(chain: &stele_chain::Chain, contract: Address, transaction: B256) {
     let filter = LogFilter {
         addresses: vec![contract],
         topics: vec![vec![RecordTransferred::SIGNATURE_HASH]],
@@ -113,10 +138,7 @@ fn health_records_runs_unchanged() {
     let height = chain.finalized().0.number;
     let found = chain.logs(&filter, 0, height, 1_000, 10).unwrap();
     assert_eq!(found.logs.len(), 1);
-    assert_eq!(
-        found.logs[0].transaction_hash,
-        receipt.included.transaction.hash
-    );
+    assert_eq!(found.logs[0].transaction_hash, transaction);
     assert!(matches!(
         chain.logs(&LogFilter::default(), 0, height, 1_000, 1),
         Err(QueryError::TooManyLogs { max: 1 })

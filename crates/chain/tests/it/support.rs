@@ -81,6 +81,7 @@ pub(crate) fn propose_on(chain: &Chain, parent: &Arc<Block>, older: &[Arc<Block>
     Arc::new(
         chain
             .propose(parent, older, proposer, now_ms, &|| true)
+            .unwrap()
             .unwrap(),
     )
 }
@@ -95,6 +96,10 @@ pub(crate) fn step(chain: &Chain) -> Arc<Block> {
 }
 
 /// A signed call with plenty of gas.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "calls are written where they are passed"
+)]
 pub(crate) fn call(key: &AccountKey, nonce: u64, to: Address, input: impl SolCall) -> Bytes {
     signed(
         key,

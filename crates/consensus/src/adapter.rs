@@ -38,7 +38,7 @@ pub(crate) struct Adapter<A> {
 }
 
 impl<A: Application> Adapter<A> {
-    async fn propose(
+    async fn build(
         &self,
         clock: &impl Clock,
         context: &Context<Digest, PublicKey>,
@@ -63,7 +63,7 @@ impl<A: Application> Adapter<A> {
         Some(Digested::precomputed(block, digest))
     }
 
-    async fn verify(
+    async fn judge(
         &self,
         clock: &impl Clock,
         context: &Context<Digest, PublicKey>,
@@ -154,7 +154,7 @@ where
         ancestry: impl Ancestry<EngineBlock>,
         (): (),
     ) -> Option<Digested<EngineBlock>> {
-        Adapter::propose(self, &runtime, &context, ancestry).await
+        self.build(&runtime, &context, ancestry).await
     }
 
     async fn verify(
@@ -162,7 +162,7 @@ where
         (runtime, context): (E, Self::Context),
         ancestry: impl Ancestry<EngineBlock>,
     ) -> bool {
-        Adapter::verify(self, &runtime, &context, ancestry).await
+        self.judge(&runtime, &context, ancestry).await
     }
 }
 

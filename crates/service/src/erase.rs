@@ -110,6 +110,47 @@ impl Service {
         })
     }
 
+    /// Adds a record to the list kept beside the data folder, which a restore goes by.
+    fn note_erasure(&self, record: &stele_core::id::RecordId) -> Result<()> {
+        use std::io::Write as _;
+        const WHAT: &str = "noting an erasure";
+        let Some(path) = self.tombstones_file.get() else {
+            return Ok(());
+        };
+        let failed = |error: std::io::Error| Error::internal(WHAT, error);
+        let mut file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(failed)?;
+        writeln!(file, "{record}").map_err(failed)?;
+        file.sync_all().map_err(failed)
+    }
+
+    /// Where erased records are listed, one id a line, outside the data folder and so outside its backups.
+    pub fn keep_tombstones_in(&self, path: std::path::PathBuf) {
+        // Set once, at start; a second call would be a mistake of the wiring and changes nothing.
+        let _ = self.tombstones_file.set(path);
+    }
+
+    /// Erases what a list of tombstones names, without asking the ledger: for a restored data folder, before it
+    /// serves anything.
+    ///
+    /// # Errors
+    /// The vault or the index fails.
+    pub async fn apply_tombstones(&self, records: &[stele_core::id::RecordId]) -> Result<()> {
+        const WHAT: &str = "applying tombstones";
+        self.vault
+            .erase(records, self.clock.now())
+            .await
+            .map_err(Error::vault(WHAT))?;
+        self.index
+            .search()
+            .erase(records)
+            .map_err(Error::index(WHAT))
+            .map(drop)
+    }
+
     /// Completes erasures that a crash cut off after their tombstone, and takes back those cut off before it.
     ///
     /// # Errors
@@ -144,6 +185,7 @@ impl Service {
                 None => true,
             };
             if tombstoned {
+                self.note_erasure(&record)?;
                 self.vault
                     .erase(&[record], self.clock.now())
                     .await
@@ -163,4 +205,5 @@ impl Service {
     }
 }
 
-const JOURNAL: &str = "erase";
+/// Name of the journal entries of this module.
+pub(crate) const JOURNAL: &str = "erase";

@@ -315,7 +315,7 @@ impl Service {
             .map_err(|error| Error::internal(WHAT, error))
     }
 
-    fn require_decider(&self, actor: &Actor, patient: PatientId) -> Result<()> {
+    pub(crate) fn require_decider(&self, actor: &Actor, patient: PatientId) -> Result<()> {
         if actor.is_patient(patient.0) {
             return Ok(());
         }

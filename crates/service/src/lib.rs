@@ -11,6 +11,7 @@ pub mod clients;
 pub mod directory;
 pub mod erase;
 pub mod grants;
+pub mod operator;
 pub mod ports;
 pub mod proofs;
 pub mod records;
@@ -45,6 +46,7 @@ pub struct Service {
     pub(crate) turns: turns::Turns,
     pub(crate) directories: parking_lot::Mutex<HashSet<Address>>,
     pub(crate) receipts_wait: tokio::sync::Notify,
+    pub(crate) tombstones_file: std::sync::OnceLock<std::path::PathBuf>,
 }
 
 impl Service {
@@ -68,6 +70,7 @@ impl Service {
             turns: turns::Turns::default(),
             directories: parking_lot::Mutex::default(),
             receipts_wait: tokio::sync::Notify::new(),
+            tombstones_file: std::sync::OnceLock::new(),
         })
     }
 

@@ -31,6 +31,19 @@ const HEADERS_MAX: u64 = 64;
 /// Longest content that a proof file carries; larger records are proven by element.
 const CONTENT_MAX: u64 = 16 * 1024 * 1024;
 
+/// One leaf of a log and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogLeaf {
+    /// The leaf.
+    pub leaf: B256,
+    /// The version it anchors, `Type/id/_history/n`; absent when it was erased or is not here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Whether the record was erased, or the leaf is the tombstone that says so.
+    pub erased: bool,
+}
+
 impl Service {
     /// A proof file for a version of a record: whole, or with some elements disclosed and nothing else. Reading
     /// for a proof is reading: consent and receipt are the same.
@@ -108,9 +121,40 @@ impl Service {
     ///
     /// # Errors
     /// The actor may not decide for this patient.
-    pub fn prove_log(&self, actor: &Actor, patient: PatientId) -> Result<(LogProof, Vec<B256>)> {
-        self.grants_of(actor, patient)?;
-        self.log_proof(patient.0, None)
+    pub fn prove_log(&self, actor: &Actor, patient: PatientId) -> Result<(LogProof, Vec<LogLeaf>)> {
+        const WHAT: &str = "proving a log";
+        self.require_decider(actor, patient)?;
+        let (proof, leaves) = self.log_proof(patient.0, None)?;
+        let tombstones = self
+            .index
+            .chain()
+            .tombstones_of(patient.0)
+            .map_err(Error::index(WHAT))?;
+        let erased: std::collections::BTreeSet<u64> = tombstones
+            .iter()
+            .flat_map(|one| [one.index, one.at])
+            .collect();
+        let leaves = (0_u64..)
+            .zip(leaves)
+            .map(|(index, leaf)| {
+                let found = self
+                    .index
+                    .search()
+                    .at_leaf(patient.0, index)
+                    .map_err(Error::index(WHAT))?;
+                Ok(LogLeaf {
+                    leaf,
+                    resource: found.map(|version| {
+                        format!(
+                            "{}/{}/_history/{}",
+                            version.resource_type, version.id, version.version
+                        )
+                    }),
+                    erased: erased.contains(&index),
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok((proof, leaves))
     }
 
     /// Proof of a log's size and peaks (all, or the one over a leaf), and its leaves as the index has them.

@@ -201,3 +201,22 @@ impl Service {
         }
     }
 }
+
+impl Service {
+    /// Whether a crash left work to finish.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn has_unfinished(&self) -> Result<bool> {
+        const WHAT: &str = "reading the journal";
+        let local = self.index.local();
+        Ok(!local
+            .unfinished(JOURNAL)
+            .map_err(Error::index(WHAT))?
+            .is_empty()
+            || !local
+                .unfinished(crate::erase::JOURNAL)
+                .map_err(Error::index(WHAT))?
+                .is_empty())
+    }
+}

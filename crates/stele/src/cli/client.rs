@@ -1,0 +1,226 @@
+//! The command line as a client of a node: where it is, and the token to speak with.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use reqwest::Method;
+use serde_json::Value;
+use stele_core::{
+    consent::Purpose,
+    time::{Clock as _, SystemClock},
+};
+use stele_gateway::{NewToken, Scopes, TokenKey, mint};
+
+use super::Settings;
+use crate::{config, node::Ready};
+
+/// Which node a command speaks to. By default the one running on the data folder.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Target {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Base URL of the gateway [default: that of the node running on the data folder].
+    #[arg(long, env = "STELE_GATEWAY", value_name = "URL")]
+    pub(crate) gateway: Option<String>,
+    /// Access token; `@FILE` reads it from a file [default: made with the data folder's key].
+    #[arg(
+        long,
+        env = "STELE_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
+}
+
+/// A node, spoken to over HTTP.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Target {
+    pub(crate) fn connect(&self) -> Result<Client> {
+        let base = match &self.gateway {
+            Some(url) => url
+                .trim_end_matches('/')
+                .trim_end_matches("/fhir/r4")
+                .to_owned(),
+            None => self.ready()?.http,
+        };
+        let token = match &self.token {
+            Some(token) => match token.strip_prefix('@') {
+                Some(path) => fs::read_to_string(path)
+                    .with_context(|| format!("reading the token in {path}"))?
+                    .trim()
+                    .to_owned(),
+                None => token.clone(),
+            },
+            None => self.mint("admin system/*.cruds", None, 3600)?,
+        };
+        Client::new(base, token)
+    }
+
+    /// Where the node of the data folder is reached.
+    pub(crate) fn ready(&self) -> Result<Ready> {
+        let path = self.settings.resolve()?.data.join("ready.json");
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("reading {}: no node runs there; start it with `stele up` or name one with --gateway", path.display())
+        })?;
+        serde_json::from_str(&text).with_context(|| path.display().to_string())
+    }
+
+    /// An operator's token for the node of the data folder.
+    pub(crate) fn mint(
+        &self,
+        scope: &str,
+        act_as: Option<alloy_primitives::Address>,
+        lifetime_s: u64,
+    ) -> Result<String> {
+        let config = self.settings.resolve()?;
+        let ready = self.ready()?;
+        let key = config::token_key(&config.data, &config.unlock(false)?, false)?;
+        operator_token(&TokenKey::new(key), &ready, scope, act_as, lifetime_s)
+    }
+}
+
+/// Signs an operator's token.
+pub(crate) fn operator_token(
+    key: &TokenKey,
+    ready: &Ready,
+    scope: &str,
+    practitioner: Option<alloy_primitives::Address>,
+    lifetime_s: u64,
+) -> Result<String> {
+    let scopes: Scopes = scope.parse().context("scope")?;
+    let token = NewToken {
+        client: "operator".into(),
+        organization: ready.organization,
+        practitioner,
+        patient: None,
+        scopes,
+        purposes: vec![Purpose::Treat],
+        lifetime_s,
+    };
+    mint(key, &ready.http, &token, SystemClock.now()).context("signing a token")
+}
+
+/// An answer with its status.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    pub(crate) fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.body).context("the node's answer is not JSON")
+    }
+
+    /// What went wrong, from an OperationOutcome or the first line of the body.
+    pub(crate) fn problem(&self) -> String {
+        let parsed: Option<Value> = serde_json::from_str(&self.body).ok();
+        let said = parsed.as_ref().and_then(|body| {
+            let issues = body.get("issue")?.as_array()?;
+            let texts: Vec<String> = issues
+                .iter()
+                .filter_map(|issue| {
+                    let text = issue.get("diagnostics")?.as_str()?;
+                    let at = issue
+                        .get("expression")
+                        .and_then(|at| at.get(0))
+                        .and_then(Value::as_str)
+                        .map(|at| format!(" at {at}"))
+                        .unwrap_or_default();
+                    Some(format!("{text}{at}"))
+                })
+                .collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
+        });
+        let said = said
+            .or_else(|| {
+                parsed
+                    .as_ref()?
+                    .get("message")
+                    .and_then(Value::as_str)
+                    .map(str::to_owned)
+            })
+            .unwrap_or_else(|| {
+                self.body
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .take(300)
+                    .collect()
+            });
+        format!("{} ({})", said, self.status)
+    }
+}
+
+impl Client {
+    pub(crate) fn new(base: String, token: String) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(600))
+            .user_agent(concat!("stele/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("making an HTTP client")?;
+        Ok(Self { http, base, token })
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<Reply> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self
+            .http
+            .request(method, &url)
+            .bearer_auth(&self.token)
+            .header("accept", "application/fhir+json, application/json");
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/fhir+json")
+                .body(body);
+        }
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("asking {}", self.base))?;
+        let status = response.status().as_u16();
+        let body = response.text().await.context("reading the node's answer")?;
+        Ok(Reply { status, body })
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        self.expect(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.expect(Method::POST, path, Some(body)).await
+    }
+
+    async fn expect(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let reply = self.send(method, path, body.map(Value::to_string)).await?;
+        if !reply.is_success() {
+            bail!("{}", reply.problem());
+        }
+        if reply.body.is_empty() {
+            Ok(Value::Null)
+        } else {
+            reply.json()
+        }
+    }
+}
+
+/// A file to write to, if it does not exist yet.
+pub(crate) fn write_new(path: &PathBuf, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}

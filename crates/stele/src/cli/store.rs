@@ -1,0 +1,349 @@
+//! Commands on a data folder whose node is stopped: index, backup, restore, configuration, keys.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use stele_core::{
+    account::AccountKey,
+    crypto::{keystore::Unlock, os_rng},
+    id::RecordId,
+    time::SystemClock,
+};
+use stele_service::Service;
+use stele_vault::keys::{RootKey, key_file::PatientKeys};
+use zeroize::Zeroizing;
+
+use super::{Answer, Settings};
+use crate::{
+    node::{Stores, ledger::NodeLedger},
+    output,
+};
+
+/// The index, which can be dropped and rebuilt.
+#[derive(Debug, Args)]
+pub(crate) struct IndexCommand {
+    #[command(subcommand)]
+    what: IndexWhat,
+}
+
+#[derive(Debug, Subcommand)]
+enum IndexWhat {
+    /// Drop what is found by search and what was followed from the chain, and fill both again.
+    Rebuild(Rebuild),
+}
+
+#[derive(Debug, Args)]
+struct Rebuild {
+    #[command(flatten)]
+    settings: Settings,
+    #[arg(long)]
+    json: bool,
+}
+
+impl IndexCommand {
+    pub(crate) async fn run(self) -> Result<Answer> {
+        let IndexWhat::Rebuild(rebuild) = self.what;
+        let config = rebuild.settings.resolve()?;
+        let stores = Stores::open(&config, None).await?;
+        stores
+            .index
+            .chain()
+            .clear()
+            .context("emptying the chain index")?;
+        let service = offline(&stores)?;
+        let bar = indicatif::ProgressBar::new(0);
+        let progress = bar.clone();
+        let done = service
+            .rebuild_search(move |done, all| {
+                progress.set_length(all);
+                progress.set_position(done);
+            })
+            .await?;
+        bar.finish_and_clear();
+        if rebuild.json {
+            output::json(&done);
+        } else {
+            output::line(format_args!(
+                "{} versions of {} logs indexed, {} left out",
+                done.versions, done.logs, done.skipped
+            ));
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+/// The use cases over stores whose node is stopped: for maintenance, which sends no transaction. The ledger does
+/// not move, so its age says nothing.
+pub(crate) fn offline(stores: &Stores) -> Result<Arc<Service>> {
+    let ledger = NodeLedger::new(
+        Arc::clone(&stores.chain),
+        Arc::clone(&stores.index),
+        Arc::clone(&stores.vault),
+    );
+    ledger
+        .catch_up()
+        .context("bringing the index to the ledger")?;
+    stores.vault.custodian().set_staleness_ms(u64::MAX);
+    Ok(Service::new(
+        ledger,
+        Arc::clone(&stores.vault),
+        Arc::clone(&stores.index),
+        Arc::new(SystemClock),
+        stores.organization,
+    ))
+}
+
+/// Copy a data folder into one file (the node must be stopped).
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    settings: Settings,
+    /// The backup, a compressed tar file. The key file is not in it: keep that apart.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[arg(long)]
+    json: bool,
+}
+
+/// Files of a data folder that are of one run only.
+const TRANSIENT: &[&str] = &["lock", "ready.json"];
+
+impl Backup {
+    pub(crate) fn run(self) -> Result<Answer> {
+        let config = self.settings.resolve()?;
+        let _lock = crate::node::lock(&config.data)?;
+        let part = self.out.with_extension("part");
+        let file = fs::File::create(&part).with_context(|| format!("making {}", part.display()))?;
+        let encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        let mut archive = tar::Builder::new(encoder);
+        for entry in fs::read_dir(&config.data)
+            .with_context(|| format!("listing {}", config.data.display()))?
+        {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_owned();
+            if TRANSIENT.iter().any(|transient| name == *transient) {
+                continue;
+            }
+            let added = if path.is_dir() {
+                archive.append_dir_all(&name, &path)
+            } else {
+                archive.append_path_with_name(&path, &name)
+            };
+            added.with_context(|| format!("adding {}", path.display()))?;
+        }
+        let mut file = archive
+            .into_inner()
+            .and_then(flate2::write::GzEncoder::finish)?;
+        file.flush()
+            .and_then(|()| file.sync_all())
+            .context("writing the backup")?;
+        fs::rename(&part, &self.out).with_context(|| format!("naming {}", self.out.display()))?;
+        let size_bytes = fs::metadata(&self.out)?.len();
+        if self.json {
+            output::json(&json!({ "ok": true, "file": self.out, "bytes": size_bytes }));
+        } else {
+            output::line(format_args!(
+                "{} ({} MB)",
+                self.out.display(),
+                size_bytes >> 20
+            ));
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+/// Make a data folder from a backup; what was erased since stays erased.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    settings: Settings,
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// List of erased records [default: <data>.tombstones, which a node keeps beside its data folder].
+    #[arg(long, value_name = "FILE")]
+    tombstones: Option<PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Restore {
+    pub(crate) async fn run(self) -> Result<Answer> {
+        let config = self.settings.resolve()?;
+        if config.data.exists() && fs::read_dir(&config.data)?.next().is_some() {
+            bail!("{} is not empty; move it away first", config.data.display());
+        }
+        let file = fs::File::open(&self.from)
+            .with_context(|| format!("opening {}", self.from.display()))?;
+        fs::create_dir_all(&config.data)
+            .with_context(|| format!("making {}", config.data.display()))?;
+        tar::Archive::new(flate2::read::GzDecoder::new(file))
+            .unpack(&config.data)
+            .with_context(|| format!("unpacking {}", self.from.display()))?;
+        let path = self.tombstones.unwrap_or_else(|| config.tombstones_file());
+        let records = tombstones(&path)?;
+        if !records.is_empty() {
+            let stores = Stores::open(&config, None).await?;
+            offline(&stores)?.apply_tombstones(&records).await?;
+        }
+        if self.json {
+            output::json(&json!({ "ok": true, "data": config.data, "erased": records.len() }));
+        } else {
+            output::line(format_args!(
+                "{} restored; {} erased records stay erased",
+                config.data.display(),
+                records.len()
+            ));
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+fn tombstones(path: &Path) -> Result<Vec<RecordId>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    text.lines()
+        .map(|line| {
+            line.trim()
+                .parse()
+                .with_context(|| path.display().to_string())
+        })
+        .collect()
+}
+
+/// Show or check the configuration.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCommand {
+    #[command(subcommand)]
+    what: ConfigWhat,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigWhat {
+    /// Print the configuration in force, as a `stele.toml`.
+    Show(Settings),
+    /// Say whether a configuration file is good.
+    Check(Settings),
+}
+
+impl ConfigCommand {
+    pub(crate) fn run(self) -> Result<Answer> {
+        match self.what {
+            ConfigWhat::Show(settings) => {
+                let text = toml::to_string_pretty(&settings.resolve()?)?;
+                output::line(text.trim_end());
+                Ok(Answer::Yes)
+            }
+            ConfigWhat::Check(settings) => match settings.resolve().and_then(|c| c.check()) {
+                Ok(()) => {
+                    output::line("The configuration is good.");
+                    Ok(Answer::Yes)
+                }
+                Err(error) => {
+                    output::line(format_args!("{error:#}"));
+                    Ok(Answer::No)
+                }
+            },
+        }
+    }
+}
+
+/// Keys that unlock the vault, and key files of patients who keep their own.
+#[derive(Debug, Args)]
+pub(crate) struct KeysCommand {
+    #[command(subcommand)]
+    what: KeysWhat,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysWhat {
+    /// Unlock the vault with another key file from now on (the node must be stopped).
+    Rotate {
+        #[command(flatten)]
+        settings: Settings,
+        /// The new key file; made if it does not exist.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Make a key file for a patient who keeps their own keys; the passphrase is read from a file.
+    Patient {
+        /// The key file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// File with the passphrase.
+        #[arg(long, value_name = "FILE", env = "STELE_PATIENT_PASSPHRASE_FILE")]
+        passphrase_file: PathBuf,
+    },
+}
+
+impl KeysCommand {
+    pub(crate) async fn run(self) -> Result<Answer> {
+        match self.what {
+            KeysWhat::Rotate { settings, to } => {
+                let config = settings.resolve()?;
+                let old = config.unlock(false)?;
+                let token_key = crate::config::token_key(&config.data, &old, false)?;
+                let stores = Stores::open(&config, None).await?;
+                let new = if to.exists() {
+                    stele_vault::unlock::read_key_file(&to)?
+                } else {
+                    stele_vault::unlock::create_key_file(&to)?
+                };
+                stores
+                    .vault
+                    .change_unlock(&new)
+                    .context("changing the key")?;
+                crate::config::write_token_key(&config.data, &new, &token_key)?;
+                output::line(format_args!(
+                    "{} now opens {}",
+                    to.display(),
+                    config.data.display()
+                ));
+                Ok(Answer::Yes)
+            }
+            KeysWhat::Patient {
+                out,
+                passphrase_file,
+            } => {
+                if out.exists() {
+                    bail!("{} exists; key files are never replaced", out.display());
+                }
+                let unlock = passphrase(&passphrase_file)?;
+                let key = AccountKey::random(&mut os_rng())?;
+                let keys = PatientKeys {
+                    account: key.address(),
+                    root: RootKey::random(&mut os_rng()),
+                    signing: key.secret().clone(),
+                };
+                let wrapped = keys.wrap(&unlock, &mut os_rng())?;
+                fs::write(&out, wrapped).with_context(|| format!("writing {}", out.display()))?;
+                output::json(&json!({ "account": key.address(), "file": out }));
+                Ok(Answer::Yes)
+            }
+        }
+    }
+}
+
+/// The passphrase in a file, for a patient's key file.
+pub(crate) fn passphrase(path: &Path) -> Result<Unlock> {
+    let text = Zeroizing::new(
+        fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
+    );
+    let trimmed = text.trim_end_matches(['\r', '\n']);
+    if trimmed.len() < 8 {
+        bail!(
+            "the passphrase in {} is shorter than 8 characters",
+            path.display()
+        );
+    }
+    Ok(Unlock::Passphrase(Zeroizing::new(trimmed.to_owned())))
+}

@@ -1,0 +1,260 @@
+//! Where a node's things are and how it is reached. Flag before `STELE_…` before `stele.toml` before default.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use stele_core::crypto::{Secret32, keystore::Unlock};
+use zeroize::Zeroizing;
+
+/// Version of the layout of a data folder. A newer program migrates an older folder; an older one refuses it.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Data folder.
+    pub(crate) data: PathBuf,
+    /// Gateway and portal.
+    pub(crate) http: SocketAddr,
+    /// Ethereum JSON-RPC, HTTP and WebSocket.
+    pub(crate) rpc: SocketAddr,
+    /// Key file that unlocks the vault; `<data>.key` when absent. A passphrase in `STELE_PASSPHRASE` or in the file
+    /// named by `STELE_PASSPHRASE_FILE` takes its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Largest request body in bytes (Binary content is streamed and has a limit of its own).
+    pub(crate) max_body_bytes: usize,
+    /// Largest Binary in bytes.
+    pub(crate) max_binary_bytes: u64,
+    /// Web origins that may call JSON-RPC from a browser.
+    pub(crate) rpc_origins: Vec<String>,
+    /// Bytes of disk that stay free: writes are refused before they are used.
+    pub(crate) reserve_bytes: u64,
+    /// Longest time without a block, in milliseconds.
+    pub(crate) heartbeat_ms: u64,
+    /// Log format: `text` or `json`.
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines, one JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "stele-data".into(),
+            http: SocketAddr::from(([127, 0, 0, 1], 8480)),
+            rpc: SocketAddr::from(([127, 0, 0, 1], 8545)),
+            key_file: None,
+            max_body_bytes: 64 << 20,
+            max_binary_bytes: 1 << 30,
+            rpc_origins: Vec::new(),
+            reserve_bytes: 64 << 20,
+            heartbeat_ms: 5_000,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("configuration {}", path.display()))?;
+        config
+            .check()
+            .with_context(|| format!("configuration {}", path.display()))?;
+        Ok(config)
+    }
+
+    /// Refuses values that can't work, naming key, value and range.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(1024..=1 << 30).contains(&self.max_body_bytes) {
+            bail!(
+                "max_body_bytes = {}: must be from 1024 to {}",
+                self.max_body_bytes,
+                1_u32 << 30
+            );
+        }
+        if !(200..=30_000).contains(&self.heartbeat_ms) {
+            bail!(
+                "heartbeat_ms = {}: must be from 200 to 30000",
+                self.heartbeat_ms
+            );
+        }
+        Ok(())
+    }
+
+    /// The key file in force: beside the data folder, never in it, unless somebody insists.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.key_file
+            .clone()
+            .unwrap_or_else(|| beside(&self.data, "key"))
+    }
+
+    /// List of erased records, kept beside the data folder so that a restore does not bring them back.
+    pub(crate) fn tombstones_file(&self) -> PathBuf {
+        beside(&self.data, "tombstones")
+    }
+
+    /// What unlocks the vault: a passphrase from the environment, or the key file, made at the first start.
+    pub(crate) fn unlock(&self, create: bool) -> Result<Unlock> {
+        if let Some(passphrase) = passphrase()? {
+            return Ok(Unlock::Passphrase(passphrase));
+        }
+        let path = self.key_file();
+        if !path.exists() && create && !self.data.join("format").exists() {
+            return stele_vault::unlock::create_key_file(&path)
+                .with_context(|| format!("making the key file {}", path.display()));
+        }
+        stele_vault::unlock::read_key_file(&path).with_context(|| {
+            format!(
+                "reading the key file {}; name another with --key-file, or give the passphrase in STELE_PASSPHRASE_FILE",
+                path.display()
+            )
+        })
+    }
+}
+
+fn beside(data: &Path, extension: &str) -> PathBuf {
+    let mut name = data.file_name().unwrap_or(data.as_os_str()).to_owned();
+    name.push(".");
+    name.push(extension);
+    data.with_file_name(name)
+}
+
+fn passphrase() -> Result<Option<Zeroizing<String>>> {
+    if let Ok(text) = std::env::var("STELE_PASSPHRASE") {
+        return Ok(Some(Zeroizing::new(text)));
+    }
+    match std::env::var_os("STELE_PASSPHRASE_FILE") {
+        None => Ok(None),
+        Some(path) => {
+            let text = fs::read_to_string(&path).with_context(|| {
+                format!("reading the passphrase in {}", Path::new(&path).display())
+            })?;
+            Ok(Some(Zeroizing::new(
+                text.trim_end_matches(['\r', '\n']).to_owned(),
+            )))
+        }
+    }
+}
+
+/// Checks the format of a data folder, or notes it in a new one.
+///
+/// An older folder would be migrated here, one version at a time; format 1 is the first.
+pub(crate) fn check_format(data: &Path) -> Result<()> {
+    let path = data.join("format");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let found: u32 = text.trim().parse().with_context(|| {
+                format!(
+                    "{} says {:?}, which is no format version",
+                    path.display(),
+                    text.trim()
+                )
+            })?;
+            if found > FORMAT {
+                bail!(
+                    "{} has format {found}, this program knows up to {FORMAT}: use the newer program",
+                    data.display()
+                );
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
+            fs::write(&path, FORMAT.to_string())
+                .with_context(|| format!("writing {}", path.display()))
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// The secret that access tokens of this node are signed with, kept wrapped in the data folder so that
+/// `stele token` can use it while the node runs.
+pub(crate) fn token_key(data: &Path, unlock: &Unlock, create: bool) -> Result<Secret32> {
+    let path = data.join(TOKEN_KEY);
+    if !path.exists() && create {
+        let secret = Secret32::random(&mut stele_core::crypto::os_rng());
+        write_token_key(data, unlock, &secret)?;
+        return Ok(secret);
+    }
+    let wrapped = fs::read(&path)
+        .with_context(|| format!("reading {}; has a node been started there?", path.display()))?;
+    let secret = stele_core::crypto::keystore::unwrap(&wrapped, unlock, TOKEN_CONTEXT)
+        .with_context(|| format!("opening {}", path.display()))?;
+    let bytes: [u8; 32] = secret
+        .as_slice()
+        .try_into()
+        .context("the token key is not 32 bytes")?;
+    Ok(Secret32::new(bytes))
+}
+
+/// Wraps the token key under what unlocks the vault.
+pub(crate) fn write_token_key(data: &Path, unlock: &Unlock, secret: &Secret32) -> Result<()> {
+    let path = data.join(TOKEN_KEY);
+    let mut rng = stele_core::crypto::os_rng();
+    let wrapped =
+        stele_core::crypto::keystore::wrap(secret.expose(), unlock, TOKEN_CONTEXT, &mut rng)?;
+    fs::write(&path, wrapped).with_context(|| format!("writing {}", path.display()))
+}
+
+const TOKEN_KEY: &str = "token.key";
+const TOKEN_CONTEXT: &[u8] = b"stele/token-key/1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let error = toml::from_str::<Config>("htpp = \"127.0.0.1:1\"").expect_err("a typo");
+        assert!(error.to_string().contains("htpp"), "{error}");
+        let config: Config = toml::from_str("heartbeat_ms = 10").expect("parses");
+        let error = config.check().expect_err("too short").to_string();
+        assert!(
+            error.contains("heartbeat_ms = 10") && error.contains("30000"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn secrets_lie_beside_the_data() {
+        let config = Config {
+            data: "/srv/stele-data".into(),
+            ..Config::default()
+        };
+        assert_eq!(config.key_file(), Path::new("/srv/stele-data.key"));
+        assert!(!stele_vault::unlock::is_inside(
+            &config.key_file(),
+            &config.data
+        ));
+    }
+
+    #[test]
+    fn a_newer_folder_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        check_format(folder.path()).expect("a new folder");
+        check_format(folder.path()).expect("the same again");
+        fs::write(folder.path().join("format"), "2").expect("written");
+        let error = check_format(folder.path()).expect_err("newer").to_string();
+        assert!(error.contains("format 2"), "{error}");
+    }
+}

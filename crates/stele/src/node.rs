@@ -1,0 +1,423 @@
+//! A running node: opens the stores, starts consensus and the fronts, stops them in order.
+
+mod app;
+pub(crate) mod ledger;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use alloy_primitives::B256;
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+use stele_chain::{Chain, ChainOptions, Genesis, Organization, Seat};
+use stele_consensus::SignerSeed;
+use stele_core::{
+    certificate::ValidatorSet,
+    crypto::Secret32,
+    id::{DEFAULT_CHAIN_ID, OrganizationId},
+    time::{Clock as _, SystemClock},
+};
+use stele_gateway::{
+    GatewayConfig, TokenKey,
+    rpc::{Origins, RpcConfig, RpcHandle},
+};
+use stele_index::Index;
+use stele_service::Service;
+use stele_vault::Vault;
+use tokio::{net::TcpListener, sync::watch};
+use zeroize::Zeroizing;
+
+use crate::config::{self, Config};
+use app::App;
+use ledger::NodeLedger;
+
+/// How long receipts wait for others before they are anchored together.
+const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
+
+/// Where a running node is reached; also written to `ready.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// Always true.
+    pub(crate) ready: bool,
+    /// Gateway and portal.
+    pub(crate) http: String,
+    /// JSON-RPC over HTTP; the same port takes WebSockets.
+    pub(crate) rpc: String,
+    /// FHIR base.
+    pub(crate) fhir: String,
+    /// The node's own organisation.
+    pub(crate) organization: OrganizationId,
+    /// Chain id.
+    #[serde(rename = "chainId")]
+    pub(crate) chain_id: u64,
+}
+
+/// The stores of a data folder, opened together; nothing runs yet.
+pub(crate) struct Stores {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) genesis: Genesis,
+    pub(crate) organization: OrganizationId,
+    /// Held as long as the stores are open: one process a folder.
+    _lock: fs::File,
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) ready: Ready,
+    pub(crate) service: Arc<Service>,
+    consensus: stele_consensus::Handle,
+    rpc: RpcHandle,
+    stop: watch::Sender<bool>,
+    http: tokio::task::JoinHandle<std::io::Result<()>>,
+    receipts: tokio::task::JoinHandle<()>,
+    ready_file: PathBuf,
+}
+
+impl Stores {
+    /// Opens a data folder, or makes one with a consortium of one in it.
+    pub(crate) async fn open(config: &Config, create: Option<NewConsortium>) -> Result<Self> {
+        if create.is_none() && !config.data.join("genesis.json").exists() {
+            bail!(
+                "{} holds no node; start one with `stele up`",
+                config.data.display()
+            );
+        }
+        let unlock = config.unlock(create.is_some())?;
+        config::check_format(&config.data)?;
+        let lock = lock(&config.data)?;
+        let mut vault_config = stele_vault::Config::new(config.data.join("vault"));
+        vault_config.reserve_bytes = config.reserve_bytes;
+        let vault = Vault::open(&vault_config, &unlock)
+            .await
+            .context("opening the vault")?;
+        let folder = config.data.join("index");
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let index =
+            Index::open(&folder, &vault.purpose_key("index")).context("opening the index")?;
+        let genesis = genesis(&config.data, &vault, create).await?;
+        let organization = genesis
+            .organizations
+            .first()
+            .map(|first| OrganizationId(first.address))
+            .context("genesis.json names no organisation")?;
+        let chain = Chain::open(
+            &config.data.join("chain"),
+            &genesis,
+            ChainOptions::default(),
+        )
+        .context("opening the chain")?;
+        Ok(Self {
+            vault: Arc::new(vault),
+            index: Arc::new(index),
+            chain: Arc::new(chain),
+            genesis,
+            organization,
+            _lock: lock,
+        })
+    }
+}
+
+/// What a new consortium of one is given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewConsortium {
+    /// Any sender may transact and deploy.
+    pub(crate) open: bool,
+    /// Chain id.
+    pub(crate) chain_id: u64,
+}
+
+impl Default for NewConsortium {
+    fn default() -> Self {
+        Self {
+            open: false,
+            chain_id: DEFAULT_CHAIN_ID,
+        }
+    }
+}
+
+/// One process a data folder.
+pub(crate) fn lock(data: &Path) -> Result<fs::File> {
+    let path = data.join("lock");
+    let file = fs::File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    file.try_lock()
+        .with_context(|| format!("{} is in use by a running node", data.display()))?;
+    Ok(file)
+}
+
+/// The validator's signing key: derived from the vault's master key, so that one file unlocks everything.
+fn signer(vault: &Vault) -> SignerSeed {
+    let seed: Secret32 = vault.purpose_key("validator");
+    SignerSeed::new(Zeroizing::new(*seed.expose()))
+}
+
+/// Reads the folder's genesis, or makes that of a consortium of one.
+async fn genesis(data: &Path, vault: &Vault, create: Option<NewConsortium>) -> Result<Genesis> {
+    let path = data.join("genesis.json");
+    if path.exists() {
+        let text = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let genesis = Genesis::from_json(&text).with_context(|| path.display().to_string())?;
+        if create.is_some_and(|new| new.open) && !genesis.open {
+            bail!(
+                "{} was not made with --open, and that can't be changed later",
+                data.display()
+            );
+        }
+        return Ok(genesis);
+    }
+    let new = create.unwrap_or_default();
+    let organization = Service::make_organization_keys(vault).await?;
+    let genesis = Genesis {
+        chain_id: new.chain_id,
+        timestamp_ms: SystemClock.now().0,
+        consortium: "Consortium of one".into(),
+        open: new.open,
+        organizations: vec![Organization {
+            address: organization.0,
+            kind: 1,
+            endpoints_digest: B256::ZERO,
+            keys_digest: B256::ZERO,
+        }],
+        validators: vec![Seat {
+            key: B256::from(*signer(vault).public_key().as_bytes()),
+            organization: organization.0,
+        }],
+        parameters: Default::default(),
+        deployers: vec![organization.0],
+        alloc: Default::default(),
+    };
+    // Written beside and renamed: a crash leaves a whole file or none.
+    let part = data.join("genesis.json.part");
+    fs::write(&part, genesis.to_json()?).with_context(|| format!("writing {}", part.display()))?;
+    fs::rename(&part, &path).with_context(|| format!("writing {}", path.display()))?;
+    Ok(genesis)
+}
+
+impl Node {
+    /// Starts everything on a data folder.
+    pub(crate) async fn start(config: &Config, new: NewConsortium) -> Result<Self> {
+        let stores = Stores::open(config, Some(new)).await?;
+        let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
+        let ledger = NodeLedger::new(
+            Arc::clone(&stores.chain),
+            Arc::clone(&stores.index),
+            Arc::clone(&stores.vault),
+        );
+        let following = Arc::clone(&ledger);
+        tokio::task::spawn_blocking(move || following.catch_up())
+            .await?
+            .context("bringing the index to the ledger")?;
+        let app = App::new(Arc::clone(&stores.chain), Arc::clone(&ledger));
+        let consensus = start_consensus(config, &stores, app.clone()).await?;
+        let service = Service::new(
+            ledger,
+            Arc::clone(&stores.vault),
+            Arc::clone(&stores.index),
+            Arc::new(SystemClock),
+            stores.organization,
+        );
+        service.keep_tombstones_in(config.tombstones_file());
+        finish_half_done(&service, &stores, &app, &consensus).await?;
+        let (http_addr, http, stop) = serve_http(config, &service, &token_key).await?;
+        let rpc = serve_rpc(config, &service, &stores.genesis, &token_key).await?;
+        let receipts = tokio::spawn(Arc::clone(&service).run_receipt_anchoring(RECEIPTS_PAUSE));
+        // Passkeys refuse IP addresses as relying parties, so people are sent to a name.
+        let base = base_url(http_addr);
+        let ready = Ready {
+            ready: true,
+            fhir: format!("{base}/fhir/r4"),
+            http: base,
+            rpc: format!("http://{}", rpc.local_addr()),
+            organization: stores.organization,
+            chain_id: stores.genesis.chain_id,
+        };
+        let ready_file = config.data.join("ready.json");
+        fs::write(&ready_file, serde_json::to_string(&ready)?)
+            .with_context(|| format!("writing {}", ready_file.display()))?;
+        // The stores live as long as the service; the lock as long as the process.
+        std::mem::forget(stores);
+        Ok(Self {
+            ready,
+            service,
+            consensus,
+            rpc,
+            stop,
+            http,
+            receipts,
+            ready_file,
+        })
+    }
+
+    /// Runs until a signal, or until consensus ends by itself, which is an error.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        let ended = tokio::select! {
+            ended = self.consensus.ended() => Some(ended),
+            () = signal() => None,
+        };
+        tracing::info!("stopping");
+        drop(fs::remove_file(&self.ready_file));
+        self.stop.send_replace(true);
+        self.receipts.abort();
+        self.rpc.stop().await;
+        if tokio::time::timeout(Duration::from_secs(10), self.http)
+            .await
+            .is_err()
+        {
+            tracing::warn!("requests under way were cut off");
+        }
+        match ended {
+            Some(ended) => ended.context("consensus stopped"),
+            None => self
+                .consensus
+                .shutdown()
+                .await
+                .context("stopping consensus"),
+        }
+    }
+}
+
+async fn start_consensus(
+    config: &Config,
+    stores: &Stores,
+    app: App,
+) -> Result<stele_consensus::Handle> {
+    let validators: ValidatorSet = stores.genesis.validator_set()?;
+    let mut consensus = stele_consensus::Config::new(
+        config.data.join("consensus"),
+        stores.genesis.chain_id,
+        signer(&stores.vault),
+        validators,
+    );
+    consensus.timing.heartbeat = Duration::from_millis(config.heartbeat_ms);
+    consensus.timing.leader_timeout = Duration::from_millis(config.heartbeat_ms + 1_000);
+    stele_consensus::start(consensus, app)
+        .await
+        .context("starting consensus")
+}
+
+/// Finishes what a crash cut off. A block that was proposed before the crash may still become final, so the journal
+/// is looked at only once the ledger moved on.
+async fn finish_half_done(
+    service: &Arc<Service>,
+    stores: &Stores,
+    app: &App,
+    consensus: &stele_consensus::Handle,
+) -> Result<()> {
+    if service.has_unfinished().context("reading the journal")? {
+        let height = stores.chain.finalized().0.number;
+        app.nudge();
+        let mut committed = consensus.committed();
+        committed
+            .wait_for(|committed| committed.height > height)
+            .await
+            .context("waiting for the ledger")?;
+        let done = service
+            .reconcile()
+            .await
+            .context("finishing what a crash cut off")?;
+        let erased = service
+            .finish_erasures()
+            .await
+            .context("finishing erasures")?;
+        tracing::info!(
+            indexed = done.indexed,
+            taken_back = done.taken_back,
+            erased,
+            "finished what was cut off"
+        );
+    }
+    if !stores.index.search().is_complete()? {
+        let rebuilt = service
+            .rebuild_search(|_, _| {})
+            .await
+            .context("filling the index")?;
+        tracing::info!(versions = rebuilt.versions, "filled the index");
+    }
+    Ok(())
+}
+
+async fn serve_http(
+    config: &Config,
+    service: &Arc<Service>,
+    token_key: &Secret32,
+) -> Result<(
+    SocketAddr,
+    tokio::task::JoinHandle<std::io::Result<()>>,
+    watch::Sender<bool>,
+)> {
+    let listener = TcpListener::bind(config.http)
+        .await
+        .with_context(|| format!("listening for HTTP on {}", config.http))?;
+    let address = listener.local_addr()?;
+    let mut gateway = GatewayConfig::new(base_url(address), TokenKey::new(token_key.clone()));
+    gateway.max_body_bytes = config.max_body_bytes;
+    gateway.max_binary_bytes = config.max_binary_bytes;
+    let router = stele_gateway::router(Arc::clone(service), gateway);
+    let (stop, mut stopped) = watch::channel(false);
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        // An error means that the node is gone: stop too.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    });
+    Ok((address, tokio::spawn(serving.into_future()), stop))
+}
+
+async fn serve_rpc(
+    config: &Config,
+    service: &Arc<Service>,
+    genesis: &Genesis,
+    token_key: &Secret32,
+) -> Result<RpcHandle> {
+    let origins = if genesis.open {
+        Origins::Any
+    } else {
+        Origins::These(config.rpc_origins.clone())
+    };
+    let token = (!config.rpc.ip().is_loopback()).then(|| {
+        let secret = stele_core::crypto::kdf::derive(token_key.expose(), "stele/rpc-token/1", &[]);
+        alloy_primitives::hex::encode(secret.expose()).into()
+    });
+    let rpc = RpcConfig {
+        addr: config.rpc,
+        allowed_origins: origins,
+        token,
+        ..RpcConfig::default()
+    };
+    stele_gateway::rpc::serve(Arc::clone(service.ledger()), rpc)
+        .await
+        .with_context(|| format!("serving JSON-RPC on {}", config.rpc))
+}
+
+fn base_url(address: SocketAddr) -> String {
+    if address.ip().is_loopback() {
+        format!("http://localhost:{}", address.port())
+    } else {
+        format!("http://{address}")
+    }
+}
+
+async fn signal() {
+    let mut terminate =
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "no SIGTERM can be caught");
+                drop(tokio::signal::ctrl_c().await);
+                return;
+            }
+        };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

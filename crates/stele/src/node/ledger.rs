@@ -1,0 +1,586 @@
+//! The ledger port over the chain in this process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use stele_chain::{
+    CallOutcome, CallRequest, Chain, Estimate, IncludedReceipt, QueryError, Rejected,
+    RejectionKind, state,
+};
+use stele_core::{
+    block::{Block, Header, Receipt, Validator},
+    tx::RecoveredTransaction,
+};
+use stele_index::{FinalizedBlock, FinalizedLog, Index};
+use stele_service::ports::{
+    AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, Finalized, Ledger, LedgerError,
+    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, TransactionView,
+};
+use stele_vault::Vault;
+use tokio::sync::{broadcast, oneshot};
+
+/// Finalized blocks that a subscriber may lag behind.
+const SUBSCRIBERS_LAG: usize = 256;
+/// Blocks that one log filter may span.
+const LOG_BLOCKS_MAX: u64 = 100_000;
+
+/// The chain of this node behind the service's port.
+pub(crate) struct NodeLedger {
+    chain: Arc<Chain>,
+    index: Arc<Index>,
+    vault: Arc<Vault>,
+    finalized: broadcast::Sender<Arc<Finalized>>,
+    waiting: Mutex<HashMap<B256, Vec<oneshot::Sender<ReceiptView>>>>,
+}
+
+impl NodeLedger {
+    pub(crate) fn new(chain: Arc<Chain>, index: Arc<Index>, vault: Arc<Vault>) -> Arc<Self> {
+        let (finalized, _) = broadcast::channel(SUBSCRIBERS_LAG);
+        Arc::new(Self {
+            chain,
+            index,
+            vault,
+            finalized,
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// Brings the index to the last committed block: after a crash between the two, or after a rebuild.
+    pub(crate) fn catch_up(&self) -> anyhow::Result<u64> {
+        const STEP: usize = 512;
+        let (head, _) = self.chain.finalized();
+        let mut next = self
+            .index
+            .chain()
+            .height()?
+            .map_or(0, |height| height.saturating_add(1));
+        let mut batch = Vec::with_capacity(STEP);
+        let mut followed = 0_u64;
+        while next <= head.number {
+            batch.push(self.finalized_block(next)?);
+            next = next.saturating_add(1);
+            if batch.len() == STEP || next > head.number {
+                self.index.chain().apply_all(&batch)?;
+                followed = followed.saturating_add(batch.len() as u64);
+                batch.clear();
+            }
+        }
+        Ok(followed)
+    }
+
+    fn finalized_block(&self, height: u64) -> anyhow::Result<FinalizedBlock> {
+        let view = self.chain.view();
+        let missing = || anyhow::anyhow!("block {height} is missing from the chain");
+        let block = view.block(height)?.ok_or_else(missing)?;
+        let receipts = view.receipts(height)?.ok_or_else(missing)?;
+        let hashes: Vec<B256> = block.transactions.iter().map(keccak256).collect();
+        Ok(followed(&block, &hashes, &receipts))
+    }
+
+    /// Lets the index follow a block that was just committed, then tells those who wait and subscribers.
+    pub(crate) fn publish(
+        &self,
+        block: &Block,
+        transactions: &[Arc<RecoveredTransaction>],
+        receipts: &[Receipt],
+    ) -> Result<(), stele_index::Error> {
+        let hashes: Vec<B256> = transactions.iter().map(|tx| tx.hash).collect();
+        self.index
+            .chain()
+            .apply(&followed(block, &hashes, receipts))?;
+        // A revoked grantee's unwrapped keys must not outlive the block.
+        self.vault.clear_cached_keys();
+        let finalized = Arc::new(finalized_of(block, transactions, receipts));
+        {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            for receipt in &finalized.receipts {
+                for waiter in waiting.remove(&receipt.hash).unwrap_or_default() {
+                    // A waiter that gave up is gone.
+                    drop(waiter.send(receipt.clone()));
+                }
+            }
+        }
+        // Nobody may be listening.
+        drop(self.finalized.send(finalized));
+        Ok(())
+    }
+
+    fn number(&self, at: BlockRef) -> Result<u64, LedgerError> {
+        match at {
+            BlockRef::Latest | BlockRef::Pending => Ok(self.chain.finalized().0.number),
+            BlockRef::Number(number) => Ok(number),
+            BlockRef::Hash(hash) => self
+                .chain
+                .view()
+                .height_of(hash)
+                .map_err(unavailable)?
+                .ok_or_else(|| LedgerError::NotAvailable {
+                    what: format!("block {hash}"),
+                    reason: "there is none".into(),
+                }),
+        }
+    }
+
+    fn require_latest(&self, at: BlockRef) -> Result<(), LedgerError> {
+        match at {
+            BlockRef::Latest | BlockRef::Pending => Ok(()),
+            other => self
+                .chain
+                .require_latest(self.number(other)?)
+                .map_err(query),
+        }
+    }
+}
+
+impl Ledger for NodeLedger {
+    fn facts(&self) -> ChainFacts {
+        let genesis = self.chain.genesis();
+        ChainFacts {
+            chain_id: genesis.chain_id,
+            genesis_hash: self.chain.genesis_block().hash(),
+            block_gas_limit: self.chain.finalized().0.gas_limit,
+            open: genesis.open,
+            validators: genesis
+                .validators
+                .iter()
+                .map(|seat| Validator {
+                    key: seat.key,
+                    organization: seat.organization,
+                })
+                .collect(),
+        }
+    }
+
+    fn submit(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, LedgerError>> {
+        Box::pin(async move {
+            self.chain
+                .submit(transaction)
+                .map(|pooled| pooled.recovered.hash)
+                .map_err(|rejected| refused(&rejected))
+        })
+    }
+
+    fn wait(&self, hash: B256, timeout_ms: u64) -> BoxFuture<'_, Result<ReceiptView, LedgerError>> {
+        Box::pin(async move {
+            let (sender, receiver) = oneshot::channel();
+            self.waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(hash)
+                .or_default()
+                .push(sender);
+            // It may have become final before the waiter was registered; the index follows before waiters are
+            // told, so what is both final and followed is done.
+            if let Some(receipt) = self.receipt(hash)?
+                && self.followed(receipt.position.height)?
+            {
+                return Ok(receipt);
+            }
+            match tokio::time::timeout(Duration::from_millis(timeout_ms), receiver).await {
+                Ok(Ok(receipt)) => Ok(receipt),
+                Ok(Err(_)) => Err(LedgerError::Unavailable {
+                    message: "the node stops".into(),
+                }),
+                Err(_) => Err(LedgerError::Pending {
+                    hash,
+                    waited_ms: timeout_ms,
+                }),
+            }
+        })
+    }
+
+    fn call(&self, call: &Call, at: BlockRef) -> Result<Bytes, LedgerError> {
+        self.require_latest(at)?;
+        outcome(self.chain.call(&request(call)).map_err(query)?)
+    }
+
+    fn estimate_gas(&self, call: &Call) -> Result<u64, LedgerError> {
+        match self.chain.estimate_gas(&request(call)).map_err(query)? {
+            Estimate::Gas(gas) => Ok(gas),
+            Estimate::Fails(failed) => outcome(failed).map(|_| 0),
+        }
+    }
+
+    fn height(&self) -> u64 {
+        self.chain.finalized().0.number
+    }
+
+    fn account(&self, address: Address, at: BlockRef) -> Result<(U256, u64, Bytes), LedgerError> {
+        self.require_latest(at)?;
+        let view = self.chain.view();
+        let account = view
+            .account(address)
+            .map_err(unavailable)?
+            .unwrap_or_default();
+        let nonce = match at {
+            BlockRef::Pending => self.chain.pending_nonce(address).map_err(unavailable)?,
+            _ => account.nonce,
+        };
+        let code = view.code(account.code_hash).map_err(unavailable)?;
+        Ok((account.balance, nonce, code))
+    }
+
+    fn storage(&self, address: Address, slot: U256, at: BlockRef) -> Result<B256, LedgerError> {
+        self.require_latest(at)?;
+        self.chain
+            .view()
+            .slot(address, slot)
+            .map(B256::from)
+            .map_err(unavailable)
+    }
+
+    fn proof(
+        &self,
+        address: Address,
+        slots: &[B256],
+        at: BlockRef,
+    ) -> Result<AccountProof, LedgerError> {
+        self.require_latest(at)?;
+        let view = self.chain.view();
+        let height = view.head().map_or(0, |head| head.height);
+        let keys: Vec<U256> = slots
+            .iter()
+            .map(|slot| U256::from_be_bytes(slot.0))
+            .collect();
+        let proof = view.proof(address, &keys).map_err(unavailable)?;
+        let account = proof.account.unwrap_or_default();
+        Ok(AccountProof {
+            address,
+            nonce: account.nonce,
+            balance: account.balance,
+            code_hash: account.code_hash,
+            storage_root: account.storage_root,
+            proof: proof.proof,
+            storage: proof
+                .storage
+                .into_iter()
+                .map(|slot| SlotProof {
+                    key: B256::from(slot.slot),
+                    value: slot.value,
+                    proof: slot.proof,
+                })
+                .collect(),
+            height,
+        })
+    }
+
+    fn block(&self, at: BlockRef) -> Result<Option<BlockView>, LedgerError> {
+        let number = match at {
+            BlockRef::Hash(hash) => match self.chain.view().height_of(hash).map_err(unavailable)? {
+                Some(number) => number,
+                None => return Ok(None),
+            },
+            other => self.number(other)?,
+        };
+        let block = self.chain.view().block(number).map_err(unavailable)?;
+        Ok(block.map(|block| {
+            let hashes = block.transactions.iter().map(keccak256).collect();
+            block_view(&block, hashes)
+        }))
+    }
+
+    fn certified_header(&self, height: u64) -> Result<Option<(Header, Bytes)>, LedgerError> {
+        let view = self.chain.view();
+        let header = view.header(height).map_err(unavailable)?;
+        let certificate = view.certificate(height).map_err(unavailable)?;
+        Ok(header.zip(certificate))
+    }
+
+    fn transaction(&self, hash: B256) -> Result<Option<TransactionView>, LedgerError> {
+        if let Some(found) = self.chain.transaction(hash).map_err(unavailable)? {
+            let header = self
+                .chain
+                .view()
+                .header(found.height)
+                .map_err(unavailable)?;
+            return Ok(Some(TransactionView {
+                hash,
+                sender: found.transaction.sender,
+                transaction: found.transaction.transaction,
+                position: Some(Position {
+                    block_hash: found.block_hash,
+                    height: found.height,
+                    timestamp_ms: header.map_or(0, |header| header.timestamp_ms),
+                    index: found.index,
+                }),
+            }));
+        }
+        Ok(self.chain.pending(&hash).map(|pooled| TransactionView {
+            hash,
+            sender: pooled.recovered.sender,
+            transaction: pooled.recovered.transaction.clone(),
+            position: None,
+        }))
+    }
+
+    fn transactions_of(&self, height: u64) -> Result<Vec<TransactionView>, LedgerError> {
+        let Some(block) = self.chain.view().block(height).map_err(unavailable)? else {
+            return Ok(Vec::new());
+        };
+        let (block_hash, timestamp_ms) = (block.hash(), block.header.timestamp_ms);
+        let transactions = self.chain.transactions(&block).map_err(unavailable)?;
+        Ok((0_u32..)
+            .zip(transactions)
+            .map(|(index, found)| TransactionView {
+                hash: found.hash,
+                sender: found.sender,
+                transaction: found.transaction,
+                position: Some(Position {
+                    block_hash,
+                    height,
+                    timestamp_ms,
+                    index,
+                }),
+            })
+            .collect())
+    }
+
+    fn receipt(&self, hash: B256) -> Result<Option<ReceiptView>, LedgerError> {
+        let Some(found) = self.chain.receipt(hash).map_err(unavailable)? else {
+            return Ok(None);
+        };
+        let header = self
+            .chain
+            .view()
+            .header(found.included.height)
+            .map_err(unavailable)?;
+        Ok(Some(receipt_view(
+            found,
+            header.map_or(0, |header| header.timestamp_ms),
+        )))
+    }
+
+    fn receipts_of(&self, height: u64) -> Result<Vec<ReceiptView>, LedgerError> {
+        let Some(found) = self.chain.receipts(height).map_err(unavailable)? else {
+            return Ok(Vec::new());
+        };
+        let header = self.chain.view().header(height).map_err(unavailable)?;
+        let timestamp_ms = header.map_or(0, |header| header.timestamp_ms);
+        Ok(found
+            .into_iter()
+            .map(|one| receipt_view(one, timestamp_ms))
+            .collect())
+    }
+
+    fn logs(&self, filter: &LogFilter, limit: usize) -> Result<Vec<LogView>, LedgerError> {
+        let view = self.chain.view();
+        let to = filter
+            .to
+            .unwrap_or_else(|| self.height())
+            .min(self.height());
+        if filter.from > to {
+            return Ok(Vec::new());
+        }
+        let asked = state::LogFilter {
+            addresses: filter.addresses.clone(),
+            topics: filter.topics.clone(),
+        };
+        let found = self
+            .chain
+            .logs(&asked, filter.from, to, LOG_BLOCKS_MAX, limit)
+            .map_err(query)?;
+        let mut times: HashMap<u64, u64> = HashMap::new();
+        let mut logs = Vec::with_capacity(found.logs.len());
+        for one in found.logs {
+            let timestamp_ms = match times.get(&one.height) {
+                Some(time) => *time,
+                None => {
+                    let header = view.header(one.height).map_err(unavailable)?;
+                    let time = header.map_or(0, |header| header.timestamp_ms);
+                    times.insert(one.height, time);
+                    time
+                }
+            };
+            logs.push(LogView {
+                tx_hash: one.transaction_hash,
+                position: Position {
+                    block_hash: one.block_hash,
+                    height: one.height,
+                    timestamp_ms,
+                    index: one.transaction_index,
+                },
+                log_index: one.log_index,
+                log: one.log,
+            });
+        }
+        Ok(logs)
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<Finalized>> {
+        self.finalized.subscribe()
+    }
+
+    fn pool_size(&self) -> (usize, usize) {
+        let status = self.chain.pool_status();
+        (status.transactions, 0)
+    }
+}
+
+impl NodeLedger {
+    fn followed(&self, height: u64) -> Result<bool, LedgerError> {
+        let followed = self
+            .index
+            .chain()
+            .height()
+            .map_err(|error| LedgerError::Unavailable {
+                message: error.to_string(),
+            })?;
+        Ok(followed.is_some_and(|followed| followed >= height))
+    }
+}
+
+fn request(call: &Call) -> CallRequest {
+    CallRequest {
+        from: call.from,
+        to: call.to,
+        input: call.input.clone(),
+        gas: call.gas,
+        value: call.value,
+    }
+}
+
+fn outcome(outcome: CallOutcome) -> Result<Bytes, LedgerError> {
+    match outcome {
+        CallOutcome::Success { output, .. } => Ok(output),
+        CallOutcome::Revert { output, .. } => Err(LedgerError::Reverted { output }),
+        CallOutcome::Halt { reason, .. } => Err(LedgerError::Halted { reason }),
+    }
+}
+
+fn query(error: QueryError) -> LedgerError {
+    match error {
+        QueryError::StateNotKept { asked, .. } => LedgerError::NotAvailable {
+            what: format!("state at block {asked}"),
+            reason: error.to_string(),
+        },
+        QueryError::TooManyLogs { .. } | QueryError::Range { .. } => LedgerError::Limit {
+            message: error.to_string(),
+        },
+        QueryError::Invalid(_) | QueryError::OutOfAllowance { .. } => LedgerError::Halted {
+            reason: error.to_string(),
+        },
+        QueryError::State(source) => unavailable(source),
+        other => LedgerError::Unavailable {
+            message: other.to_string(),
+        },
+    }
+}
+
+fn unavailable(error: state::Error) -> LedgerError {
+    LedgerError::Unavailable {
+        message: error.to_string(),
+    }
+}
+
+fn refused(rejected: &Rejected) -> LedgerError {
+    let kind = match rejected {
+        Rejected::Invalid(stele_chain::InvalidTransaction::NonceTooLow { .. })
+        | Rejected::Invalid(stele_chain::InvalidTransaction::NonceTooHigh { .. })
+        | Rejected::NonceGap { .. } => RefusalKind::Nonce,
+        other => match other.kind() {
+            RejectionKind::Malformed => RefusalKind::Malformed,
+            RejectionKind::Invalid => RefusalKind::Gas,
+            RejectionKind::NotPermitted => RefusalKind::NotPermitted,
+            RejectionKind::Known => RefusalKind::Known,
+            RejectionKind::Limit => RefusalKind::PoolFull,
+            RejectionKind::Internal => {
+                return LedgerError::Unavailable {
+                    message: rejected.to_string(),
+                };
+            }
+        },
+    };
+    LedgerError::Refused {
+        kind,
+        message: rejected.to_string(),
+    }
+}
+
+fn followed(block: &Block, hashes: &[B256], receipts: &[Receipt]) -> FinalizedBlock {
+    let mut logs = Vec::new();
+    for ((tx_index, hash), receipt) in (0_u64..).zip(hashes).zip(receipts) {
+        for log in &receipt.logs {
+            logs.push(FinalizedLog {
+                tx_hash: *hash,
+                tx_index,
+                log_index: logs.len() as u64,
+                log: log.clone(),
+            });
+        }
+    }
+    FinalizedBlock {
+        height: block.header.number,
+        hash: block.hash(),
+        timestamp: stele_core::time::Timestamp(block.header.timestamp_ms),
+        logs,
+    }
+}
+
+fn block_view(block: &Block, transactions: Vec<B256>) -> BlockView {
+    BlockView {
+        hash: block.hash(),
+        header: block.header.clone(),
+        transactions,
+        size_bytes: block.encode().len() as u64,
+    }
+}
+
+fn receipt_view(found: IncludedReceipt, timestamp_ms: u64) -> ReceiptView {
+    let included = found.included;
+    ReceiptView {
+        hash: included.transaction.hash,
+        sender: included.transaction.sender,
+        to: included.transaction.transaction.to().to().copied(),
+        created: found.contract,
+        position: Position {
+            block_hash: included.block_hash,
+            height: included.height,
+            timestamp_ms,
+            index: included.index,
+        },
+        gas_used: found.gas_used,
+        first_log_index: found.first_log_index,
+        receipt: found.receipt,
+    }
+}
+
+fn finalized_of(
+    block: &Block,
+    transactions: &[Arc<RecoveredTransaction>],
+    receipts: &[Receipt],
+) -> Finalized {
+    let hashes = transactions.iter().map(|tx| tx.hash).collect();
+    let view = block_view(block, hashes);
+    let mut views = Vec::with_capacity(receipts.len());
+    let (mut gas_before, mut logs_before) = (0_u64, 0_u32);
+    for ((index, tx), receipt) in (0_u32..).zip(transactions).zip(receipts) {
+        let to = tx.transaction.to().to().copied();
+        views.push(ReceiptView {
+            hash: tx.hash,
+            sender: tx.sender,
+            to,
+            created: (to.is_none() && receipt.success)
+                .then(|| tx.sender.create(tx.transaction.nonce())),
+            position: Position {
+                block_hash: view.hash,
+                height: view.header.number,
+                timestamp_ms: view.header.timestamp_ms,
+                index,
+            },
+            gas_used: receipt.cumulative_gas_used.saturating_sub(gas_before),
+            first_log_index: logs_before,
+            receipt: receipt.clone(),
+        });
+        gas_before = receipt.cumulative_gas_used;
+        logs_before =
+            logs_before.saturating_add(u32::try_from(receipt.logs.len()).unwrap_or(u32::MAX));
+    }
+    Finalized {
+        block: view,
+        receipts: views,
+    }
+}

@@ -22,9 +22,9 @@ fn example() -> Genesis {
     Genesis::from_json(FILE.as_bytes()).unwrap()
 }
 
-/// The same file gives the same chain everywhere, for ever: a change of these digests is a change of format.
+/// The same file gives the same chain everywhere.
 #[test]
-fn the_first_block_is_what_it_always_was() {
+fn the_same_file_gives_the_same_first_block() {
     let (first, second) = (example().block().unwrap(), example().block().unwrap());
     assert_eq!(first, second);
     assert_eq!(first.header.gas_limit, 50_000_000);

@@ -1,0 +1,3 @@
+//! The index through its public face, on real data.
+
+mod synthea;

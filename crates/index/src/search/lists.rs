@@ -31,8 +31,9 @@ impl SearchIndex {
         viewer: &Viewer,
         now: Timestamp,
     ) -> Result<Option<ResourceVersion>> {
+        let reader = self.file.reader()?;
         let mut sql = Sql::default();
-        let viewer = BoundViewer::bind(&mut sql, viewer, now);
+        let viewer = BoundViewer::bind(&mut sql, &viewer.active(&reader)?, now);
         let named = named(&mut sql, resource_type, id)?;
         let version = match version {
             Some(version) => sql.bind(i64::from(version)),
@@ -42,7 +43,7 @@ impl SearchIndex {
             "{SELECT_VERSION} WHERE {named} AND v.version = {version} AND {}",
             viewer.sees("v")
         );
-        Ok(versions(&*self.file.reader()?, &text, &sql)?.pop())
+        Ok(versions(&reader, &text, &sql)?.pop())
     }
 
     /// Versions of one resource that the viewer may see, newest first; `before` continues an earlier list.
@@ -58,8 +59,9 @@ impl SearchIndex {
         viewer: &Viewer,
         now: Timestamp,
     ) -> Result<Vec<ResourceVersion>> {
+        let reader = self.file.reader()?;
         let mut sql = Sql::default();
-        let viewer = BoundViewer::bind(&mut sql, viewer, now);
+        let viewer = BoundViewer::bind(&mut sql, &viewer.active(&reader)?, now);
         let named = named(&mut sql, resource_type, id)?;
         let before = sql.bind(i64::from(before.unwrap_or(u32::MAX)));
         let limit = sql.bind(i64::from(limit));
@@ -67,7 +69,7 @@ impl SearchIndex {
             "{SELECT_VERSION} WHERE {named} AND v.version < {before} AND {} ORDER BY v.version DESC LIMIT {limit}",
             viewer.sees("v")
         );
-        versions(&*self.file.reader()?, &text, &sql)
+        versions(&reader, &text, &sql)
     }
 
     /// Versions of all resources of a type that the viewer may see, newest first, from a moment on. `before`
@@ -84,8 +86,9 @@ impl SearchIndex {
         viewer: &Viewer,
         now: Timestamp,
     ) -> Result<Vec<ResourceVersion>> {
+        let reader = self.file.reader()?;
         let mut sql = Sql::default();
-        let viewer = BoundViewer::bind(&mut sql, viewer, now);
+        let viewer = BoundViewer::bind(&mut sql, &viewer.active(&reader)?, now);
         let kind = sql.bind(type_number(resource_type)?);
         let since = sql.bind(since.0.cast_signed());
         let before = match before {
@@ -102,7 +105,7 @@ impl SearchIndex {
              ORDER BY v.updated_ms DESC, n.logical DESC, v.version DESC LIMIT {limit}",
             viewer.sees("v")
         );
-        versions(&*self.file.reader()?, &text, &sql)
+        versions(&reader, &text, &sql)
     }
 
     /// A patient's whole record as far as the viewer may see it, and the directory resources it points at.
@@ -126,6 +129,7 @@ impl SearchIndex {
         };
         let reader = self.file.reader()?;
         let snapshot = reader.unchecked_transaction().attempt(WHAT)?;
+        let viewer = &viewer.active(&snapshot)?;
         let mut sql = Sql::default();
         let bound = BoundViewer::bind(&mut sql, viewer, now);
         let log = sql.bind(patient.as_bytes().to_vec());

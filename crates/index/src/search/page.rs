@@ -45,6 +45,7 @@ impl SearchIndex {
         let reader = self.file.reader()?;
         // One snapshot for all statements; it ends with this function.
         let snapshot = reader.unchecked_transaction().attempt(WHAT)?;
+        let viewer = &viewer.active(&snapshot)?;
         let search = Search {
             db: &snapshot,
             query,

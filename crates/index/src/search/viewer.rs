@@ -1,9 +1,11 @@
 //! Who asks, and the predicate that decides what they may see.
 
 use alloy_primitives::Address;
+use rusqlite::Connection;
 use stele_core::{consent::Permissions, time::Timestamp};
 
 use super::compile::Sql;
+use crate::error::{Attempt as _, Result};
 
 /// Who asks and for what purpose. A resource of a patient is visible if one of the principals is that patient or
 /// holds a live grant to read its category and month for all purposes asked; resources that belong to no patient
@@ -16,6 +18,30 @@ pub struct Viewer {
     pub purposes: u16,
     /// Whether resources of organisations (Organization, Practitioner, Location…) are visible.
     pub directory: bool,
+}
+
+impl Viewer {
+    /// Without the principals that the ledger has suspended or closed, themselves or by their organisation. An
+    /// account that is not registered may hold a grant all the same.
+    pub(crate) fn active(&self, db: &Connection) -> Result<Self> {
+        const WHAT: &str = "reading who is active";
+        let mut statement = db
+            .prepare_cached(
+                "SELECT 1 FROM chain.accounts c LEFT JOIN chain.accounts s ON s.address = c.sponsor
+                 WHERE c.address = ?1 AND (c.status != 1 OR (c.kind = 2 AND s.status != 1))",
+            )
+            .attempt(WHAT)?;
+        let mut principals = Vec::with_capacity(self.principals.len());
+        for principal in &self.principals {
+            if !statement.exists([principal.as_slice()]).attempt(WHAT)? {
+                principals.push(*principal);
+            }
+        }
+        Ok(Self {
+            principals,
+            ..*self
+        })
+    }
 }
 
 /// A [`Viewer`]'s values, bound once for a statement that names them many times.

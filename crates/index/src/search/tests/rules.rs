@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, aliases::U40};
 use alloy_sol_types::SolEvent as _;
 use serde_json::{Value as Json, json};
 use stele_core::{
-    abi::consent::IConsent,
+    abi::{consent::IConsent, identity::IIdentity},
     crypto::Secret32,
     id::{self, OrganizationId, PatientId, RecordId},
     leaf::record_id,
@@ -153,6 +153,64 @@ fn includes_show_what_the_viewer_may_see() {
     assert_eq!(names(&page), (vec!["d"], vec![]));
     let page = search("Patient", "_summary=count", clinician(0));
     assert_eq!((page.total, page.matches.len()), (Some(0), 0));
+}
+
+/// Whoever is suspended sees nothing, whatever grants there are; so do the members of a suspended organisation.
+#[test]
+fn suspended_accounts_see_nothing() {
+    let (_folder, index) = open();
+    index.search().put(&record_of_one()).unwrap();
+    grant_slot_one(&index);
+    let ask = || {
+        let query = query("Observation", "code=1234-5");
+        let own = viewer(clinician(0));
+        let found = index
+            .search()
+            .search(&query, &own, NOW)
+            .unwrap()
+            .matches
+            .len();
+        let read = index
+            .search()
+            .read("Observation", "o", None, &own, NOW)
+            .unwrap();
+        assert_eq!(found, usize::from(read.is_some()));
+        found
+    };
+    let mut height = 0;
+    let mut follow = |event: alloy_primitives::LogData| {
+        height += 1;
+        let mut block = blocks_of(vec![log(id::IDENTITY, event)]).remove(0);
+        (block.height, block.hash) = (height, B256::ZERO);
+        index.chain().apply(&block).unwrap();
+    };
+    let update = |account, status| {
+        IIdentity::AccountUpdated {
+            account,
+            status,
+            roles: 0,
+            commitment: B256::ZERO,
+        }
+        .encode_log_data()
+    };
+    assert_eq!(ask(), 1);
+    for (account, kind) in [(organization(), 1), (clinician(0), 2)] {
+        let registered = IIdentity::AccountRegistered {
+            account,
+            kind,
+            sponsor: organization(),
+            roles: 0,
+            commitment: B256::ZERO,
+        };
+        follow(registered.encode_log_data());
+    }
+    assert_eq!(ask(), 1);
+    for account in [organization(), clinician(0)] {
+        follow(update(account, 2));
+        assert_eq!(ask(), 0);
+        follow(update(account, 1));
+        assert_eq!(ask(), 1);
+    }
 }
 
 #[test]

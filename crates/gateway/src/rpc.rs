@@ -64,7 +64,7 @@ impl Default for RpcConfig {
             allowed_hosts: Vec::new(),
             allowed_origins: Origins::These(Vec::new()),
             token: None,
-            max_connections: 2_000,
+            max_connections: 500,
             max_request_bytes: 32 << 20,
             max_response_bytes: 32 << 20,
             max_batch: 1_000,

@@ -189,7 +189,7 @@ pub(crate) struct CallRequest {
 impl CallRequest {
     /// # Errors
     /// Two different inputs, or another chain.
-    pub(crate) fn into_call(self, chain_id: u64, gas_max: u64) -> RpcResult<Call> {
+    pub(crate) fn into_call(self, chain_id: u64) -> RpcResult<Call> {
         if let (Some(data), Some(input)) = (&self.data, &self.input)
             && data != input
         {
@@ -209,7 +209,8 @@ impl CallRequest {
             to: self.to,
             input: self.input.or(self.data).unwrap_or_default(),
             value: self.value.unwrap_or_default(),
-            gas: self.gas.map(|Quantity(gas)| gas.min(gas_max)),
+            // The ledger caps it at a block's.
+            gas: self.gas.map(|Quantity(gas)| gas),
         })
     }
 }

@@ -106,8 +106,7 @@ fn question(context: &Context, params: &Params<'_>) -> RpcResult<(Call, BlockRef
     let _: Option<NoOverrides> = arguments.optional("stateOverrides")?;
     let _: Option<NoOverrides> = arguments.optional("blockOverrides")?;
     arguments.end()?;
-    let call = request.into_call(context.facts.chain_id, context.facts.block_gas_limit)?;
-    Ok((call, at))
+    Ok((request.into_call(context.facts.chain_id)?, at))
 }
 
 /// As many as geth proves at once.

@@ -1,0 +1,3 @@
+//! The fronts from outside.
+
+mod rpc;

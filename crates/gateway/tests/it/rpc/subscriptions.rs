@@ -1,0 +1,169 @@
+//! Subscriptions over WebSocket.
+
+use std::time::Duration;
+
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use stele_gateway::rpc::RpcConfig;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue},
+};
+
+use super::{
+    Server,
+    ledger::TOPIC,
+    methods::{key, transfer},
+};
+
+struct Client(WebSocketStream<TcpStream>);
+
+impl Client {
+    async fn connect(server: &Server) -> Self {
+        let addr = server.handle.local_addr();
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let (socket, _) = client_async(format!("ws://{addr}"), stream).await.unwrap();
+        Self(socket)
+    }
+
+    async fn call(&mut self, method: &str, params: Value) -> Value {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        self.0
+            .send(Message::text(request.to_string()))
+            .await
+            .unwrap();
+        self.next().await
+    }
+
+    async fn subscribe(&mut self, params: Value) -> Value {
+        self.call("eth_subscribe", params).await["result"].clone()
+    }
+
+    async fn next(&mut self) -> Value {
+        loop {
+            let received = tokio::time::timeout(Duration::from_secs(20), self.0.next()).await;
+            if let Message::Text(text) = received.unwrap().unwrap().unwrap() {
+                return serde_json::from_str(&text).unwrap();
+            }
+        }
+    }
+
+    /// The next thing a subscription tells.
+    async fn told(&mut self, subscription: &Value) -> Value {
+        let message = self.next().await;
+        assert_eq!(message["method"], "eth_subscription");
+        assert_eq!(&message["params"]["subscription"], subscription);
+        message["params"]["result"].clone()
+    }
+}
+
+#[tokio::test]
+async fn heads_come_in_order_and_none_is_missing() {
+    let server = Server::start().await;
+    let mut client = Client::connect(&server).await;
+    let heads = client.subscribe(json!(["newHeads"])).await;
+    assert_eq!(heads.as_str().unwrap().len(), 34);
+    assert!(heads.as_str().unwrap().starts_with("0x"));
+    // Many more than the ledger's channel holds, at once: the server reads the missed ones again.
+    for _ in 0..50 {
+        server.ledger.finalize(&[]);
+    }
+    for height in 1..=50 {
+        let head = client.told(&heads).await;
+        assert_eq!(head["number"], format!("{height:#x}"));
+        let block = server
+            .ask("eth_getBlockByNumber", json!([head["number"], false]))
+            .await;
+        assert_eq!(head["hash"], block["hash"]);
+        assert!(head.get("transactions").is_none());
+    }
+    assert_eq!(
+        client.call("eth_unsubscribe", json!([heads])).await["result"],
+        true
+    );
+    server.ledger.finalize(&[]);
+    // What comes next is the answer, not another head.
+    assert_eq!(
+        client.call("eth_blockNumber", json!([])).await["result"],
+        "0x33"
+    );
+    assert_eq!(
+        client.call("eth_unsubscribe", json!([heads])).await["result"],
+        false
+    );
+}
+
+#[tokio::test]
+async fn logs_are_filtered() {
+    let server = Server::start().await;
+    let mut client = Client::connect(&server).await;
+    let mine = json!([TOPIC, key().address().into_word()]);
+    let logs = client.subscribe(json!(["logs", {"topics": mine}])).await;
+    let mut other = Client::connect(&server).await;
+    let nothing = json!({"topics": [key().address().into_word()]});
+    other.subscribe(json!(["logs", nothing])).await;
+    let hash = server
+        .ask("eth_sendRawTransaction", json!([transfer(0, b"\x05")]))
+        .await;
+    let log = client.told(&logs).await;
+    assert_eq!(log["transactionHash"], hash);
+    assert_eq!(log["topics"], mine);
+    assert_eq!(
+        (&log["data"], &log["logIndex"]),
+        (&json!("0x05"), &json!("0x0"))
+    );
+    assert_eq!(
+        other.call("eth_chainId", json!([])).await["result"],
+        "0xe1e7"
+    );
+}
+
+#[tokio::test]
+async fn transactions_are_told_by_hash() {
+    let server = Server::start().await;
+    let mut client = Client::connect(&server).await;
+    let transactions = client.subscribe(json!(["newPendingTransactions"])).await;
+    let hash = server
+        .ask("eth_sendRawTransaction", json!([transfer(0, b"")]))
+        .await;
+    assert_eq!(client.told(&transactions).await, hash);
+}
+
+#[tokio::test]
+async fn subscriptions_are_checked_and_limited() {
+    let server = Server::with(RpcConfig {
+        max_subscriptions: 1,
+        ..RpcConfig::default()
+    })
+    .await;
+    let mut client = Client::connect(&server).await;
+    let refused = client.call("eth_subscribe", json!(["gossip"])).await;
+    assert_eq!(refused["error"]["code"], -32602);
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("`subscription`")
+    );
+    let heads = client.subscribe(json!(["newHeads"])).await;
+    let refused = client.call("eth_subscribe", json!(["newHeads"])).await;
+    assert_eq!(refused["error"]["code"], -32006);
+    assert_eq!(
+        client.call("eth_unsubscribe", json!([heads])).await["result"],
+        true
+    );
+    assert!(client.subscribe(json!(["newHeads"])).await.is_string());
+}
+
+#[tokio::test]
+async fn a_page_that_is_not_listed_gets_no_socket() {
+    let server = Server::start().await;
+    let addr = server.handle.local_addr();
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let mut request = format!("ws://{addr}").into_client_request().unwrap();
+    request
+        .headers_mut()
+        .insert("origin", HeaderValue::from_static("https://evil.example"));
+    assert!(client_async(request, stream).await.is_err());
+}

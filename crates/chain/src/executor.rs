@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use alloy_primitives::{B256, Bloom, Bytes};
+use alloy_primitives::{B256, Bloom, Bytes, keccak256};
 use rayon::prelude::*;
 use revm::{
     context::result::ExecutionResult,
@@ -159,10 +159,11 @@ pub(crate) fn recover(
     known: impl Fn(&B256) -> Option<Arc<RecoveredTransaction>> + Sync,
 ) -> Result<Vec<Arc<RecoveredTransaction>>, InvalidBlock> {
     let recover_one = |(index, bytes): (usize, &Bytes)| {
-        if let Some(recovered) = known(&alloy_primitives::keccak256(bytes)) {
+        let hash = keccak256(bytes);
+        if let Some(recovered) = known(&hash) {
             return Ok(recovered);
         }
-        recover_exactly(bytes, chain_id)
+        recover_exactly(bytes, hash, chain_id)
             .map(Arc::new)
             .map_err(|reason| InvalidBlock::Transaction { index, reason })
     };
@@ -174,14 +175,15 @@ pub(crate) fn recover(
         .collect()
 }
 
-/// Decodes and recovers a transaction whose bytes are its one canonical encoding.
+/// Decodes and recovers a transaction whose bytes are its one canonical encoding. `hash` is keccak-256 of `bytes`.
 pub(crate) fn recover_exactly(
     bytes: &[u8],
+    hash: B256,
     chain_id: u64,
 ) -> Result<RecoveredTransaction, InvalidTransaction> {
     let recovered = Transaction::decode(bytes)?.recover(chain_id)?;
     // Two encodings of one transaction would have two hashes and could be taken for two.
-    if recovered.hash != alloy_primitives::keccak256(bytes) {
+    if recovered.hash != hash {
         return Err(InvalidTransaction::Rules(
             "the encoding is not canonical".into(),
         ));

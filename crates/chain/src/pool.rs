@@ -118,7 +118,7 @@ impl Pool {
         if self.queue().get(&hash).is_some() {
             return Err(Rejected::AlreadyKnown);
         }
-        let recovered = recover_exactly(&encoded, admission.chain_id)?;
+        let recovered = recover_exactly(&encoded, hash, admission.chain_id)?;
         let (next_nonce, organization) = self.check(&recovered, admission)?;
         let pooled = Pooled {
             recovered: Arc::new(recovered),

@@ -1,7 +1,7 @@
 //! Questions about the last final state: calls that change nothing, estimates of gas, transactions and receipts
 //! with their place in the chain. Blocks, logs, accounts, slots and proofs are read from [`StateView`] directly.
 
-use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256};
+use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, keccak256};
 use rayon::prelude::*;
 use revm::{
     context::{
@@ -319,7 +319,7 @@ impl Chain {
 
     /// A transaction that was valid when its block became final.
     fn reread(&self, encoded: &Bytes, height: u64) -> Result<RecoveredTransaction, state::Error> {
-        recover_exactly(encoded, self.genesis.chain_id)
+        recover_exactly(encoded, keccak256(encoded), self.genesis.chain_id)
             .map_err(|_| state::Error::damaged(height, "a transaction is not readable"))
     }
 }

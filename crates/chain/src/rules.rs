@@ -1,6 +1,8 @@
 //! Who may transact, and with which key: the rules this chain adds to Ethereum's. One implementation, used by the
 //! pool on the final state and by every validator on the state a transaction really meets.
 
+use std::{cell::Cell, sync::LazyLock};
+
 use alloy_primitives::{Address, U256, keccak256};
 use revm::{
     context::{TxEnv, result::InvalidTransaction as RevmInvalid},
@@ -30,11 +32,21 @@ pub(crate) fn check(
     read: impl Fn(Address, U256) -> Result<U256, state::Error>,
 ) -> Checked {
     let sender = recovered.sender;
-    let account = identity::read::account(&read, sender)?;
+    // The account's own slot is asked for by each of the questions below.
+    let last = Cell::new(None);
+    let read = |contract: Address, key: U256| match last.get() {
+        Some((asked, found)) if asked == (contract, key) => Ok(found),
+        Some(_) | None => {
+            let found = read(contract, key)?;
+            last.set(Some(((contract, key), found)));
+            Ok(found)
+        }
+    };
+    let account = identity::read::account(read, sender)?;
     if let Err(invalid) = check_key(recovered, &account, &read)? {
         return Ok(Err(invalid));
     }
-    let organization = match identity::read::standing(&read, sender)? {
+    let organization = match identity::read::standing(read, sender)? {
         Standing::Active { organization, .. } => organization,
         Standing::Unregistered | Standing::Barred if open => return Ok(Ok(sender)),
         Standing::Unregistered => return Ok(Err(InvalidTransaction::NotRegistered { sender })),
@@ -47,7 +59,7 @@ pub(crate) fn check(
         }
     };
     let creates = recovered.transaction.to().is_create();
-    if creates && !open && !governance::read::may_deploy(&read, sender)? {
+    if creates && !open && !governance::read::may_deploy(read, sender)? {
         return Ok(Err(InvalidTransaction::MayNotDeploy { sender }));
     }
     Ok(Ok(organization))
@@ -157,7 +169,8 @@ pub(crate) fn check_alone(
 
 /// The least gas limit the transaction can have: EIP-2028, 2930, 3860 and the floor of EIP-7623.
 pub(crate) fn intrinsic_gas(transaction: &TxEnv) -> u64 {
-    let gas = GasParams::new_spec(SPEC).initial_tx_gas_for_tx(transaction, None);
+    static PRICES: LazyLock<GasParams> = LazyLock::new(|| GasParams::new_spec(SPEC));
+    let gas = PRICES.initial_tx_gas_for_tx(transaction, None);
     gas.initial_total_gas().max(gas.floor_gas())
 }
 

@@ -293,7 +293,10 @@ impl State {
     fn advance(&self, head: Head, overlay: &Overlay) {
         let deltas = std::iter::once(&overlay.account_nodes).chain(overlay.storage_nodes.values());
         for node in deltas.flat_map(|delta| delta.nodes.values()).flatten() {
-            self.cache.insert(node.hash, node.rlp.clone());
+            // The next block passes through branches again; a leaf it rarely meets.
+            if node.rlp.len() > LEAF_TYPICAL_BYTES {
+                self.cache.insert(node.hash, node.rlp.clone());
+            }
         }
         let base = Base::new(self.store.snapshot(), Some(head), Arc::clone(&self.cache));
         let view = StateView::new(Arc::new(base), Vec::new());
@@ -352,6 +355,9 @@ fn remove_trie(batch: &mut Batch, base: &Base, owner: Owner) -> Result<(), Error
         }
     }
 }
+
+/// An account's leaf takes at most about this many bytes, a slot's fewer, most branches more.
+const LEAF_TYPICAL_BYTES: usize = 120;
 
 /// Digest under which a transaction is indexed: keccak-256 of its EIP-2718 encoding.
 pub(crate) fn transaction_hash(encoded: &[u8]) -> B256 {

@@ -1,9 +1,12 @@
 //! Where trie nodes live: their keys in the store, the cache of verified nodes, and the face the trie reads
 //! them through.
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, map::FbBuildHasher};
 use alloy_trie::Nibbles;
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use super::{Error, store::Table};
 
@@ -49,7 +52,7 @@ pub(crate) trait NodeSource: Sync {
 
 /// Verified nodes by hash. A node is its hash's preimage whatever block it is read for, so entries never go stale
 /// and forks share them.
-pub(crate) struct NodeCache(Cache<B256, Bytes, NodeWeight>);
+pub(crate) struct NodeCache(Cache<B256, Bytes, NodeWeight, FbBuildHasher<32>>);
 
 #[derive(Clone)]
 struct NodeWeight;
@@ -67,7 +70,11 @@ impl NodeCache {
     pub(crate) fn new(size_bytes: u64) -> Self {
         // A branch of a large trie takes about 550 bytes.
         let items = usize::try_from(size_bytes / 400).unwrap_or(usize::MAX);
-        Self(Cache::with_weighter(items, size_bytes, NodeWeight))
+        // The keys are hashes already: eight of their bytes place them.
+        let (hasher, lifecycle) = (FbBuildHasher::default(), DefaultLifecycle::default());
+        Self(Cache::with(
+            items, size_bytes, NodeWeight, hasher, lifecycle,
+        ))
     }
 
     pub(crate) fn get(&self, hash: &B256) -> Option<Bytes> {

@@ -8,14 +8,17 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{B256, Bytes};
-use alloy_rlp::Decodable;
 use alloy_trie::{
     EMPTY_ROOT_HASH, Nibbles, TrieMask,
-    nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef, RlpNode, TrieNode},
+    nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef, RlpNode},
 };
 use rayon::prelude::*;
 
-use super::{Error, nodes::NodeSource};
+use super::{
+    Error,
+    nodes::NodeSource,
+    walk::{self, Child, Parsed},
+};
 
 /// A change of one key: 64 nibbles, and its RLP value or `None` to remove it.
 pub(crate) type Change = (Nibbles, Option<Vec<u8>>);
@@ -378,28 +381,40 @@ fn hash(
     path: &Nibbles,
     fresh: &mut Vec<(Nibbles, StoredNode)>,
 ) -> Result<RlpNode, Error> {
-    let mut rlp = Vec::new();
+    // Large enough for a full branch, so that it never grows.
+    let mut rlp = Vec::with_capacity(BRANCH_MAX_BYTES);
+    hash_into(node, path, fresh, &mut rlp)
+}
+
+/// As [`hash`]; `rlp` is a buffer whose contents do not matter.
+fn hash_into(
+    node: &Node,
+    path: &Nibbles,
+    fresh: &mut Vec<(Nibbles, StoredNode)>,
+    rlp: &mut Vec<u8>,
+) -> Result<RlpNode, Error> {
     let reference = match node {
         Node::Empty => return Err(Error::Invariant("an empty node was to be hashed")),
         Node::Ref(reference) => return Ok(reference.clone()),
-        Node::Leaf(leaf) => LeafNodeRef::new(&leaf.key, &leaf.value).rlp(&mut rlp),
+        Node::Leaf(leaf) => {
+            rlp.clear();
+            LeafNodeRef::new(&leaf.key, &leaf.value).rlp(rlp)
+        }
         Node::Extension(extension) => {
-            let child = hash(&extension.child, &path.join(&extension.key), fresh)?;
-            ExtensionNodeRef::new(&extension.key, &child).rlp(&mut rlp)
+            let below = path.join(&extension.key);
+            let child = hash_into(&extension.child, &below, fresh, rlp)?;
+            rlp.clear();
+            ExtensionNodeRef::new(&extension.key, &child).rlp(rlp)
         }
         Node::Branch(children) => {
-            let (stack, mask) = hash_children(children, path, fresh)?;
-            BranchNodeRef::new(&stack, mask).rlp(&mut rlp)
+            let (stack, mask) = hash_children(children, path, fresh, rlp)?;
+            rlp.clear();
+            BranchNodeRef::new(&stack, mask).rlp(rlp)
         }
     };
     if let Some(hash) = reference.as_hash() {
-        fresh.push((
-            *path,
-            StoredNode {
-                hash,
-                rlp: rlp.into(),
-            },
-        ));
+        let rlp = Bytes::copy_from_slice(rlp);
+        fresh.push((*path, StoredNode { hash, rlp }));
     }
     Ok(reference)
 }
@@ -408,6 +423,7 @@ fn hash_children(
     children: &Children,
     path: &Nibbles,
     fresh: &mut Vec<(Nibbles, StoredNode)>,
+    rlp: &mut Vec<u8>,
 ) -> Result<(Vec<RlpNode>, TrieMask), Error> {
     let live = (0..16_u8)
         .zip(&children.0)
@@ -432,35 +448,39 @@ fn hash_children(
     } else {
         for (nibble, child) in live {
             mask.set_bit(nibble);
-            stack.push(hash(child, &join(path, nibble), fresh)?);
+            stack.push(hash_into(child, &join(path, nibble), fresh, rlp)?);
         }
     }
     Ok((stack, mask))
 }
 
 fn decode(rlp: &[u8]) -> Result<Node, Error> {
-    // The bytes hash to what the parent says, so only a trie this code did not write can fail here.
-    let node = TrieNode::decode(&mut &*rlp)
-        .map_err(|_| Error::Invariant("a trie node with the right hash is not a node"))?;
-    Ok(match node {
-        TrieNode::EmptyRoot => Node::Empty,
-        TrieNode::Leaf(leaf) => Node::Leaf(Box::new(Leaf {
-            key: leaf.key,
-            value: leaf.value,
+    Ok(match walk::parse(rlp)? {
+        Parsed::Leaf { key, value } => Node::Leaf(Box::new(Leaf {
+            key,
+            value: value.to_vec(),
         })),
-        TrieNode::Extension(extension) => Node::Extension(Box::new(Extension {
-            key: extension.key,
-            child: Node::Ref(extension.child),
+        Parsed::Extension { key, child } => Node::Extension(Box::new(Extension {
+            key,
+            child: reference_to(child),
         })),
-        TrieNode::Branch(branch) => {
+        Parsed::Branch(mut items) => {
             let mut children = Box::new(Children::empty());
-            let mut references = branch.stack.into_iter();
-            for nibble in (0..16_u8).filter(|nibble| branch.state_mask.is_bit_set(*nibble)) {
-                *children.at(nibble) = references.next().map_or(Node::Empty, Node::Ref);
+            for child in &mut children.0 {
+                *child = reference_to(walk::reference(items.next_item()?)?);
             }
             Node::Branch(children)
         }
     })
+}
+
+fn reference_to(child: Child<'_>) -> Node {
+    match child {
+        Child::Empty => Node::Empty,
+        Child::Hash(hash) => Node::Ref(RlpNode::word_rlp(&hash)),
+        // Inline nodes are shorter than a hash, so they fit a reference.
+        Child::Inline(rlp) => Node::Ref(RlpNode::from_rlp(rlp)),
+    }
 }
 
 /// `path` one nibble further.
@@ -469,6 +489,9 @@ pub(crate) fn join(path: &Nibbles, nibble: u8) -> Nibbles {
     longer.push(nibble);
     longer
 }
+
+/// Length of a branch with sixteen hashed children: 16 × 33, an empty value and a header of 3 bytes.
+pub(crate) const BRANCH_MAX_BYTES: usize = 532;
 
 #[cfg(test)]
 mod tests;

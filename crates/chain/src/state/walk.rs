@@ -147,14 +147,17 @@ fn step<'a>(rlp: &'a [u8], key: &Nibbles, depth: &mut usize) -> Result<Step<'a>,
     })
 }
 
-enum Child<'a> {
+/// What a node holds for a child.
+#[derive(Clone, Copy)]
+pub(crate) enum Child<'a> {
     Empty,
     Hash(B256),
     /// A node shorter than a hash stands in its parent itself.
     Inline(&'a [u8]),
 }
 
-enum Parsed<'a> {
+/// A node, read in place.
+pub(crate) enum Parsed<'a> {
     Leaf { key: Nibbles, value: &'a [u8] },
     Extension { key: Nibbles, child: Child<'a> },
     Branch(Items<'a>),
@@ -162,10 +165,10 @@ enum Parsed<'a> {
 
 /// The items of an RLP list, each with its header.
 #[derive(Clone, Copy)]
-struct Items<'a>(&'a [u8]);
+pub(crate) struct Items<'a>(&'a [u8]);
 
 impl<'a> Items<'a> {
-    fn next_item(&mut self) -> Result<&'a [u8], Error> {
+    pub(crate) fn next_item(&mut self) -> Result<&'a [u8], Error> {
         let mut payload = self.0;
         let header = Header::decode(&mut payload).map_err(|_| MALFORMED)?;
         let rest = payload.get(header.payload_length..).ok_or(MALFORMED)?;
@@ -176,7 +179,8 @@ impl<'a> Items<'a> {
     }
 }
 
-fn parse(mut rlp: &[u8]) -> Result<Parsed<'_>, Error> {
+/// Reads a node.
+pub(crate) fn parse(mut rlp: &[u8]) -> Result<Parsed<'_>, Error> {
     let items = Items(Header::decode_bytes(&mut rlp, true).map_err(|_| MALFORMED)?);
     let mut rest = items;
     let (mut path, mut second) = (rest.next_item()?, rest.next_item()?);
@@ -205,7 +209,8 @@ fn parse(mut rlp: &[u8]) -> Result<Parsed<'_>, Error> {
     Ok(Parsed::Leaf { key, value })
 }
 
-fn reference(item: &[u8]) -> Result<Child<'_>, Error> {
+/// Reads a branch's or extension's item for a child.
+pub(crate) fn reference(item: &[u8]) -> Result<Child<'_>, Error> {
     match item.split_first() {
         Some((0x80, [])) => Ok(Child::Empty),
         Some((0xa0, hash)) => Ok(Child::Hash(B256::try_from(hash).map_err(|_| MALFORMED)?)),

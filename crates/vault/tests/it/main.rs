@@ -7,3 +7,5 @@
 
 mod bundles;
 mod records;
+#[cfg(feature = "s3")]
+mod s3;

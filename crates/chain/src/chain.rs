@@ -450,6 +450,13 @@ impl Chain {
         self.pool.get(hash)
     }
 
+    /// Why a transaction that was admitted was dropped later, if that was not long ago: whoever waits for it need not
+    /// wait longer.
+    #[must_use]
+    pub fn refusal(&self, hash: &B256) -> Option<InvalidTransaction> {
+        self.pool.refusal(hash)
+    }
+
     /// How much waits.
     #[must_use]
     pub fn pool_status(&self) -> PoolStatus {
@@ -509,7 +516,7 @@ impl Chain {
                         .map_or(0, |account| account.nonce);
                     self.pool.advance(sender, nonce);
                 }
-                _ => self.pool.remove(&pooled.recovered.hash),
+                reason => self.pool.refuse(pooled.recovered.hash, reason),
             }
         }
         Ok(())

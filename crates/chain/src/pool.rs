@@ -5,6 +5,7 @@
 //! part of consensus: a validator judges a block by its content alone.
 
 mod queue;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use crate::{
 };
 
 use queue::Queue;
+use refusals::Refusals;
 
 /// How much the pool keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,7 @@ pub(crate) struct Admission<'a> {
 pub(crate) struct Pool {
     limits: PoolLimits,
     queue: Mutex<Queue>,
+    refusals: Mutex<Refusals>,
     on_ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -86,6 +89,7 @@ impl Pool {
         Self {
             limits,
             queue: Mutex::default(),
+            refusals: Mutex::default(),
             on_ready: OnceLock::new(),
         }
     }
@@ -202,9 +206,19 @@ impl Pool {
         self.queue().get(hash)
     }
 
-    /// Drops a transaction that can no longer be executed.
-    pub(crate) fn remove(&self, hash: &B256) {
-        self.queue().remove(hash);
+    /// Drops a transaction that can no longer be executed, and remembers why.
+    pub(crate) fn refuse(&self, hash: B256, reason: InvalidTransaction) {
+        self.queue().remove(&hash);
+        self.refusals().remember(hash, reason);
+    }
+
+    /// Why a transaction was dropped, if that was not long ago.
+    pub(crate) fn refusal(&self, hash: &B256) -> Option<InvalidTransaction> {
+        // It may have been admitted again since.
+        match self.queue().get(hash) {
+            Some(_) => None,
+            None => self.refusals().get(hash),
+        }
     }
 
     /// Drops the sender's transactions below its nonce in the final state.
@@ -220,6 +234,10 @@ impl Pool {
     /// What waits.
     pub(crate) fn status(&self) -> PoolStatus {
         self.queue().status()
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

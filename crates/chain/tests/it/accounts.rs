@@ -82,6 +82,10 @@ fn a_suspended_member_is_refused_from_the_next_block_on() {
     let block = crate::support::step(&chain);
     assert_eq!(block.transactions.len(), 1);
     assert!(chain.pending(&late).is_none());
+    assert!(matches!(
+        chain.refusal(&late),
+        Some(InvalidTransaction::NotActive { .. })
+    ));
     assert_eq!(
         refusal(&chain, ping(&nurse, 1)),
         InvalidTransaction::NotActive {

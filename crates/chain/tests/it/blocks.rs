@@ -18,7 +18,7 @@ fn verify(chain: &Chain, block: Block) -> Verdict {
     chain.verify(&Arc::new(block), &[]).unwrap()
 }
 
-/// A validator that executes a block comes to the roots its proposer came to.
+/// NFR-INT1: a validator that executes a block comes to the roots its proposer came to.
 #[test]
 fn another_validator_comes_to_the_same_roots() {
     let (proposer, validator) = (chain(true), chain(true));

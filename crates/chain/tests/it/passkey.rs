@@ -103,7 +103,7 @@ fn allow(chain: &Chain, origin: &str) {
     );
 }
 
-/// NFR-SEC1: a passkey signs for the account, on the pages and for the relying party its organisation named only.
+/// A passkey signs for the account, on the pages and for the relying party its organisation named only.
 #[test]
 fn a_passkey_signs_where_its_organisation_allows() {
     let chain = chain(false);

@@ -41,7 +41,7 @@ fn output(outcome: CallOutcome) -> Bytes {
     }
 }
 
-/// EXT-18: a foreign contract runs unchanged: all its functions, its events and its refusals.
+/// A foreign contract runs unchanged: all its functions, its events and its refusals.
 #[test]
 fn health_records_runs_unchanged() {
     let chain = chain(true);

@@ -3,7 +3,7 @@
 //! Small blobs (one leaf, up to 256 KiB) live in `fjall`; larger ones are objects of their own in an
 //! [`ObjectStore`], with their inner nodes and the list of their leaves in `fjall`. All tables share
 //! one journal, so that a batch of records becomes durable, whole or not at all, with one fsync,
-//! and concurrent batches share it ([`commit`]). Every read is checked against its address.
+//! and concurrent batches share it (`commit`). Every read is checked against its address.
 //!
 //! The store sees ciphertext only. It must never be given plaintext or unwrapped keys.
 

@@ -18,7 +18,7 @@ const PARTS_MAX: usize = 2;
 
 /// Takes ciphertext piece by piece. What stays within one leaf becomes a blob, more an object.
 ///
-/// Dropping it before [`Self::finish`] leaves at most an unreferenced object, found and removed by
+/// Dropping it before it is finished leaves at most an unreferenced object, found and removed by
 /// [`Store::sweep`].
 pub struct ObjectWriter<'a> {
     store: &'a Store,

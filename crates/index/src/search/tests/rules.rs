@@ -155,6 +155,75 @@ fn includes_show_what_the_viewer_may_see() {
     assert_eq!((page.total, page.matches.len()), (Some(0), 0));
 }
 
+/// What a viewer may not see helps to find nothing, however it is asked for, and an ended grant opens nothing.
+/// (NFR-SEC2)
+#[test]
+fn consent_holds_on_every_hop_and_ends_with_the_grant() {
+    let (_folder, index) = open();
+    grant_slot_one(&index);
+    index.search().put(&record_of_one()).unwrap();
+    let count = |kind, text, who, now| {
+        let page = index
+            .search()
+            .search(&query(kind, text), &viewer(who), now)
+            .unwrap();
+        page.matches.len()
+    };
+    let own = patient(0).0;
+    for (kind, text, seen, granted) in [
+        ("Observation", "code=1234-5", 1, 1),
+        ("Observation", "subject:Patient.name=needlework", 1, 0),
+        (
+            "Observation",
+            "code=1234-5&subject:Patient.name=needlework",
+            1,
+            0,
+        ),
+        ("Observation", "performer:Practitioner.family=dorn", 1, 1),
+        (
+            "Practitioner",
+            "_has:Observation:performer:code=1234-5",
+            1,
+            1,
+        ),
+        (
+            "Practitioner",
+            "family=dorn&_has:Observation:performer:code=1234-5",
+            1,
+            1,
+        ),
+        ("Patient", "_has:Observation:patient:code=1234-5", 1, 0),
+        ("Encounter", "_id=e", 1, 0),
+        ("Encounter", "_has:Observation:encounter:code=1234-5", 1, 0),
+    ] {
+        assert_eq!(count(kind, text, own, NOW), seen, "{kind}?{text}");
+        assert_eq!(
+            count(kind, text, clinician(0), NOW),
+            granted,
+            "{kind}?{text}"
+        );
+        let directory = usize::from(kind == "Practitioner" && !text.contains("_has"));
+        assert_eq!(
+            count(kind, text, clinician(1), NOW),
+            directory,
+            "{kind}?{text}"
+        );
+    }
+    let revoked = IConsent::Revoked {
+        patient: own,
+        grantee: clinician(0),
+        id: 1,
+        directoryRoot: B256::ZERO,
+    };
+    let mut block = blocks_of(vec![log(id::CONSENT, revoked.encode_log_data())]).remove(0);
+    block.height = 1;
+    index.chain().apply(&block).unwrap();
+    assert_eq!(count("Observation", "code=1234-5", clinician(0), NOW), 0);
+    let by_source = "_has:Observation:performer:code=1234-5";
+    assert_eq!(count("Practitioner", by_source, clinician(0), NOW), 0);
+    assert_eq!(count("Observation", "code=1234-5", own, NOW), 1);
+}
+
 /// Whoever is suspended sees nothing, whatever grants there are; so do the members of a suspended organisation.
 #[test]
 fn suspended_accounts_see_nothing() {

@@ -42,7 +42,10 @@ const REQUEST_DAYS: u64 = 90;
 pub(crate) fn routes() -> Router<Arc<Front>> {
     Router::new()
         .route("/admin/accounts/{account}", get(account))
-        .route("/admin/organizations", get(organizations).post(add_organization))
+        .route(
+            "/admin/organizations",
+            get(organizations).post(add_organization),
+        )
         .route("/admin/practitioners", post(add_practitioner))
         .route("/admin/practitioners/{account}/status", post(set_status))
         .route("/admin/patients", post(add_own_patient))
@@ -60,7 +63,11 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
 /// Facts of the chain that a verifier starts from; public.
 pub(crate) async fn facts(State(front): State<Arc<Front>>) -> Json<Value> {
     let facts = front.service.ledger().facts();
-    let validators: Vec<B256> = facts.validators.iter().map(|validator| validator.key).collect();
+    let validators: Vec<B256> = facts
+        .validators
+        .iter()
+        .map(|validator| validator.key)
+        .collect();
     Json(json!({
         "chainId": facts.chain_id,
         "genesisHash": facts.genesis_hash,
@@ -114,7 +121,14 @@ async fn add_organization(
 ) -> Answer {
     principal.require_admin()?;
     let organization = front.service.add_organization(new.kind).await?;
-    describe(&front.service, organization, "Organization", organization.0, json!(new.name)).await?;
+    describe(
+        &front.service,
+        organization,
+        "Organization",
+        organization.0,
+        json!(new.name),
+    )
+    .await?;
     answer(json!({ "organization": organization, "name": new.name }))
 }
 
@@ -135,8 +149,14 @@ async fn add_practitioner(
 ) -> Answer {
     principal.require_admin()?;
     let organization = new.organization.unwrap_or(principal.actor.organization);
-    let roles = new.roles.iter().try_fold(0, |roles, name| role_of(name).map(|role| roles | role))?;
-    let account = front.service.add_practitioner(organization, roles, &new.licence).await?;
+    let roles = new
+        .roles
+        .iter()
+        .try_fold(0, |roles, name| role_of(name).map(|role| roles | role))?;
+    let account = front
+        .service
+        .add_practitioner(organization, roles, &new.licence)
+        .await?;
     let name = json!([{ "text": new.name }]);
     describe(&front.service, organization, "Practitioner", account, name).await?;
     answer(json!({ "practitioner": account, "organization": organization, "name": new.name }))
@@ -181,9 +201,18 @@ async fn describe(
     })
     .to_string();
     let resource = parse::edited(text)
-        .map_err(|issues| Problem::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, issues))?;
+        .map_err(|issues| Problem::new(http::StatusCode::UNPROCESSABLE_ENTITY, issues))?;
     let actor = Actor::system(organization, Purpose::Treat, "operator");
-    service.write(&actor, vec![Write::Update { resource, id, if_match: None }]).await?;
+    service
+        .write(
+            &actor,
+            vec![Write::Update {
+                resource,
+                id,
+                if_match: None,
+            }],
+        )
+        .await?;
     Ok(())
 }
 
@@ -200,7 +229,10 @@ async fn set_status(
 ) -> Answer {
     principal.require_admin()?;
     let organization = front.service.organization_of(account)?;
-    front.service.set_practitioner_status(organization, account, status.active).await?;
+    front
+        .service
+        .set_practitioner_status(organization, account, status.active)
+        .await?;
     answer(json!({ "practitioner": account, "active": status.active }))
 }
 
@@ -217,8 +249,10 @@ async fn add_own_patient(
 ) -> Answer {
     principal.require_admin()?;
     let bytes = decode(&new.directory, "directory")?;
-    let patient =
-        front.service.register_directory(principal.actor.organization, &bytes).await?;
+    let patient = front
+        .service
+        .register_directory(principal.actor.organization, &bytes)
+        .await?;
     answer(json!({ "patient": patient }))
 }
 
@@ -326,7 +360,10 @@ async fn grant(
         months: None,
         request: new.request,
     };
-    let granted = front.service.grant(&decider(&front, patient)?, request).await?;
+    let granted = front
+        .service
+        .grant(&decider(&front, patient)?, request)
+        .await?;
     answer(json!(granted))
 }
 
@@ -379,8 +416,10 @@ async fn revoke(
     principal.require_admin()?;
     let patient = front.service.patient_of(&old.patient)?;
     let actor = decider(&front, patient)?;
-    let (transaction, height) =
-        front.service.revoke(&actor, patient, old.grantee, old.id).await?;
+    let (transaction, height) = front
+        .service
+        .revoke(&actor, patient, old.grantee, old.id)
+        .await?;
     answer(json!({ "transaction": transaction, "height": height }))
 }
 
@@ -453,7 +492,10 @@ async fn request(
     };
     let until = front.service.now().plus_ms(REQUEST_DAYS * DAY_MS);
     let digest = keccak256(new.reason.as_bytes());
-    let id = front.service.request_access(&actor, patient, digest, until).await?;
+    let id = front
+        .service
+        .request_access(&actor, patient, digest, until)
+        .await?;
     answer(json!({ "request": id, "detailsDigest": digest }))
 }
 
@@ -493,6 +535,9 @@ async fn erase(
         Problem::bad_request(IssueCode::Value, "record is not of the form Type/id")
     })?;
     let actor = front.service.administrator_of(resource_type, id)?;
-    let erased = front.service.erase(&actor, resource_type, id, erasure.reason).await?;
+    let erased = front
+        .service
+        .erase(&actor, resource_type, id, erasure.reason)
+        .await?;
     answer(json!(erased))
 }

@@ -1,3 +1,22 @@
-//! Machine-facing fronts: FHIR, SMART, JSON-RPC, IPFS.
+//! Machine-facing fronts: FHIR R4 and SMART, the operator's interface, IPFS, health, and Ethereum's JSON-RPC.
+//!
+//! Owns how requests and answers look: addresses, headers, status codes, tokens. Decides nothing about records,
+//! consent or keys: every answer comes from a use case of `stele-service`. Must never log an address's query, a
+//! body, or anything clinical; never re-serialise a stored resource; never import the ledger or the stores.
 
 pub mod rpc;
+
+mod admin;
+mod body;
+mod config;
+mod fhir;
+mod front;
+mod health;
+mod home;
+mod ipfs;
+mod problem;
+mod smart;
+
+pub use config::GatewayConfig;
+pub use front::router;
+pub use smart::{Interaction, MintError, NewToken, ParseScopeError, Scopes, TokenKey, mint};

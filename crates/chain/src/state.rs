@@ -65,10 +65,10 @@ pub struct StateOptions {
 }
 
 impl Default for StateOptions {
-    /// The cache holds the upper levels of a trie of about 1.5 million keys.
+    /// The cache holds every branch of a trie of about a million keys.
     fn default() -> Self {
         Self {
-            node_cache_bytes: 64 << 20,
+            node_cache_bytes: 96 << 20,
             disk: DiskOptions::default(),
         }
     }

@@ -67,7 +67,7 @@ impl Purpose {
         Self::Pubhlth,
     ];
 
-    /// Bit in [`Purposes`].
+    /// Its bit in a grant.
     #[must_use]
     pub const fn bit(self) -> u16 {
         match self {

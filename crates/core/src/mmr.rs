@@ -179,7 +179,7 @@ mod tests {
             let mut stored = [B256::ZERO; MAX_HEIGHT as usize + 1];
             let (mut size, mut all) = (0_u64, Vec::new());
             for batch in sizes {
-                let new: Vec<B256> = (0..batch as u64).map(|i| leaf(size + i)).collect();
+                let new: Vec<B256> = (0_u64..).take(batch).map(|i| leaf(size + i)).collect();
                 let before = stored;
                 size = append::<()>(size, new.iter().copied(), |h| Ok(before[h as usize]), |h, p| { stored[h as usize] = p; Ok(()) }).unwrap();
                 all.extend(new);

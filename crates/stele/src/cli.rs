@@ -154,7 +154,7 @@ async fn dispatch(command: Command) -> Result<Answer> {
     match command {
         Command::Up(up) => up.run().await,
         Command::Import(import) => import.run().await,
-        Command::Token(token) => token.run(),
+        Command::Token(token) => token.run().await,
         Command::Org(command) => command.run().await,
         Command::Practitioner(command) => command.run().await,
         Command::Patient(command) => command.run().await,

@@ -2,12 +2,14 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use alloy_primitives::Address;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use reqwest::Method;
 use serde_json::Value;
 use stele_core::{
     consent::Purpose,
+    id::OrganizationId,
     time::{Clock as _, SystemClock},
 };
 use stele_gateway::{NewToken, Scopes, TokenKey, mint};
@@ -58,7 +60,7 @@ impl Target {
                     .to_owned(),
                 None => token.clone(),
             },
-            None => self.mint("admin system/*.cruds", None, 3600)?,
+            None => self.mint("admin system/*.cruds", 3600)?,
         };
         Client::new(base, token)
     }
@@ -72,39 +74,74 @@ impl Target {
         serde_json::from_str(&text).with_context(|| path.display().to_string())
     }
 
-    /// An operator's token for the node of the data folder.
-    pub(crate) fn mint(
+    /// An operator's token for the node of the data folder, acting as the node's organisation.
+    pub(crate) fn mint(&self, scope: &str, lifetime_s: u64) -> Result<String> {
+        let ready = self.ready()?;
+        let organization = ready.organization;
+        self.mint_as(scope, &ready, Identity { organization, practitioner: None }, lifetime_s)
+    }
+
+    /// A token that acts as an account: an organisation of this node, or a member of one's staff.
+    pub(crate) async fn mint_for(
         &self,
         scope: &str,
-        act_as: Option<alloy_primitives::Address>,
+        account: Address,
+        lifetime_s: u64,
+    ) -> Result<String> {
+        let ready = self.ready()?;
+        let known = self.connect()?.get(&format!("/admin/accounts/{account}")).await?;
+        let organization: OrganizationId = known
+            .get("organization")
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse().ok())
+            .context("the account's organisation")?;
+        let practitioner = match known.get("kind").and_then(Value::as_str) {
+            Some("organization") => None,
+            Some("member") => Some(account),
+            other => bail!("{account} is a {}; only organisations and staff act here", other.unwrap_or("?")),
+        };
+        self.mint_as(scope, &ready, Identity { organization, practitioner }, lifetime_s)
+    }
+
+    fn mint_as(
+        &self,
+        scope: &str,
+        ready: &Ready,
+        identity: Identity,
         lifetime_s: u64,
     ) -> Result<String> {
         let config = self.settings.resolve()?;
-        let ready = self.ready()?;
         let key = config::token_key(&config.data, &config.unlock(false)?, false)?;
-        operator_token(&TokenKey::new(key), &ready, scope, act_as, lifetime_s)
+        operator_token(&TokenKey::new(key), &ready.http, scope, identity, lifetime_s)
     }
 }
 
-/// Signs an operator's token.
+/// Who a token acts as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) organization: OrganizationId,
+    pub(crate) practitioner: Option<Address>,
+}
+
+/// Signs an operator's token for the gateway at `base`.
 pub(crate) fn operator_token(
     key: &TokenKey,
-    ready: &Ready,
+    base: &str,
     scope: &str,
-    practitioner: Option<alloy_primitives::Address>,
+    identity: Identity,
     lifetime_s: u64,
 ) -> Result<String> {
     let scopes: Scopes = scope.parse().context("scope")?;
     let token = NewToken {
         client: "operator".into(),
-        organization: ready.organization,
-        practitioner,
+        organization: identity.organization,
+        practitioner: identity.practitioner,
         patient: None,
         scopes,
         purposes: vec![Purpose::Treat],
         lifetime_s,
     };
-    mint(key, &ready.http, &token, SystemClock.now()).context("signing a token")
+    mint(key, base, &token, SystemClock.now()).context("signing a token")
 }
 
 /// An answer with its status.

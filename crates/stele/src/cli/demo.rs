@@ -10,7 +10,7 @@ use stele_gateway::TokenKey;
 use stele_service::directory::{OrganizationKind, role};
 
 use super::{
-    client::{Client, operator_token},
+    client::{Client, Identity, operator_token},
     import::{Source, import},
 };
 use crate::{
@@ -166,9 +166,8 @@ async fn describe(
 }
 
 fn client(key: &TokenKey, node: &Node, organization: OrganizationId) -> Result<Client> {
-    let mut ready = node.ready.clone();
-    ready.organization = organization;
-    let token = operator_token(key, &ready, "admin system/*.cruds", None, 3600)?;
+    let identity = Identity { organization, practitioner: None };
+    let token = operator_token(key, &node.ready.http, "admin system/*.cruds", identity, 3600)?;
     Client::new(node.ready.http.clone(), token)
 }
 

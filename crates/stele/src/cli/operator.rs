@@ -32,8 +32,11 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    pub(crate) fn run(self) -> Result<Answer> {
-        let token = self.target.mint(&self.scope, self.act_as, self.lifetime)?;
+    pub(crate) async fn run(self) -> Result<Answer> {
+        let token = match self.act_as {
+            Some(account) => self.target.mint_for(&self.scope, account, self.lifetime).await?,
+            None => self.target.mint(&self.scope, self.lifetime)?,
+        };
         if self.json {
             output::json(
                 &json!({ "token": token, "scope": self.scope, "expiresIn": self.lifetime }),

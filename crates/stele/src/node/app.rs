@@ -104,7 +104,6 @@ impl Application for App {
             )
         })
         .await
-        .map(Some)
     }
 
     async fn verify(&self, block: Arc<Block>, branch: Branch) -> Result<bool, Fatal> {

@@ -2,12 +2,11 @@
 // names, as `up --open` on a fresh data folder, and stop it at the end.
 
 import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { after } from "node:test";
 
 const READY_DEADLINE_MS = 60_000;
 
@@ -35,11 +34,11 @@ async function start() {
     ["up", "--open", "--data", data, "--http", any, "--rpc", any, "--mllp", any],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
-  const ended = once(child, "exit");
-  after(async () => {
-    child.kill("SIGTERM");
-    await ended;
-    await rm(data, { recursive: true, force: true });
+  // Killed with the tests' process, whatever ends that: the folder is gone the moment after, so there is nothing to
+  // close down well.
+  process.once("exit", () => {
+    child.kill("SIGKILL");
+    rmSync(data, { recursive: true, force: true, maxRetries: 3 });
   });
   const lines = createInterface({ input: child.stdout });
   const timer = setTimeout(() => child.kill("SIGKILL"), READY_DEADLINE_MS);
@@ -47,7 +46,11 @@ async function start() {
     for await (const line of lines) {
       if (!line.startsWith("{")) continue;
       const said = JSON.parse(line);
-      if (said.ready) return said.rpc;
+      if (!said.ready) continue;
+      child.unref();
+      // What it says later is nobody's concern, but must not fill the pipe.
+      child.stdout.resume().unref();
+      return said.rpc;
     }
   } finally {
     clearTimeout(timer);

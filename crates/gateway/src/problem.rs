@@ -273,11 +273,23 @@ mod tests {
             503,
             IssueCode::NoStore,
         );
+        check(
+            Error::Internal {
+                what: "w",
+                problem: message(),
+            },
+            500,
+            IssueCode::Exception,
+        );
+    }
+
+    #[test]
+    fn the_ledger_s_refusals_are_told_apart() {
         let refused = |kind| Error::Ledger {
             what: "a write",
             source: LedgerError::Refused {
                 kind,
-                message: message(),
+                message: "m".to_owned(),
             },
         };
         check(
@@ -287,14 +299,6 @@ mod tests {
         );
         check(refused(RefusalKind::PoolFull), 503, IssueCode::Throttled);
         check(refused(RefusalKind::Nonce), 409, IssueCode::Conflict);
-        check(
-            Error::Internal {
-                what: "w",
-                problem: message(),
-            },
-            500,
-            IssueCode::Exception,
-        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use axum::{
+    BoxError,
     body::{Body, Bytes},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -180,7 +181,10 @@ fn unwrapped(text: &[u8]) -> Result<Response, Problem> {
 }
 
 /// A Binary's head with the content put in as `data`, encoded as it passes.
-fn wrapped(head: &str, content: impl Stream<Item = Result<Bytes, Error>> + Send + 'static) -> Body {
+fn wrapped<E: Into<BoxError> + Send + 'static>(
+    head: &str,
+    content: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+) -> Body {
     let open = head.trim_end().strip_suffix('}').unwrap_or(head);
     let start = Bytes::from(format!(r#"{open},"data":""#));
     let encoded = stream::unfold(
@@ -221,7 +225,7 @@ mod tests {
     async fn content_is_encoded_as_it_passes() {
         let head = r#"{"resourceType":"Binary","id":"b","contentType":"text/plain"}"#;
         let pieces = ["a", "bcde", "", "fghij"];
-        let content = stream::iter(pieces.map(|piece| Ok(Bytes::from(piece))));
+        let content = stream::iter(pieces.map(|piece| io::Result::Ok(Bytes::from(piece))));
         let body = axum::body::to_bytes(wrapped(head, content), 1 << 20)
             .await
             .expect("a body");

@@ -27,7 +27,11 @@ pub(super) async fn find(
     let service = Arc::clone(&front.service);
     let (actor, resource_type) = (principal.actor.clone(), resource_type.to_owned());
     let mut ids = front
-        .blocking(move || service.resolve(&actor, &resource_type, &criteria))
+        .blocking(move || {
+            service
+                .resolve(&actor, &resource_type, &criteria)
+                .map_err(Problem::from)
+        })
         .await??;
     if ids.len() > 1 {
         return Err(Problem::several());

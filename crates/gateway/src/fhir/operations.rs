@@ -140,6 +140,7 @@ pub(super) async fn log_proof(
         service
             .prove_log(&actor, patient)
             .map(|(log, leaves)| (patient, log, leaves))
+            .map_err(Problem::from)
     };
     let (patient, log, leaves) = front.blocking(prove).await??;
     Ok(Json(json!({ "patient": patient, "log": log, "leaves": leaves })).into_response())

@@ -220,7 +220,11 @@ async fn audit_events(
     let count = count.clamp(1, front.config.max_count);
     let (service, actor) = (Arc::clone(&front.service), principal.actor.clone());
     let page = front
-        .blocking(move || service.audit_events(&actor, &patient, count, cursor.as_deref()))
+        .blocking(move || {
+            service
+                .audit_events(&actor, &patient, count, cursor.as_deref())
+                .map_err(Problem::from)
+        })
         .await??;
     Ok(answer(front, "AuditEvent", &pairs, &page, &warnings, view))
 }

@@ -50,7 +50,7 @@ fn an_assertion_is_held_against_the_client_s_keys() {
         verified(&assertion, &jwks, "k2").is_none(),
         "another key id"
     );
-    let mut altered = assertion.clone();
+    let mut altered = assertion;
     altered.replace_range(altered.len() - 8..altered.len() - 4, "AAAA");
     assert!(
         verified(&altered, &jwks, "k1").is_none(),

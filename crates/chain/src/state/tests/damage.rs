@@ -155,6 +155,10 @@ fn check(options: StateOptions, flips_max: usize) {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path(), options);
     let mut images = images(folder.path());
+    if options.disk.node_buffer_bytes == 1 {
+        let in_table = |image: &Image| image.name.iter().any(|part| part == "tables");
+        assert!(images.iter().any(in_table), "nothing reached a table file");
+    }
     let expected = ask(restore(&images).path(), options).unwrap();
 
     let (mut detected, mut harmless) = (0, 0);

@@ -24,6 +24,9 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("git", "git"),
 ];
 
+/// Key of the organisation that `stele up --open` always has: everyone's first development account.
+const DEVELOPMENT_KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+
 /// Runs everything, in the order in which mistakes are cheapest to find.
 pub(crate) fn run(root: &Path) -> Result<()> {
     prerequisites()?;
@@ -80,6 +83,7 @@ fn clients(root: &Path) -> Result<()> {
         Command::new("npm")
             .args(["test", "--silent"])
             .env("STELE", root.join("target/release/stele"))
+            .env("STELE_ORGANIZATION_KEY", DEVELOPMENT_KEY)
             .current_dir(&e2e),
     )
 }

@@ -11,14 +11,15 @@ use std::{
     time::Duration,
 };
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use stele_chain::{Chain, ChainOptions, Genesis, Organization, Seat};
 use stele_consensus::SignerSeed;
 use stele_core::{
+    account::AccountKey,
     certificate::ValidatorSet,
-    crypto::Secret32,
+    crypto::{Secret32, os_rng},
     id::{DEFAULT_CHAIN_ID, OrganizationId},
     time::{Clock as _, SystemClock},
 };
@@ -28,7 +29,7 @@ use stele_gateway::{
 };
 use stele_index::Index;
 use stele_service::Service;
-use stele_vault::Vault;
+use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
 use zeroize::Zeroizing;
 
@@ -178,17 +179,24 @@ async fn genesis(data: &Path, vault: &Vault, create: Option<NewConsortium>) -> R
     }
     let new = create.unwrap_or_default();
     let organization = Service::make_organization_keys(vault).await?;
+    let mut organizations = vec![organization.0];
+    if new.open {
+        organizations.push(development_organization(vault).await?);
+    }
     let genesis = Genesis {
         chain_id: new.chain_id,
         timestamp_ms: SystemClock.now().0,
         consortium: "Consortium of one".into(),
         open: new.open,
-        organizations: vec![Organization {
-            address: organization.0,
-            kind: 1,
-            endpoints_digest: B256::ZERO,
-            keys_digest: B256::ZERO,
-        }],
+        organizations: organizations
+            .into_iter()
+            .map(|address| Organization {
+                address,
+                kind: 1,
+                endpoints_digest: B256::ZERO,
+                keys_digest: B256::ZERO,
+            })
+            .collect(),
         validators: vec![Seat {
             key: B256::from(*signer(vault).public_key().as_bytes()),
             organization: organization.0,
@@ -202,6 +210,20 @@ async fn genesis(data: &Path, vault: &Vault, create: Option<NewConsortium>) -> R
     fs::write(&part, genesis.to_json()?).with_context(|| format!("writing {}", part.display()))?;
     fs::rename(&part, &path).with_context(|| format!("writing {}", path.display()))?;
     Ok(genesis)
+}
+
+/// The secret of the organisation that every `--open` network has beside the node's own, so that scripts can try the
+/// system contracts. Known to everyone: it is the first account of Ethereum's development chains.
+const DEVELOPMENT_KEY: [u8; 32] =
+    alloy_primitives::hex!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
+
+async fn development_organization(vault: &Vault) -> Result<Address> {
+    let key = AccountKey::new(Secret32::new(DEVELOPMENT_KEY))?;
+    let keys = vault.keys();
+    keys.add_signing(key.address(), key.secret()).await?;
+    keys.ensure_kem(key.address(), &mut os_rng()).await?;
+    keys.add_root(key.address(), &RootKey::random(&mut os_rng())).await?;
+    Ok(key.address())
 }
 
 impl Node {

@@ -25,8 +25,8 @@ use tokio::sync::{broadcast, oneshot};
 
 /// Finalized blocks that a subscriber may lag behind.
 const SUBSCRIBERS_LAG: usize = 256;
-/// Blocks that one log filter may span.
-const LOG_BLOCKS_MAX: u64 = 100_000;
+/// Blocks that one log filter may span: any. The number of logs in an answer is bounded instead.
+const LOG_BLOCKS_MAX: u64 = u64::MAX;
 
 /// The chain of this node behind the service's port.
 pub(crate) struct NodeLedger {

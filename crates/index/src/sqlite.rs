@@ -113,7 +113,7 @@ impl File {
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         self.attach_to(&connection)?;
         connection
-            .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;")
+            .execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -16384;")
             .attempt("preparing a reader")?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(connection)
@@ -136,7 +136,8 @@ impl File {
         // The first statement that reads a page is the one that finds a wrong key.
         connection
             .execute_batch(&format!(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -32768;
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -65536;
+                 PRAGMA wal_autocheckpoint = 8192;
                  PRAGMA foreign_keys = OFF; PRAGMA trusted_schema = OFF;"
             ))
             .map_err(fail)?;
@@ -235,8 +236,8 @@ fn hex_of(key: &Secret32) -> Zeroizing<String> {
 /// How long a statement waits for another one's lock. Only the reset of a log by a checkpoint makes it wait.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Reading connections kept open between searches. Each holds at most 4 MiB of pages.
-const IDLE_READERS: usize = 8;
+/// Reading connections kept open between searches. Each holds at most 16 MiB of pages, decrypted.
+const IDLE_READERS: usize = 4;
 
 /// Prepared statements kept by each connection: the shapes of searches seen lately.
 const STATEMENTS: usize = 256;

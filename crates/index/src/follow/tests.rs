@@ -65,6 +65,7 @@ const B: Address = Address::repeat_byte(0xbb);
 const P: Address = Address::repeat_byte(0x11);
 
 /// One event of every kind.
+#[expect(clippy::too_many_lines, reason = "a list of events, one of every kind")]
 fn chain() -> Vec<FinalizedBlock> {
     let one = B256::repeat_byte(1);
     vec![
@@ -333,6 +334,10 @@ fn chain() -> Vec<FinalizedBlock> {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one question for every kind of event"
+)]
 fn every_event_is_answered_from() {
     let (_folder, index) = open();
     index.apply_all(&chain()).unwrap();

@@ -5,7 +5,10 @@
 //! are then tested resource by resource.
 
 use stele_core::time::Timestamp;
-use stele_fhir::search::ast::{Filter, Modifier, ParamType};
+use stele_fhir::search::{
+    ast::{ChainTarget, Filter, Modifier, ParamType, Value},
+    catalogue::SearchParam,
+};
 
 use super::{
     condition::{Compiler, is_selective, logical_id},
@@ -23,68 +26,14 @@ impl Compiler<'_> {
         resource_type: &str,
         filter: &Filter,
     ) -> Result<Option<String>> {
-        Ok(match filter {
-            Filter::Values {
-                param,
-                modifier: None,
-                values,
-            } if param.code == "_id" => {
-                let ids: Vec<String> = values.iter().filter_map(logical_id).collect();
-                let kind = type_number(resource_type)?;
-                let (kind, ids) = (self.sql.bind(kind), self.sql.bind_all(ids));
-                Some(format!(
-                    "SELECT id AS resource FROM names WHERE logical IN ({ids}) AND type = {kind}"
-                ))
-            }
+        match filter {
             Filter::Values {
                 param,
                 modifier,
                 values,
-            } => {
-                let Some(table) = Table::of(param.param_type, *modifier) else {
-                    return Ok(None);
-                };
-                let scans = matches!(modifier, Some(Modifier::Not | Modifier::Contains));
-                if scans || param.code == "_lastUpdated" || !values.iter().all(is_selective) {
-                    return Ok(None);
-                }
-                let pt = self.pt(resource_type, param)?;
-                let t = self.sql.alias('t');
-                let met = self.any_value(table, &t, *modifier, values)?;
-                // A row is unique by parameter, value and resource: one value needs no DISTINCT, which would sort.
-                let plain = matches!(table, Table::Tokens | Table::Refs)
-                    && !met.contains(" IN (")
-                    && !met.contains(" OR ");
-                let distinct = if plain { "" } else { "DISTINCT " };
-                Some(format!(
-                    "SELECT {distinct}{t}.resource AS resource FROM {} {t} WHERE {t}.pt = {pt} AND {met}",
-                    table.name()
-                ))
-            }
-            Filter::Missing { .. } => None,
-            Filter::Chain { param, targets } => {
-                let pt = self.pt(resource_type, param)?;
-                let mut parts = Vec::new();
-                for target in targets {
-                    let Some(inner) = self.driver(target.resource_type, &target.filter)? else {
-                        return Ok(None);
-                    };
-                    let (d, t, f) = (
-                        self.sql.alias('d'),
-                        self.sql.alias('t'),
-                        self.sql.alias('f'),
-                    );
-                    let sees = self.viewer.sees(&t);
-                    parts.push(format!(
-                        "SELECT {f}.resource AS resource FROM ({inner}) {d}
-                         CROSS JOIN resources {t} ON {t}.id = {d}.resource AND {t}.is_deleted = 0 AND {sees}
-                         CROSS JOIN refs {f} ON {f}.target = {t}.id AND {f}.pt = {pt}"
-                    ));
-                }
-                (!parts.is_empty())
-                    .then(|| parts.join(" UNION "))
-                    .map(distinct)
-            }
+            } => self.values_driver(resource_type, param, *modifier, values),
+            Filter::Missing { .. } => Ok(None),
+            Filter::Chain { param, targets } => self.chain_driver(resource_type, param, targets),
             Filter::Has {
                 source_type,
                 reference,
@@ -94,20 +43,79 @@ impl Compiler<'_> {
                 let Some(inner) = self.driver(source_type, filter)? else {
                     return Ok(None);
                 };
-                let (d, s, f) = (
-                    self.sql.alias('d'),
-                    self.sql.alias('s'),
-                    self.sql.alias('f'),
-                );
+                let (d, s) = (self.sql.alias('d'), self.sql.alias('s'));
+                let f = self.sql.alias('f');
                 let sees = self.viewer.sees(&s);
-                Some(format!(
+                Ok(Some(format!(
                     "SELECT DISTINCT {f}.target AS resource FROM ({inner}) {d}
                      CROSS JOIN resources {s} ON {s}.id = {d}.resource AND {s}.is_deleted = 0 AND {sees}
                      CROSS JOIN refs {f} ON {f}.resource = {s}.id AND {f}.pt = {pt}"
-                ))
+                )))
             }
-            Filter::FullText { scope, words } => Some(self.full_text(*scope, words)),
-        })
+            Filter::FullText { scope, words } => Ok(Some(self.full_text(*scope, words))),
+        }
+    }
+
+    fn values_driver(
+        &mut self,
+        resource_type: &str,
+        param: &SearchParam,
+        modifier: Option<Modifier>,
+        values: &[Value],
+    ) -> Result<Option<String>> {
+        if param.code == "_id" && modifier.is_none() {
+            let ids: Vec<String> = values.iter().filter_map(logical_id).collect();
+            let kind = type_number(resource_type)?;
+            let (kind, ids) = (self.sql.bind(kind), self.sql.bind_all(ids));
+            return Ok(Some(format!(
+                "SELECT id AS resource FROM names WHERE logical IN ({ids}) AND type = {kind}"
+            )));
+        }
+        let Some(table) = Table::of(param.param_type, modifier) else {
+            return Ok(None);
+        };
+        let scans = matches!(modifier, Some(Modifier::Not | Modifier::Contains))
+            || !values.iter().all(is_selective);
+        if scans || matches!(param.code, "_id" | "_lastUpdated") {
+            return Ok(None);
+        }
+        let pt = self.pt(resource_type, param)?;
+        let t = self.sql.alias('t');
+        let met = self.any_value(table, &t, modifier, values)?;
+        // A row is unique by parameter, value and resource: one value needs no DISTINCT, which would sort.
+        let is_one = matches!(table, Table::Tokens | Table::Refs)
+            && !met.contains(" IN (")
+            && !met.contains(" OR ");
+        let distinct = if is_one { "" } else { "DISTINCT " };
+        Ok(Some(format!(
+            "SELECT {distinct}{t}.resource AS resource FROM {} {t} WHERE {t}.pt = {pt} AND {met}",
+            table.name()
+        )))
+    }
+
+    fn chain_driver(
+        &mut self,
+        resource_type: &str,
+        param: &SearchParam,
+        targets: &[ChainTarget],
+    ) -> Result<Option<String>> {
+        let pt = self.pt(resource_type, param)?;
+        let mut parts = Vec::new();
+        for target in targets {
+            let Some(inner) = self.driver(target.resource_type, &target.filter)? else {
+                return Ok(None);
+            };
+            let (d, t) = (self.sql.alias('d'), self.sql.alias('t'));
+            let f = self.sql.alias('f');
+            let sees = self.viewer.sees(&t);
+            // DISTINCT, because a resource may point at several of them.
+            parts.push(format!(
+                "SELECT DISTINCT {f}.resource AS resource FROM ({inner}) {d}
+                 CROSS JOIN resources {t} ON {t}.id = {d}.resource AND {t}.is_deleted = 0 AND {sees}
+                 CROSS JOIN refs {f} ON {f}.target = {t}.id AND {f}.pt = {pt}"
+            ));
+        }
+        Ok((!parts.is_empty()).then(|| parts.join(" UNION ")))
     }
 }
 
@@ -168,15 +176,6 @@ fn promise(filter: &Filter) -> u8 {
         Filter::FullText { .. } => 5,
         Filter::Chain { .. } | Filter::Has { .. } => 6,
         Filter::Missing { .. } => 7,
-    }
-}
-
-fn distinct(union: String) -> String {
-    // UNION already leaves each resource once; a single part does not.
-    if union.contains(" UNION ") {
-        union
-    } else {
-        format!("SELECT DISTINCT resource FROM ({union})")
     }
 }
 

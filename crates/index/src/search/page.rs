@@ -12,7 +12,7 @@ use super::{
     cursor::Cursor,
     driver::choose,
     keys::{param_key, type_number},
-    row::{ResourceVersion, SELECT_VERSION, read_version},
+    row::{ResourceVersion, SELECT_NEWEST, read_version},
     viewer::Viewer,
 };
 use crate::error::{Attempt as _, Error, Result};
@@ -105,17 +105,21 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// `FROM … WHERE …` of the matches, as rows `r`.
-    fn from_where(&self, compiler: &mut Compiler<'_>, driver: Option<usize>) -> Result<String> {
+    fn source(&self, compiler: &mut Compiler<'_>, driver: Option<usize>) -> Result<Rows> {
         let kind = self.query.resource_type;
         let chosen = driver.and_then(|at| self.query.filters.get(at));
         let start = match chosen {
             Some(filter) => compiler.driver(kind, filter)?,
             None => None,
         };
-        let from = start.map_or_else(
-            || "resources r".to_owned(),
-            |start| format!("({start}) d CROSS JOIN resources r ON r.id = d.resource"),
-        );
+        // The start gives ids in order more often than not; the planner sees that only if the order is asked of it.
+        let (from, id) = match start {
+            None => ("resources r".to_owned(), "r.id"),
+            Some(start) => {
+                let from = format!("({start}) d CROSS JOIN resources r ON r.id = d.resource");
+                (from, "d.resource")
+            }
+        };
         let number = compiler.sql.bind(type_number(kind)?);
         let mut met = vec![format!("r.type = {number} AND r.is_deleted = 0")];
         for (at, filter) in self.query.filters.iter().enumerate() {
@@ -124,16 +128,20 @@ impl Search<'_> {
             }
         }
         met.push(compiler.viewer.sees("r"));
-        Ok(format!("FROM {from} WHERE {}", met.join(" AND ")))
+        Ok(Rows {
+            id,
+            text: format!("FROM {from} WHERE {}", met.join(" AND ")),
+        })
     }
 
     fn total(&self, driver: Option<usize>) -> Result<u64> {
         const WHAT: &str = "counting matches";
         let mut compiler = Compiler::new(self.db, self.viewer, self.now);
-        let rest = self.from_where(&mut compiler, driver)?;
-        let counted = compiler
-            .sql
-            .numbers(WHAT, self.db, &format!("SELECT count(*) {rest}"))?;
+        let rest = self.source(&mut compiler, driver)?;
+        let counted =
+            compiler
+                .sql
+                .numbers(WHAT, self.db, &format!("SELECT count(*) {}", rest.text))?;
         Ok(counted.first().map_or(0, |count| count.cast_unsigned()))
     }
 
@@ -146,15 +154,16 @@ impl Search<'_> {
     ) -> Result<Vec<Cursor>> {
         const WHAT: &str = "finding matches";
         let mut compiler = Compiler::new(self.db, self.viewer, self.now);
-        let rest = self.from_where(&mut compiler, driver)?;
+        let rest = self.source(&mut compiler, driver)?;
         let limit = compiler.sql.bind(i64::from(wanted) + 1);
         let text = if self.query.sort.is_empty() {
             let after = compiler
                 .sql
                 .bind(after.map_or(i64::MIN, |cursor| cursor.id));
-            format!("SELECT r.id {rest} AND r.id > {after} ORDER BY r.id LIMIT {limit}")
+            let Rows { id, text } = rest;
+            format!("SELECT {id} {text} AND {id} > {after} ORDER BY {id} LIMIT {limit}")
         } else {
-            self.sorted(&mut compiler, &rest, after, &limit)?
+            self.sorted(&mut compiler, &rest.text, after, &limit)?
         };
         let keys = self.query.sort.len();
         compiler.sql.rows(WHAT, self.db, &text, |row| {
@@ -295,6 +304,12 @@ impl Search<'_> {
     }
 }
 
+/// `FROM … WHERE …` of the matches and the column with their ids.
+struct Rows {
+    id: &'static str,
+    text: String,
+}
+
 /// Which end of a reference is added.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -333,9 +348,7 @@ fn sort_key(compiler: &mut Compiler<'_>, resource_type: &str, sort: &Sort) -> Re
 pub(crate) fn load(db: &Connection, ids: &[i64]) -> Result<Vec<ResourceVersion>> {
     const WHAT: &str = "reading found resources";
     let mut statement = db
-        .prepare_cached(&format!(
-            "{SELECT_VERSION} WHERE v.resource = ?1 AND v.version = r.version"
-        ))
+        .prepare_cached(&format!("{SELECT_NEWEST} WHERE r.id = ?1"))
         .attempt(WHAT)?;
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {

@@ -30,12 +30,19 @@ pub struct ResourceVersion {
 }
 
 /// Start of every statement that gives versions; `v` is the version, `r` its resource's newest version.
-pub(crate) const SELECT_VERSION: &str = "SELECT n.type, n.logical, v.version, r.record, a.address, v.leaf,
-    v.is_patients, v.slot, v.category, v.month, v.updated_ms, v.clinical_ms, v.is_deleted, v.resource
+pub(crate) const SELECT_VERSION: &str =
+    "SELECT n.type, n.logical, v.version, r.record, a.address, v.leaf,
+    v.is_patients, v.slot, v.category, v.month, v.updated_ms, v.clinical_ms, v.is_deleted
     FROM versions v JOIN resources r ON r.id = v.resource JOIN names n ON n.id = v.resource
     JOIN accounts a ON a.id = v.log";
 
-/// Reads a row of [`SELECT_VERSION`].
+/// As [`SELECT_VERSION`] for newest versions, which needs one table less.
+pub(crate) const SELECT_NEWEST: &str =
+    "SELECT n.type, n.logical, r.version, r.record, a.address, r.leaf,
+    r.is_patients, r.slot, r.category, r.month, r.updated_ms, r.clinical_ms, r.is_deleted
+    FROM resources r JOIN names n ON n.id = r.id JOIN accounts a ON a.id = r.log";
+
+/// Reads a row of [`SELECT_VERSION`] or [`SELECT_NEWEST`].
 pub(crate) fn read_version(row: &Row<'_>) -> Result<ResourceVersion> {
     const WHAT: &str = "reading a resource's row";
     let corrupt = |problem: &str| Error::Corrupt {

@@ -1,3 +1,4 @@
 //! The index through its public face, on real data.
 
+#[cfg(test)]
 mod synthea;

@@ -81,6 +81,10 @@ fn query(resource_type: &str, text: &str) -> Query {
 
 /// Every kind of search finds in a real record what plain code finds. (S12)
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a list of searches, one of every kind"
+)]
 fn a_real_record_is_found_by_every_kind_of_value() {
     let folder = tempfile::tempdir().unwrap();
     let index = Index::open(folder.path(), &Secret32::new([6; 32])).unwrap();

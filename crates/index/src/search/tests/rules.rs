@@ -317,6 +317,10 @@ fn everything_is_what_the_viewer_may_see_of_it() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story of one resource, told through every list"
+)]
 fn versions_are_listed_read_and_deleted() {
     let (_folder, index) = open();
     let owner = Some(patient(0));

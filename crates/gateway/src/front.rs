@@ -102,9 +102,17 @@ fn broke(error: &tokio::task::JoinError) -> Problem {
 /// where the configuration says so.
 #[must_use = "the router answers nothing until it is served"]
 pub fn router(service: Arc<Service>, config: GatewayConfig) -> Router {
-    let with_home = config.home;
+    let routes = routes(config.home);
     let front = Arc::new(Front::new(service, config));
-    let mut routes = Router::new()
+    routes
+        .fallback(fhir::no_such_address)
+        .method_not_allowed_fallback(fhir::no_such_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&front), around))
+        .with_state(front)
+}
+
+fn routes(with_home: bool) -> Router<Arc<Front>> {
+    let routes = Router::new()
         .merge(fhir::routes())
         .merge(admin::routes())
         .route("/.well-known/stele.json", get(admin::facts))
@@ -114,16 +122,12 @@ pub fn router(service: Arc<Service>, config: GatewayConfig) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(health::openapi));
-    if with_home {
-        routes = routes
-            .route("/", get(home::page))
-            .route("/home.css", get(home::style));
+    if !with_home {
+        return routes;
     }
     routes
-        .fallback(fhir::no_such_address)
-        .method_not_allowed_fallback(fhir::no_such_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&front), around))
-        .with_state(front)
+        .route("/", get(home::page))
+        .route("/home.css", get(home::style))
 }
 
 /// Around every request: its id, a time limit, headers that browsers heed, and one line in the log. The line has
@@ -224,6 +228,12 @@ mod tests {
         assert_eq!(headers[CACHE_CONTROL], "public");
         assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert!(headers.contains_key(STRICT_TRANSPORT_SECURITY));
+    }
+
+    /// Two routes for one address would stop the node at its start.
+    #[test]
+    fn no_two_routes_meet() {
+        assert!(routes(true).has_routes() && routes(false).has_routes());
     }
 
     /// `openapi.json` is kept by hand: every address of the router stands in it, and nothing else.

@@ -48,3 +48,51 @@ pub mod system {
         "../../contracts/interfaces/ISystem.sol"
     );
 }
+
+pub mod typed {
+    //! EIP-712 structures that people sign, with the domain of the contract that checks them.
+    use alloy_sol_types::Eip712Domain;
+
+    alloy_sol_types::sol! {
+        /// Terms of a grant as signed for `IConsent.grantBySig`.
+        #[derive(Debug, PartialEq, Eq)]
+        struct Grant {
+            address patient;
+            address grantee;
+            uint64 categories;
+            uint8 permissions;
+            uint16 purposes;
+            uint40 notBefore;
+            uint40 expires;
+            uint16 recordsFrom;
+            uint16 recordsTo;
+            bytes32 envelopeDigest;
+            uint32 request;
+            uint64 nonce;
+            uint40 deadline;
+        }
+
+        /// End of a grant as signed for `IConsent.revokeBySig`.
+        #[derive(Debug, PartialEq, Eq)]
+        struct Revoke {
+            address patient;
+            address grantee;
+            uint32 id;
+            bytes32 directoryRoot;
+            uint64 nonce;
+            uint40 deadline;
+        }
+    }
+
+    /// Domain of both structures: name `Stele Consent`, version `1`, the chain, the contract.
+    #[must_use]
+    pub fn consent_domain(chain_id: u64) -> Eip712Domain {
+        Eip712Domain::new(
+            Some("Stele Consent".into()),
+            Some("1".into()),
+            Some(alloy_primitives::U256::from(chain_id)),
+            Some(crate::id::CONSENT),
+            None,
+        )
+    }
+}

@@ -9,8 +9,8 @@ use stele_core::{
         consent::IConsent::grantBySigCall,
         governance::IGovernance::{proposeCall, voteCall},
         identity::IIdentity::{
-            accountCall, claimCall, organizationOfCall, registerMemberCall, registerPatientCall,
-            updateMemberCall,
+            accountCall, claimCall, organizationAtCall, organizationCountCall, organizationOfCall,
+            registerMemberCall, registerPatientCall, updateMemberCall,
         },
     },
     account::AccountKey,
@@ -198,23 +198,24 @@ impl Service {
     pub fn hosted_organizations(&self) -> Result<Vec<OrganizationId>> {
         const WHAT: &str = "listing organisations";
         let mut hosted = vec![self.organization];
-        for organization in self
-            .index
-            .chain()
-            .organizations()
-            .map_err(Error::index(WHAT))?
-        {
-            let id = OrganizationId(organization.account.address);
-            if id != self.organization
-                && organization.account.status == 1
+        let output = self.view(WHAT, IDENTITY, organizationCountCall {}.abi_encode())?;
+        let count = organizationCountCall::abi_decode_returns(&output)
+            .map_err(|error| Error::internal(WHAT, error))?
+            .registered;
+        for index in 0..count {
+            let output = self.view(WHAT, IDENTITY, organizationAtCall { index }.abi_encode())?;
+            let account = organizationAtCall::abi_decode_returns(&output)
+                .map_err(|error| Error::internal(WHAT, error))?;
+            if account != self.organization.0
+                && self.account(account)?.is_some_and(|found| found.active)
                 && self
                     .vault
                     .keys()
-                    .signing(id.0)
+                    .signing(account)
                     .map_err(Error::vault(WHAT))?
                     .is_some()
             {
-                hosted.push(id);
+                hosted.push(OrganizationId(account));
             }
         }
         Ok(hosted)

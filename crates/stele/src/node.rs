@@ -222,7 +222,8 @@ async fn development_organization(vault: &Vault) -> Result<Address> {
     let keys = vault.keys();
     keys.add_signing(key.address(), key.secret()).await?;
     keys.ensure_kem(key.address(), &mut os_rng()).await?;
-    keys.add_root(key.address(), &RootKey::random(&mut os_rng())).await?;
+    keys.add_root(key.address(), &RootKey::random(&mut os_rng()))
+        .await?;
     Ok(key.address())
 }
 

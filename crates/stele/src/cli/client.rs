@@ -78,7 +78,15 @@ impl Target {
     pub(crate) fn mint(&self, scope: &str, lifetime_s: u64) -> Result<String> {
         let ready = self.ready()?;
         let organization = ready.organization;
-        self.mint_as(scope, &ready, Identity { organization, practitioner: None }, lifetime_s)
+        self.mint_as(
+            scope,
+            &ready,
+            Identity {
+                organization,
+                practitioner: None,
+            },
+            lifetime_s,
+        )
     }
 
     /// A token that acts as an account: an organisation of this node, or a member of one's staff.
@@ -89,7 +97,10 @@ impl Target {
         lifetime_s: u64,
     ) -> Result<String> {
         let ready = self.ready()?;
-        let known = self.connect()?.get(&format!("/admin/accounts/{account}")).await?;
+        let known = self
+            .connect()?
+            .get(&format!("/admin/accounts/{account}"))
+            .await?;
         let organization: OrganizationId = known
             .get("organization")
             .and_then(Value::as_str)
@@ -98,9 +109,20 @@ impl Target {
         let practitioner = match known.get("kind").and_then(Value::as_str) {
             Some("organization") => None,
             Some("member") => Some(account),
-            other => bail!("{account} is a {}; only organisations and staff act here", other.unwrap_or("?")),
+            other => bail!(
+                "{account} is a {}; only organisations and staff act here",
+                other.unwrap_or("?")
+            ),
         };
-        self.mint_as(scope, &ready, Identity { organization, practitioner }, lifetime_s)
+        self.mint_as(
+            scope,
+            &ready,
+            Identity {
+                organization,
+                practitioner,
+            },
+            lifetime_s,
+        )
     }
 
     fn mint_as(
@@ -112,7 +134,13 @@ impl Target {
     ) -> Result<String> {
         let config = self.settings.resolve()?;
         let key = config::token_key(&config.data, &config.unlock(false)?, false)?;
-        operator_token(&TokenKey::new(key), &ready.http, scope, identity, lifetime_s)
+        operator_token(
+            &TokenKey::new(key),
+            &ready.http,
+            scope,
+            identity,
+            lifetime_s,
+        )
     }
 }
 

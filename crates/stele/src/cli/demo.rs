@@ -166,8 +166,17 @@ async fn describe(
 }
 
 fn client(key: &TokenKey, node: &Node, organization: OrganizationId) -> Result<Client> {
-    let identity = Identity { organization, practitioner: None };
-    let token = operator_token(key, &node.ready.http, "admin system/*.cruds", identity, 3600)?;
+    let identity = Identity {
+        organization,
+        practitioner: None,
+    };
+    let token = operator_token(
+        key,
+        &node.ready.http,
+        "admin system/*.cruds",
+        identity,
+        3600,
+    )?;
     Client::new(node.ready.http.clone(), token)
 }
 

@@ -34,7 +34,11 @@ pub(crate) struct Token {
 impl Token {
     pub(crate) async fn run(self) -> Result<Answer> {
         let token = match self.act_as {
-            Some(account) => self.target.mint_for(&self.scope, account, self.lifetime).await?,
+            Some(account) => {
+                self.target
+                    .mint_for(&self.scope, account, self.lifetime)
+                    .await?
+            }
             None => self.target.mint(&self.scope, self.lifetime)?,
         };
         if self.json {

@@ -278,7 +278,7 @@ impl Patient {
         let path = format!("/fhir/r4/Patient/{}/$log-proof", self.id);
         let answer = self.target.connect()?.get(&path).await?;
         let proof: LogProof =
-            serde_json::from_value(answer.get("proof").cloned().unwrap_or_default())
+            serde_json::from_value(answer.get("log").cloned().unwrap_or_default())
                 .context("the node's proof")?;
         let leaves: Vec<Leaf> =
             serde_json::from_value(answer.get("leaves").cloned().unwrap_or_default())

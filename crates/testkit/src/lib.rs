@@ -1,1 +1,0 @@
-//! Test doubles and synthetic patients, for development only.

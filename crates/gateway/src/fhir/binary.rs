@@ -108,6 +108,13 @@ pub(super) async fn read(
     } else if is_resource {
         // Written as a resource: its text is bounded as every body is.
         let text = whole(content).await?;
+        if text.is_empty() {
+            // No resource is empty: what was opened is a tombstone.
+            return Err(Error::Gone {
+                resource: format!("Binary/{id}"),
+            }
+            .into());
+        }
         if wants_fhir {
             page::json(StatusCode::OK, text)
         } else {

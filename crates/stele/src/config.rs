@@ -235,6 +235,19 @@ mod tests {
         );
     }
 
+    /// The example is what `stele config show` prints of the defaults, so it can't go stale.
+    #[test]
+    fn the_example_is_the_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../stele.example.toml");
+        let text = fs::read_to_string(&path).expect("stele.example.toml");
+        let example: Config = toml::from_str(&text).expect("it parses");
+        assert_eq!(example, Config::default());
+        let shown = toml::to_string_pretty(&Config::default()).expect("it prints");
+        for line in shown.lines().filter(|line| !line.is_empty()) {
+            assert!(text.contains(line), "stele.example.toml lacks {line}");
+        }
+    }
+
     #[test]
     fn secrets_lie_beside_the_data() {
         let config = Config {

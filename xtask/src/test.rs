@@ -59,10 +59,6 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     step(
-        "the product",
-        cargo(root).args(["build", "--release", "-p", "stele"]),
-    )?;
-    step(
         "unit, property and integration tests",
         cargo(root).args(["test", "--release", "--workspace"]),
     )?;

@@ -200,6 +200,11 @@ impl Service {
             .read("Binary", id, None, &viewer, self.clock.now())
             .map_err(Error::index("reading a Binary"))?
             .ok_or_else(|| Error::not_found("Binary", id))?;
+        if found.deleted {
+            return Err(Error::Gone {
+                resource: format!("Binary/{id}"),
+            });
+        }
         let place = &found.placement;
         let records = [(place.record, found.version)];
         let slot = 1_u64.checked_shl(place.category_slot.into()).unwrap_or(0);

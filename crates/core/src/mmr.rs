@@ -186,11 +186,11 @@ mod tests {
             }
             let live: Vec<B256> = peak_heights(size).map(|h| stored[h as usize]).collect();
             prop_assert_eq!(&live, &peaks(&all));
-            for index in 0..size {
+            for (index, one) in (0_u64..).zip(&all) {
                 let (height, position) = locate(size, index).unwrap();
                 let path = path(&all, index).unwrap();
                 prop_assert_eq!(path.len(), height as usize);
-                prop_assert_eq!(climb(all[index as usize], position, &path), stored[height as usize]);
+                prop_assert_eq!(climb(*one, position, &path), stored[height as usize]);
                 prop_assert_ne!(climb(leaf(u64::MAX), position, &path), stored[height as usize]);
             }
             prop_assert!(locate(size, size).is_none());

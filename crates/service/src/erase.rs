@@ -62,36 +62,18 @@ impl Service {
             .local()
             .begin(JOURNAL, place.record.as_bytes())
             .map_err(Error::index(WHAT))?;
-        let mut salt = [0; 32];
-        rand_core::Rng::fill_bytes(&mut os_rng(), &mut salt);
-        // The tombstone's own preimage is not kept: nobody is to prove anything about an erased record but that
-        // it was erased.
-        let leaf = LeafPreimage {
-            record: place.record,
-            version: found.version.saturating_add(1),
-            kind: LeafKind::Tombstone,
-            category_slot: place.category_slot,
-            cid: alloy_primitives::Bytes::new(),
-            content: alloy_primitives::B256::ZERO,
-            element_root: alloy_primitives::B256::ZERO,
-            envelope_digest: alloy_primitives::B256::ZERO,
-            author: actor.account,
-            previous: alloy_primitives::B256::ZERO,
-        }
-        .commit(&salt);
         let sender = crate::records::sender_of(actor);
-        let call = tombstoneCall {
-            log: place.log,
-            index: place.leaf,
-            category: place.category_slot,
-            leaf,
-            reason,
-            author: actor.account,
-        };
-        let receipt = self
-            .transactions
-            .settle(WHAT, sender, Order::new(RECORDS, &call, 1_000_000))
-            .await?;
+        let orders = self.tombstones_for(actor, &found, reason)?;
+        let hashes = self.transactions.send(WHAT, sender, orders.clone()).await?;
+        let mut height = 0;
+        for (hash, order) in hashes.into_iter().zip(&orders) {
+            let receipt = self
+                .transactions
+                .settled(WHAT, sender, hash, Some(order))
+                .await?;
+            height = receipt.position.height;
+        }
+        self.note_erasure(&place.record)?;
         self.vault
             .erase(&[place.record], self.clock.now())
             .await
@@ -106,8 +88,52 @@ impl Service {
             .map_err(Error::index(WHAT))?;
         Ok(Erased {
             versions: found.version,
-            height: receipt.position.height,
+            height,
         })
+    }
+
+    /// One tombstone for the leaf of each version. A tombstone's own preimage is not kept: nobody is to prove
+    /// anything about an erased record but that it was erased.
+    fn tombstones_for(
+        &self,
+        actor: &Actor,
+        found: &stele_index::ResourceVersion,
+        reason: u8,
+    ) -> Result<Vec<Order>> {
+        const WHAT: &str = "erasing a record";
+        let place = &found.placement;
+        let mut orders = Vec::new();
+        for version in 1..=found.version {
+            let leaf_of = self.index.search().leaf_of(place.record, version);
+            let Some((log, index)) = leaf_of.map_err(Error::index(WHAT))? else {
+                continue;
+            };
+            let mut salt = [0; 32];
+            rand_core::Rng::fill_bytes(&mut os_rng(), &mut salt);
+            let leaf = LeafPreimage {
+                record: place.record,
+                version,
+                kind: LeafKind::Tombstone,
+                category_slot: place.category_slot,
+                cid: alloy_primitives::Bytes::new(),
+                content: alloy_primitives::B256::ZERO,
+                element_root: alloy_primitives::B256::ZERO,
+                envelope_digest: alloy_primitives::B256::ZERO,
+                author: actor.account,
+                previous: alloy_primitives::B256::ZERO,
+            }
+            .commit(&salt);
+            let call = tombstoneCall {
+                log,
+                index,
+                category: place.category_slot,
+                leaf,
+                reason,
+                author: actor.account,
+            };
+            orders.push(Order::new(RECORDS, &call, 1_000_000));
+        }
+        Ok(orders)
     }
 
     /// Adds a record to the list kept beside the data folder, which a restore goes by.

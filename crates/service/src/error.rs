@@ -90,7 +90,7 @@ pub enum Error {
         what: &'static str,
         /// Its answer.
         #[source]
-        source: stele_vault::Error,
+        source: Box<stele_vault::Error>,
     },
     /// The index failed.
     #[error("the index failed at {what}")]
@@ -99,7 +99,7 @@ pub enum Error {
         what: &'static str,
         /// Its answer.
         #[source]
-        source: stele_index::Error,
+        source: Box<stele_index::Error>,
     },
     /// Something that valid input never leads to.
     #[error("internal failure at {what}: {problem}")]
@@ -194,10 +194,16 @@ impl Error {
     }
 
     pub(crate) fn vault(what: &'static str) -> impl FnOnce(stele_vault::Error) -> Self {
-        move |source| Self::Vault { what, source }
+        move |source| Self::Vault {
+            what,
+            source: Box::new(source),
+        }
     }
 
     pub(crate) fn index(what: &'static str) -> impl FnOnce(stele_index::Error) -> Self {
-        move |source| Self::Index { what, source }
+        move |source| Self::Index {
+            what,
+            source: Box::new(source),
+        }
     }
 }

@@ -63,7 +63,7 @@ impl Service {
         organization: OrganizationId,
         directory: &[u8],
     ) -> Result<PatientId> {
-        let directory = Directory::decode(directory).map_err(malformed)?;
+        let directory = Directory::decode(directory).map_err(|error| malformed(&error))?;
         self.register_own_patient(organization, &directory).await
     }
 
@@ -80,7 +80,7 @@ impl Service {
             .iter()
             .map(|bytes| Grant::decode(bytes))
             .collect::<stele_vault::Result<Vec<_>>>()
-            .map_err(malformed)?;
+            .map_err(|error| malformed(&error))?;
         self.relay_grant(grant, &envelopes).await
     }
 
@@ -97,7 +97,7 @@ impl Service {
     }
 }
 
-fn malformed(error: stele_vault::Error) -> Error {
+fn malformed(error: &stele_vault::Error) -> Error {
     Error::Conflict {
         message: error.to_string(),
     }

@@ -75,7 +75,7 @@ impl Service {
     ///
     /// # Errors
     /// As for [`Service::read`].
-    pub async fn provenance(
+    pub fn provenance(
         self: &Arc<Self>,
         actor: &Actor,
         resource_type: &str,

@@ -80,7 +80,7 @@ async fn run(
     let view = View::of_query(&query, general.pretty);
     let mut page = front.service.search(&principal.actor, &query).await?;
     if resource_type == "Provenance" && query.cursor.is_none() {
-        add_provenance(front, principal, &pairs, &mut page).await?;
+        add_provenance(front, principal, &pairs, &mut page)?;
     }
     page.included.retain(|one| {
         principal
@@ -249,7 +249,7 @@ fn patient_id(value: &str) -> Result<String, Problem> {
 }
 
 /// Puts what the ledger says of `target` before what clients wrote about it.
-async fn add_provenance(
+fn add_provenance(
     front: &Front,
     principal: &Principal,
     pairs: &[(String, String)],
@@ -268,7 +268,6 @@ async fn add_provenance(
     match front
         .service
         .provenance(&principal.actor, resource_type, id)
-        .await
     {
         Ok(recorded) => {
             let added = u64::try_from(recorded.matches.len()).unwrap_or_default();

@@ -256,7 +256,7 @@ pub(crate) fn read_error(version: &ResourceVersion, error: stele_vault::Error) -
         | Vault::Crypto { .. } => Error::DoesNotMatch { resource },
         source => Error::Vault {
             what: "opening a record",
-            source,
+            source: Box::new(source),
         },
     }
 }

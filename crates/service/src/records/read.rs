@@ -318,6 +318,9 @@ fn bad_cursor() -> Error {
 pub(crate) fn index_error(what: &'static str) -> impl FnOnce(stele_index::Error) -> Error {
     move |source| match source {
         stele_index::Error::Cursor => bad_cursor(),
-        source => Error::Index { what, source },
+        source => Error::Index {
+            what,
+            source: Box::new(source),
+        },
     }
 }

@@ -1,7 +1,7 @@
 //! Filling the search index anew from the vault and the ledger.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -14,12 +14,13 @@ use stele_core::{
     time::Timestamp,
 };
 use stele_fhir::category;
-use stele_vault::RecordMeta;
+use stele_vault::{RecordMeta, custodian::DurableReceipt};
 
 use super::write::{JournalVersion, LeafPlace};
 use crate::{
     Service,
     error::{Error, Result},
+    session::Actor,
 };
 
 /// What a rebuild did.
@@ -33,9 +34,18 @@ pub struct Rebuilt {
     pub skipped: u64,
 }
 
+/// A version in the vault with its place on the ledger.
+struct Found {
+    meta: RecordMeta,
+    place: LeafPlace,
+}
+
+/// Versions indexed in one SQL transaction.
+const STEP: usize = 256;
+
 impl Service {
-    /// Empties the search index and fills it from the vault, log by log, with one maintenance receipt a log. The
-    /// chain index must be complete.
+    /// Empties the search index and fills it from the vault in the order of the ledger, with one maintenance receipt
+    /// a log. The chain index must be complete.
     ///
     /// # Errors
     /// The vault, the ledger or the index fails; the index then says that it is not complete.
@@ -45,29 +55,40 @@ impl Service {
     ) -> Result<Rebuilt> {
         const WHAT: &str = "rebuilding the search index";
         self.index.search().clear().map_err(Error::index(WHAT))?;
-        let mut logs: BTreeMap<Address, BTreeMap<RecordId, Vec<RecordMeta>>> = BTreeMap::new();
-        let mut total = 0_u64;
-        for meta in self.vault.all_metas() {
-            let meta = match meta {
-                Ok(meta) => meta,
+        let mut done = Rebuilt::default();
+        let found = self.found(&mut done)?;
+        let receipts = self.maintenance_receipts(&found).await?;
+        done.logs = receipts.len() as u64;
+        let total = found.len() as u64;
+        let mut before: HashMap<RecordId, JournalVersion> = HashMap::new();
+        let mut batch = Vec::with_capacity(STEP);
+        for Found { meta, place } in found {
+            let Some((actor, receipt)) = receipts.get(&meta.log).cloned() else {
+                continue;
+            };
+            let patient = (!self.is_directory(meta.log)?).then_some(PatientId(meta.log));
+            let opened = match self.open_maintained(actor, meta.clone(), receipt).await {
+                Ok(text) => {
+                    described(&text, &meta, patient, before.get(&meta.record())).zip(Some(text))
+                }
                 Err(error) => {
-                    tracing::warn!(error = %error, "a record's meta can't be read");
-                    continue;
+                    tracing::warn!(record = %meta.record(), %error, "a record can't be indexed");
+                    None
                 }
             };
-            total = total.saturating_add(1);
-            logs.entry(meta.log)
-                .or_default()
-                .entry(meta.record())
-                .or_default()
-                .push(meta);
+            let Some((version, text)) = opened else {
+                done.skipped = done.skipped.saturating_add(1);
+                continue;
+            };
+            before.insert(meta.record(), version.clone());
+            batch.push((version, meta, place, text));
+            done.versions = done.versions.saturating_add(1);
+            if batch.len() == STEP {
+                self.index_opened(std::mem::take(&mut batch)).await?;
+                progress(done.versions.saturating_add(done.skipped), total);
+            }
         }
-        let mut done = Rebuilt::default();
-        for (log, records) in logs {
-            self.rebuild_log(log, records, &mut done).await?;
-            done.logs = done.logs.saturating_add(1);
-            progress(done.versions.saturating_add(done.skipped), total);
-        }
+        self.index_opened(batch).await?;
         self.index
             .search()
             .mark_complete()
@@ -75,50 +96,55 @@ impl Service {
         Ok(done)
     }
 
-    async fn rebuild_log(
-        self: &Arc<Self>,
-        log: Address,
-        records: BTreeMap<RecordId, Vec<RecordMeta>>,
-        done: &mut Rebuilt,
-    ) -> Result<()> {
-        let leaves = self.leaves_by_value(log)?;
-        let actor = self.maintenance(log);
-        let covered: Vec<(RecordId, u32)> = records
-            .values()
-            .flatten()
-            .map(|meta| (meta.record(), meta.version()))
-            .collect();
-        let receipt = self.receipt(&actor, log, AccessAction::Maintenance, u64::MAX, &covered);
-        let receipt = self.write_receipt(receipt, &covered).await?;
-        let patient = (!self.is_directory(log)?).then_some(PatientId(log));
-        for versions in records.into_values() {
-            let mut last: Option<JournalVersion> = None;
-            for meta in versions {
-                let Some(place) = leaves.get(&meta.leaf()).copied() else {
+    /// Everything in the vault that stands on the ledger, in the ledger's order: resources get the numbers again
+    /// that decide between equals in a sorted answer.
+    fn found(&self, done: &mut Rebuilt) -> Result<Vec<Found>> {
+        let mut leaves: HashMap<Address, HashMap<B256, LeafPlace>> = HashMap::new();
+        let mut found = Vec::new();
+        for meta in self.vault.all_metas() {
+            let meta = match meta {
+                Ok(meta) => meta,
+                Err(error) => {
+                    tracing::warn!(%error, "a record's meta can't be read");
                     done.skipped = done.skipped.saturating_add(1);
                     continue;
-                };
-                let opened = self
-                    .open_maintained(actor.clone(), meta.clone(), receipt.clone())
-                    .await;
-                let version = match opened {
-                    Ok(text) => described(&text, &meta, patient, last.as_ref()),
-                    Err(error) => {
-                        tracing::warn!(record = %meta.record(), error = %error,
-                            "a record can't be indexed");
-                        None
-                    }
-                };
-                let Some(version) = version else {
-                    done.skipped = done.skipped.saturating_add(1);
-                    continue;
-                };
-                last = Some(version.clone());
-                self.index_again(vec![(version, meta, place)]).await?;
-                done.versions = done.versions.saturating_add(1);
+                }
+            };
+            let log = match leaves.entry(meta.log) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(self.leaves_by_value(meta.log)?),
+            };
+            match log.get(&meta.leaf()) {
+                Some(place) => found.push(Found {
+                    place: *place,
+                    meta,
+                }),
+                None => done.skipped = done.skipped.saturating_add(1),
             }
         }
-        Ok(())
+        found.sort_by_key(|one| (one.place.height, one.meta.log, one.place.index));
+        Ok(found)
+    }
+
+    async fn maintenance_receipts(
+        &self,
+        found: &[Found],
+    ) -> Result<BTreeMap<Address, (Actor, DurableReceipt)>> {
+        let mut covered: BTreeMap<Address, Vec<(RecordId, u32)>> = BTreeMap::new();
+        for Found { meta, .. } in found {
+            covered
+                .entry(meta.log)
+                .or_default()
+                .push((meta.record(), meta.version()));
+        }
+        let mut receipts = BTreeMap::new();
+        for (log, records) in covered {
+            let actor = self.maintenance(log);
+            let receipt = self.receipt(&actor, log, AccessAction::Maintenance, u64::MAX, &records);
+            let receipt = self.write_receipt(receipt, &records).await?;
+            receipts.insert(log, (actor, receipt));
+        }
+        Ok(receipts)
     }
 
     fn leaves_by_value(&self, log: Address) -> Result<HashMap<B256, LeafPlace>> {

@@ -128,10 +128,24 @@ impl Service {
         self: &Arc<Self>,
         versions: Vec<(JournalVersion, RecordMeta, LeafPlace)>,
     ) -> Result<u64> {
-        let mut count = 0_u64;
+        let mut opened = Vec::with_capacity(versions.len());
         for (version, meta, place) in versions {
             let text = self.open_for_index(&version, &meta).await?;
-            let placed = Placed {
+            opened.push((version, meta, place, text));
+        }
+        let count = opened.len() as u64;
+        self.index_opened(opened).await?;
+        Ok(count)
+    }
+
+    /// Indexes versions whose texts were opened, in one transaction.
+    pub(crate) async fn index_opened(
+        &self,
+        opened: Vec<(JournalVersion, RecordMeta, LeafPlace, String)>,
+    ) -> Result<()> {
+        let (mut placed, mut metas, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        for (version, meta, place, text) in opened {
+            placed.push(Placed {
                 value: serde_json::from_str(&text)
                     .map_err(|error| Error::internal("indexing a record", error))?,
                 resource_type: version.resource_type,
@@ -145,12 +159,14 @@ impl Service {
                 previous: meta.preimage.previous,
                 last_updated: version.last_updated,
                 text,
-            };
-            self.index_versions(&[placed], std::slice::from_ref(&meta), &[place])
-                .await?;
-            count = count.saturating_add(1);
+            });
+            metas.push(meta);
+            places.push(place);
         }
-        Ok(count)
+        if placed.is_empty() {
+            return Ok(());
+        }
+        self.index_versions(&placed, &metas, &places).await
     }
 
     /// A record's text for the index, with a receipt of maintenance.

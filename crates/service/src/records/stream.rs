@@ -16,7 +16,7 @@ use stele_core::{
     time::Timestamp,
 };
 use stele_fhir::{category::Category, outcome::IssueCode};
-use stele_vault::{Content, NewRecord, RecordMeta, custodian::Pepper, keys::Holder};
+use stele_vault::{Content, NewRecord, RecordMeta, SealedBatch, custodian::Pepper, keys::Holder};
 
 use super::{
     Effect, Written,
@@ -56,7 +56,7 @@ impl Service {
         content_type: &str,
         security_context: Option<&str>,
         max_bytes: u64,
-        mut body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
+        body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
     ) -> Result<Written> {
         const WHAT: &str = "storing a Binary";
         let now = self.clock.now();
@@ -67,42 +67,7 @@ impl Service {
         let [(_, Placement::Write(placed))] = placements else {
             return Err(Error::internal(WHAT, "it was not placed"));
         };
-        let record = NewRecord {
-            log: placed.log,
-            record: placed.record,
-            version: placed.version,
-            kind: placed.kind,
-            category: placed.category,
-            author: actor.account,
-            previous: placed.previous,
-            content: Content::None,
-        };
-        let mut sealing = self
-            .vault
-            .seal_stream(&record, now, &mut os_rng())
-            .map_err(storage(WHAT))?;
-        sealing
-            .push(&frame(&placed.text)?)
-            .await
-            .map_err(storage(WHAT))?;
-        let mut size_bytes = 0_u64;
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|error| Error::Invalid {
-                issues: vec![stele_fhir::outcome::Issue::error(
-                    IssueCode::Incomplete,
-                    format!("the content ended early: {error}"),
-                )],
-                unreadable: true,
-            })?;
-            size_bytes = size_bytes.saturating_add(piece.len() as u64);
-            if size_bytes > max_bytes {
-                return Err(Error::TooLarge {
-                    message: format!("a Binary may have at most {max_bytes} bytes"),
-                });
-            }
-            sealing.push(&piece).await.map_err(storage(WHAT))?;
-        }
-        let batch = sealing.finish().await.map_err(storage(WHAT))?;
+        let batch = self.seal_binary(actor, &placed, max_bytes, body).await?;
         let entry = JournalEntry {
             author: actor.account,
             sender: sender_of(actor),
@@ -132,6 +97,53 @@ impl Service {
             text: None,
             height: places.first().map_or(0, |place| place.height),
         })
+    }
+
+    /// Seals the head and then the content as it comes. Nothing of it is committed yet.
+    async fn seal_binary(
+        &self,
+        actor: &Actor,
+        placed: &Placed,
+        max_bytes: u64,
+        mut body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
+    ) -> Result<SealedBatch> {
+        const WHAT: &str = "sealing a Binary";
+        let record = NewRecord {
+            log: placed.log,
+            record: placed.record,
+            version: placed.version,
+            kind: placed.kind,
+            category: placed.category,
+            author: actor.account,
+            previous: placed.previous,
+            content: Content::None,
+        };
+        let mut sealing = self
+            .vault
+            .seal_stream(&record, placed.last_updated, &mut os_rng())
+            .map_err(storage(WHAT))?;
+        sealing
+            .push(&frame(&placed.text)?)
+            .await
+            .map_err(storage(WHAT))?;
+        let mut size_bytes = 0_u64;
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|error| Error::Invalid {
+                issues: vec![stele_fhir::outcome::Issue::error(
+                    IssueCode::Incomplete,
+                    format!("the content ended early: {error}"),
+                )],
+                unreadable: true,
+            })?;
+            size_bytes = size_bytes.saturating_add(piece.len() as u64);
+            if size_bytes > max_bytes {
+                return Err(Error::TooLarge {
+                    message: format!("a Binary may have at most {max_bytes} bytes"),
+                });
+            }
+            sealing.push(&piece).await.map_err(storage(WHAT))?;
+        }
+        sealing.finish().await.map_err(storage(WHAT))
     }
 
     fn place_binary(

@@ -601,7 +601,10 @@ pub(crate) fn storage(what: &'static str) -> impl FnOnce(stele_vault::Error) -> 
         stele_vault::Error::Erased { record } => Error::Conflict {
             message: format!("record {record} was erased and can't be stored again"),
         },
-        source => Error::Vault { what, source },
+        source => Error::Vault {
+            what,
+            source: Box::new(source),
+        },
     }
 }
 

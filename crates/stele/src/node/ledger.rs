@@ -470,6 +470,7 @@ fn query(error: QueryError) -> LedgerError {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands errors over")]
 fn unavailable(error: state::Error) -> LedgerError {
     LedgerError::Unavailable {
         message: error.to_string(),

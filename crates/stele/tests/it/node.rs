@@ -115,10 +115,6 @@ impl Running {
         self.url(&format!("/fhir/r4/{path}"))
     }
 
-    pub(crate) fn organization(&self) -> String {
-        self.ready["organization"].as_str().unwrap().to_owned()
-    }
-
     /// As a power failure would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

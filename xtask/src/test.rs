@@ -24,7 +24,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("git", "git"),
 ];
 
-/// Key of the organisation that `stele up --open` always has: everyone's first development account.
+/// Key of the organisation of `stele up --open`: everyone's first development account.
 const DEVELOPMENT_KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
 /// Runs everything, in the order in which mistakes are cheapest to find.

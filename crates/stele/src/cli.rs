@@ -76,7 +76,7 @@ pub(crate) struct Settings {
     /// Data folder [default: ./stele-data].
     #[arg(long, env = "STELE_DATA", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Key file that unlocks the vault [default: <data>.key].
+    /// Key file that unlocks the vault [default: DATA.key].
     #[arg(long, env = "STELE_KEY_FILE", value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
 }

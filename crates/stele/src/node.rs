@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::B256;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use stele_chain::{Chain, ChainOptions, Genesis, Organization, Seat};
@@ -178,25 +178,22 @@ async fn genesis(data: &Path, vault: &Vault, create: Option<NewConsortium>) -> R
         return Ok(genesis);
     }
     let new = create.unwrap_or_default();
-    let organization = Service::make_organization_keys(vault).await?;
-    let mut organizations = vec![organization.0];
-    if new.open {
-        organizations.push(development_organization(vault).await?);
-    }
+    let organization = if new.open {
+        development_organization(vault).await?
+    } else {
+        Service::make_organization_keys(vault).await?
+    };
     let genesis = Genesis {
         chain_id: new.chain_id,
         timestamp_ms: SystemClock.now().0,
         consortium: "Consortium of one".into(),
         open: new.open,
-        organizations: organizations
-            .into_iter()
-            .map(|address| Organization {
-                address,
-                kind: 1,
-                endpoints_digest: B256::ZERO,
-                keys_digest: B256::ZERO,
-            })
-            .collect(),
+        organizations: vec![Organization {
+            address: organization.0,
+            kind: 1,
+            endpoints_digest: B256::ZERO,
+            keys_digest: B256::ZERO,
+        }],
         validators: vec![Seat {
             key: B256::from(*signer(vault).public_key().as_bytes()),
             organization: organization.0,
@@ -212,19 +209,19 @@ async fn genesis(data: &Path, vault: &Vault, create: Option<NewConsortium>) -> R
     Ok(genesis)
 }
 
-/// The secret of the organisation that every `--open` network has beside the node's own, so that scripts can try the
-/// system contracts. Known to everyone: it is the first account of Ethereum's development chains.
+/// The secret of the organisation of every `--open` network, so that scripts can try the system contracts. Known to
+/// everyone: it is the first account of Ethereum's development chains.
 const DEVELOPMENT_KEY: [u8; 32] =
     alloy_primitives::hex!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
 
-async fn development_organization(vault: &Vault) -> Result<Address> {
+async fn development_organization(vault: &Vault) -> Result<OrganizationId> {
     let key = AccountKey::new(Secret32::new(DEVELOPMENT_KEY))?;
     let keys = vault.keys();
     keys.add_signing(key.address(), key.secret()).await?;
     keys.ensure_kem(key.address(), &mut os_rng()).await?;
     keys.add_root(key.address(), &RootKey::random(&mut os_rng()))
         .await?;
-    Ok(key.address())
+    Ok(OrganizationId(key.address()))
 }
 
 impl Node {

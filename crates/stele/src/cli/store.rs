@@ -167,7 +167,7 @@ pub(crate) struct Restore {
     /// The backup.
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
-    /// List of erased records [default: <data>.tombstones, which a node keeps beside its data folder].
+    /// List of erased records [default: DATA.tombstones, which a node keeps beside its data folder].
     #[arg(long, value_name = "FILE")]
     tombstones: Option<PathBuf>,
     #[arg(long)]

@@ -339,10 +339,11 @@ impl Service {
         new: &NewPatients,
     ) -> Result<PatientId> {
         let unknown = || {
+            let named: String = reference.chars().take(100).collect();
             invalid(
                 resource_type,
                 IssueCode::NotFound,
-                "the resource refers to a patient that this server does not have",
+                format!("the resource refers to {named}, a patient that this server does not have"),
             )
         };
         let Some(Reference::Relative {

@@ -176,6 +176,8 @@ pub(crate) fn operator_token(
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: String,
+    /// How long the node asks to wait before the same is tried again.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Reply {
@@ -189,43 +191,49 @@ impl Reply {
 
     /// What went wrong, from an OperationOutcome or the first line of the body.
     pub(crate) fn problem(&self) -> String {
-        let parsed: Option<Value> = serde_json::from_str(&self.body).ok();
-        let said = parsed.as_ref().and_then(|body| {
-            let issues = body.get("issue")?.as_array()?;
-            let texts: Vec<String> = issues
-                .iter()
-                .filter_map(|issue| {
-                    let text = issue.get("diagnostics")?.as_str()?;
-                    let at = issue
-                        .get("expression")
-                        .and_then(|at| at.get(0))
-                        .and_then(Value::as_str)
-                        .map(|at| format!(" at {at}"))
-                        .unwrap_or_default();
-                    Some(format!("{text}{at}"))
-                })
-                .collect();
-            (!texts.is_empty()).then(|| texts.join("; "))
-        });
-        let said = said
-            .or_else(|| {
-                parsed
-                    .as_ref()?
-                    .get("message")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned)
-            })
-            .unwrap_or_else(|| {
-                self.body
-                    .lines()
-                    .next()
-                    .unwrap_or_default()
-                    .chars()
-                    .take(300)
-                    .collect()
-            });
+        let parsed: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        let texts = problems(&parsed).texts;
+        let message = parsed.get("message").and_then(Value::as_str);
+        let said = if !texts.is_empty() {
+            texts.join("; ")
+        } else if let Some(message) = message {
+            message.to_owned()
+        } else {
+            let line = self.body.lines().next().unwrap_or_default();
+            line.chars().take(300).collect()
+        };
         format!("{} ({})", said, self.status)
     }
+
+    /// Whether the refusal is for something referred to that is not there.
+    pub(crate) fn misses_something(&self) -> bool {
+        let parsed: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        !self.is_success() && problems(&parsed).misses
+    }
+}
+
+/// What an OperationOutcome says.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    /// One sentence an issue, with the place.
+    pub(crate) texts: Vec<String>,
+    /// Something referred to is not there.
+    pub(crate) misses: bool,
+}
+
+/// Reads an OperationOutcome; of anything else, nothing.
+pub(crate) fn problems(outcome: &Value) -> Problems {
+    let issues = outcome.get("issue").and_then(Value::as_array);
+    let mut found = Problems::default();
+    for issue in issues.into_iter().flatten() {
+        found.misses |= issue.get("code").and_then(Value::as_str) == Some("not-found");
+        if let Some(text) = issue.get("diagnostics").and_then(Value::as_str) {
+            let at = issue.pointer("/expression/0").and_then(Value::as_str);
+            let at = at.map(|at| format!(" at {at}")).unwrap_or_default();
+            found.texts.push(format!("{text}{at}"));
+        }
+    }
+    found
 }
 
 impl Client {
@@ -260,8 +268,17 @@ impl Client {
             .await
             .with_context(|| format!("asking {}", self.base))?;
         let status = response.status().as_u16();
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
         let body = response.text().await.context("reading the node's answer")?;
-        Ok(Reply { status, body })
+        Ok(Reply {
+            status,
+            body,
+            retry_after,
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {

@@ -1,31 +1,36 @@
 //! `stele import`: files and folders of FHIR into a node, again and again without doubling anything.
 //!
-//! A Bundle's POST entries that carry a `urn:uuid:` become PUTs under that id, so that a second import finds what
-//! the first one wrote and an interrupted one goes on. Resources are passed on as the files have them.
+//! A Bundle's POST entries become PUTs under the id they bring (`urn:uuid:` or their own) or one made of their
+//! content, so that a second import finds what the first one wrote and an interrupted one goes on. Resources are
+//! passed on as the files have them. What is refused because something it refers to is not there yet is sent again
+//! after the rest, until a round brings nothing new: files may come in any order.
 
-use std::{
-    fs,
-    io::Read as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+mod parts;
+mod source;
+
+use std::{collections::BTreeMap, io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use reqwest::Method;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
-use tokio::{sync::Semaphore, task::JoinSet};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::{sync::Semaphore, task::JoinSet, time::MissedTickBehavior};
 
+use self::parts::{Part, parts};
+pub(crate) use self::source::Source;
 use super::{
     Answer,
-    client::{Client, Target},
+    client::{Client, Reply, Target, problems},
 };
 use crate::output;
 
-/// Resources of an NDJSON file sent together.
-const NDJSON_STEP: usize = 200;
+/// Problems told for one file; the others are counted.
+const PROBLEMS_TOLD: usize = 20;
+/// How often a node that asks to wait is asked again.
+const PATIENCE: u32 = 8;
+/// How often progress is told where there is no terminal to draw on.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Take in FHIR Bundles, resources and NDJSON (also .bz2 and .gz), in files and folders.
 #[derive(Debug, Args)]
@@ -44,7 +49,7 @@ pub(crate) struct Import {
 }
 
 /// What an import did.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Imported {
     /// Files read.
     pub(crate) files: u64,
@@ -65,27 +70,24 @@ pub(crate) struct Imported {
 impl Import {
     pub(crate) async fn run(self) -> Result<Answer> {
         let client = self.target.connect()?;
-        let mut files = Vec::new();
-        for path in &self.paths {
-            collect(path, &mut files)?;
-        }
+        let files = source::collect(&self.paths)?;
         if files.is_empty() {
             bail!("no .json or .ndjson files (or .bz2, .gz of them) in the paths given");
         }
-        let sources = files.into_iter().map(Source::File).collect();
-        let done = import(&client, sources, usize::from(self.parallel)).await?;
+        let done = import(&client, files, usize::from(self.parallel)).await?;
         if self.json {
             output::json(&done);
         } else {
             output::line(format_args!(
-                "{} files, {} resources: {} created, {} updated, {} unchanged, {} failed, in {:.1} s",
+                "{} files, {} resources: {} created, {} updated, {} unchanged, {} failed, in {:.1} s ({:.0}/s)",
                 done.files,
                 done.resources,
                 done.created,
                 done.updated,
                 done.unchanged,
                 done.failed,
-                done.seconds
+                done.seconds,
+                done.rate()
             ));
         }
         Ok(if done.failed == 0 {
@@ -94,102 +96,6 @@ impl Import {
             Answer::No
         })
     }
-}
-
-/// Where content comes from.
-#[derive(Clone, Debug)]
-pub(crate) enum Source {
-    /// A file on disk.
-    File(PathBuf),
-    /// A file inside the binary, by name.
-    Embedded(&'static str, &'static [u8]),
-}
-
-impl Source {
-    fn name(&self) -> String {
-        match self {
-            Self::File(path) => path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-            Self::Embedded(name, _) => (*name).to_owned(),
-        }
-    }
-
-    fn read(&self) -> Result<(String, String)> {
-        let (name, bytes) = match self {
-            Self::File(path) => (
-                self.name(),
-                fs::read(path).with_context(|| format!("reading {}", path.display()))?,
-            ),
-            Self::Embedded(name, bytes) => ((*name).to_owned(), bytes.to_vec()),
-        };
-        let mut text = Vec::new();
-        let plain = if let Some(plain) = name.strip_suffix(".bz2") {
-            bzip2::read::MultiBzDecoder::new(bytes.as_slice())
-                .read_to_end(&mut text)
-                .context("it is not a bzip2 file")?;
-            plain
-        } else if let Some(plain) = name.strip_suffix(".gz") {
-            flate2::read::MultiGzDecoder::new(bytes.as_slice())
-                .read_to_end(&mut text)
-                .context("it is not a gzip file")?;
-            plain
-        } else {
-            text = bytes;
-            name.as_str()
-        };
-        let plain = plain.to_owned();
-        Ok((plain, String::from_utf8(text).context("it is not UTF-8")?))
-    }
-
-    /// Directories of organisations and practitioners come first: others refer to them.
-    fn is_directory(&self) -> bool {
-        let name = self.name();
-        name.starts_with("0-")
-            || name.starts_with("hospitalInformation")
-            || name.starts_with("practitionerInformation")
-    }
-}
-
-/// Sends everything, directories first, `parallel` files at a time.
-pub(crate) async fn import(
-    client: &Client,
-    sources: Vec<Source>,
-    parallel: usize,
-) -> Result<Imported> {
-    let started = now_s();
-    let bar = progress(sources.len());
-    let (first, rest): (Vec<Source>, Vec<Source>) =
-        sources.into_iter().partition(Source::is_directory);
-    let mut total = Imported::default();
-    for source in first {
-        let done = send_file(client, &source, &bar).await;
-        total.add(&done);
-    }
-    let slots = Arc::new(Semaphore::new(parallel));
-    let mut running = JoinSet::new();
-    for source in rest {
-        let slot = Arc::clone(&slots)
-            .acquire_owned()
-            .await
-            .context("waiting for a turn")?;
-        let (client, bar) = (client.clone(), bar.clone());
-        running.spawn(async move {
-            let _slot = slot;
-            send_file(&client, &source, &bar).await
-        });
-        while let Some(done) = running.try_join_next() {
-            total.add(&done.context("an import task failed")?);
-        }
-    }
-    while let Some(done) = running.join_next().await {
-        total.add(&done.context("an import task failed")?);
-    }
-    bar.finish_and_clear();
-    total.seconds = now_s() - started;
-    Ok(total)
 }
 
 impl Imported {
@@ -201,62 +107,310 @@ impl Imported {
         self.unchanged = self.unchanged.saturating_add(other.unchanged);
         self.failed = self.failed.saturating_add(other.failed);
     }
-}
 
-async fn send_file(client: &Client, source: &Source, bar: &ProgressBar) -> Imported {
-    let mut done = Imported {
-        files: 1,
-        ..Imported::default()
-    };
-    let sent = async {
-        let (name, text) = source.read()?;
-        for part in parts(&name, &text)? {
-            let resources = part.resources;
-            done.resources = done.resources.saturating_add(resources);
-            match part.send(client).await {
-                Ok(answer) => done.count(&answer),
-                Err(error) => {
-                    done.failed = done.failed.saturating_add(resources);
-                    bar.println(format!("{}: {error:#}", source.name()));
-                }
-            }
-        }
-        anyhow::Ok(())
-    };
-    if let Err(error) = sent.await {
-        done.failed = done.failed.saturating_add(1);
-        bar.println(format!("{}: {error:#}", source.name()));
+    /// Resources settled a second.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    fn rate(&self) -> f64 {
+        let settled = self.created + self.updated + self.unchanged;
+        settled as f64 / self.seconds.max(0.001)
     }
-    bar.inc(1);
-    bar.set_message(format!("{} resources", done.resources));
-    done
 }
 
-impl Imported {
-    /// Counts what each entry of an answer says.
-    fn count(&mut self, answer: &Value) {
-        let entries = answer.get("entry").and_then(Value::as_array);
-        for entry in entries.into_iter().flatten() {
-            let response = entry.get("response");
-            let said = |name: &str| {
-                response
-                    .and_then(|r| r.get(name))
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-            };
-            let status = said("status");
-            if status.starts_with("201") {
-                self.created = self.created.saturating_add(1);
-            } else if status.starts_with('2')
-                && said("etag") != "W/\"1\""
-                && is_new(said("lastModified"))
-            {
-                self.updated = self.updated.saturating_add(1);
-            } else if status.starts_with('2') {
-                self.unchanged = self.unchanged.saturating_add(1);
-            } else {
-                self.failed = self.failed.saturating_add(1);
+/// What of a file is to be sent: everything, or the numbered parts with the entries that were refused.
+#[derive(Clone)]
+struct Job {
+    source: Source,
+    again: Option<BTreeMap<usize, Vec<usize>>>,
+}
+
+/// What became of a file.
+struct Outcome {
+    job: Job,
+    done: Imported,
+    refused: Vec<Refusal>,
+}
+
+/// A resource, or a part of several, that was not taken.
+struct Refusal {
+    part: usize,
+    entry: Option<usize>,
+    resources: u64,
+    problem: String,
+    /// Something it refers to is not there: that may change.
+    waits: bool,
+}
+
+/// Sends everything, directories first, `parallel` files at a time.
+///
+/// # Errors
+///
+/// The node does not answer. What it refuses is told and counted, and is no error.
+pub(crate) async fn import(
+    client: &Client,
+    sources: Vec<Source>,
+    parallel: usize,
+) -> Result<Imported> {
+    let started = now_s();
+    let bar = Progress::new(sources.len());
+    let (first, rest): (Vec<Source>, Vec<Source>) =
+        sources.into_iter().partition(Source::is_directory);
+    let whole = |source| Job {
+        source,
+        again: None,
+    };
+    let mut total = Imported::default();
+    let mut refused = Vec::new();
+    for (sources, parallel) in [(first, 1), (rest, parallel)] {
+        let jobs = sources.into_iter().map(whole).collect();
+        for outcome in round(client, jobs, parallel, &bar).await? {
+            total.add(&outcome.done);
+            refused.push(outcome);
+        }
+    }
+    loop {
+        let (jobs, before) = second_tries(&mut refused);
+        if jobs.is_empty() {
+            break;
+        }
+        for outcome in round(client, jobs, parallel, &bar).await? {
+            total.add(&Imported {
+                files: 0,
+                resources: 0,
+                ..outcome.done
+            });
+            refused.push(outcome);
+        }
+        let left: u64 = refused.iter().map(Outcome::waiting).sum();
+        if left >= before {
+            break;
+        }
+    }
+    for outcome in refused {
+        total.failed = total.failed.saturating_add(outcome.tell(&bar));
+    }
+    bar.end();
+    total.seconds = now_s() - started;
+    Ok(total)
+}
+
+/// Takes out what is to be sent once more, and how many resources that is.
+fn second_tries(outcomes: &mut Vec<Outcome>) -> (Vec<Job>, u64) {
+    let mut jobs = Vec::new();
+    let mut count = 0_u64;
+    for outcome in outcomes.iter_mut() {
+        let (waiting, settled): (Vec<Refusal>, Vec<Refusal>) =
+            outcome.refused.drain(..).partition(|refusal| refusal.waits);
+        outcome.refused = settled;
+        if waiting.is_empty() {
+            continue;
+        }
+        let mut again: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for refusal in waiting {
+            count = count.saturating_add(refusal.resources);
+            again.entry(refusal.part).or_default().extend(refusal.entry);
+        }
+        jobs.push(Job {
+            source: outcome.job.source.clone(),
+            again: Some(again),
+        });
+    }
+    outcomes.retain(|outcome| !outcome.refused.is_empty());
+    (jobs, count)
+}
+
+/// Sends each job once, `parallel` at a time.
+async fn round(
+    client: &Client,
+    jobs: Vec<Job>,
+    parallel: usize,
+    bar: &Progress,
+) -> Result<Vec<Outcome>> {
+    let slots = Arc::new(Semaphore::new(parallel));
+    let mut running = JoinSet::new();
+    let mut outcomes = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let slot = Arc::clone(&slots)
+            .acquire_owned()
+            .await
+            .context("waiting for a turn")?;
+        let (client, bar) = (client.clone(), bar.clone());
+        running.spawn(async move {
+            let _slot = slot;
+            send_file(&client, job, &bar).await
+        });
+        while let Some(done) = running.try_join_next() {
+            outcomes.push(done.context("an import task failed")??);
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        outcomes.push(done.context("an import task failed")??);
+    }
+    Ok(outcomes)
+}
+
+async fn send_file(client: &Client, job: Job, bar: &Progress) -> Result<Outcome> {
+    let mut outcome = Outcome {
+        done: Imported {
+            files: 1,
+            ..Imported::default()
+        },
+        refused: Vec::new(),
+        job,
+    };
+    let read = outcome
+        .job
+        .source
+        .read()
+        .and_then(|(name, text)| parts(&name, &text));
+    let parts = match read {
+        Ok(parts) => parts,
+        Err(error) => {
+            outcome.refused.push(Refusal {
+                part: 0,
+                entry: None,
+                resources: 1,
+                problem: format!("{error:#}"),
+                waits: false,
+            });
+            Vec::new()
+        }
+    };
+    for (number, part) in parts.into_iter().enumerate() {
+        let part = match &outcome.job.again {
+            None => part,
+            Some(again) => match again.get(&number) {
+                Some(entries) => part.only(entries),
+                None => continue,
+            },
+        };
+        outcome.done.resources = outcome.done.resources.saturating_add(part.len());
+        let reply = send(client, &part).await?;
+        outcome.count(number, &part, &reply);
+        bar.settled(part.len());
+    }
+    if outcome.job.again.is_none() {
+        bar.file();
+    }
+    Ok(outcome)
+}
+
+/// Sends a part, waiting where the node asks to.
+async fn send(client: &Client, part: &Part) -> Result<Reply> {
+    let mut tries = 0;
+    loop {
+        let (method, path, body) = part.request();
+        let reply = client.send(method, &path, Some(body)).await?;
+        tries += 1;
+        match reply.retry_after {
+            Some(wait) if tries < PATIENCE => tokio::time::sleep(wait).await,
+            _ => return Ok(reply),
+        }
+    }
+}
+
+impl Outcome {
+    /// Counts what an answer says, entry by entry.
+    fn count(&mut self, number: usize, part: &Part, reply: &Reply) {
+        let entries = match part {
+            Part::Single { .. } => {
+                self.count_one(number, None, &SaidOf::reply(reply));
+                return;
             }
+            Part::Bundle { entries, .. } => entries,
+        };
+        if !reply.is_success() {
+            self.refused.push(Refusal {
+                part: number,
+                entry: None,
+                resources: part.len(),
+                problem: reply.problem(),
+                waits: reply.misses_something(),
+            });
+            return;
+        }
+        let answer = reply.json().unwrap_or_default();
+        for (at, (entry, _)) in entries.iter().enumerate() {
+            let response = answer.pointer(&format!("/entry/{at}/response"));
+            self.count_one(number, Some(*entry), &SaidOf::entry(response));
+        }
+    }
+
+    fn count_one(&mut self, part: usize, entry: Option<usize>, said: &SaidOf) {
+        let counter = match said.status {
+            201 => &mut self.done.created,
+            200..300 if said.is_new_version => &mut self.done.updated,
+            200..300 => &mut self.done.unchanged,
+            _ => {
+                self.refused.push(Refusal {
+                    part,
+                    entry,
+                    resources: 1,
+                    problem: said.problem.clone(),
+                    waits: said.misses,
+                });
+                return;
+            }
+        };
+        *counter = counter.saturating_add(1);
+    }
+
+    fn waiting(&self) -> u64 {
+        let waiting = self.refused.iter().filter(|refusal| refusal.waits);
+        waiting.map(|refusal| refusal.resources).sum()
+    }
+
+    /// Tells what was refused; the number of resources.
+    fn tell(&self, bar: &Progress) -> u64 {
+        let name = self.job.source.name();
+        for refusal in self.refused.iter().take(PROBLEMS_TOLD) {
+            let entry = refusal.entry.map(|entry| format!(" entry {entry}"));
+            let entry = entry.unwrap_or_default();
+            bar.tell(&format!("{name}{entry}: {}", refusal.problem));
+        }
+        if let Some(more @ 1..) = self.refused.len().checked_sub(PROBLEMS_TOLD) {
+            bar.tell(&format!("{name}: {more} more were refused"));
+        }
+        self.refused.iter().map(|refusal| refusal.resources).sum()
+    }
+}
+
+/// What an answer says of one resource.
+struct SaidOf {
+    status: u16,
+    is_new_version: bool,
+    problem: String,
+    misses: bool,
+}
+
+impl SaidOf {
+    fn reply(reply: &Reply) -> Self {
+        let answer = reply.json().unwrap_or_default();
+        let meta = |name: &str| {
+            let value = answer.pointer(&format!("/meta/{name}"));
+            value.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        Self {
+            status: reply.status,
+            is_new_version: meta("versionId") != "1" && is_new(&meta("lastUpdated")),
+            problem: reply.problem(),
+            misses: reply.misses_something(),
+        }
+    }
+
+    fn entry(response: Option<&Value>) -> Self {
+        let said = |name: &str| {
+            let value = response.and_then(|response| response.get(name));
+            value.and_then(Value::as_str).unwrap_or_default()
+        };
+        let status = said("status");
+        let code = status.split(' ').next().unwrap_or_default();
+        let outcome = response.and_then(|response| response.get("outcome"));
+        let problems = outcome.map(problems).unwrap_or_default();
+        Self {
+            status: code.parse().unwrap_or(500),
+            is_new_version: said("etag") != "W/\"1\"" && is_new(said("lastModified")),
+            problem: format!("{} ({status})", problems.texts.join("; ")),
+            misses: problems.misses,
         }
     }
 }
@@ -272,251 +426,67 @@ fn is_new(instant: &str) -> bool {
     )
 }
 
-/// One request of an import.
-struct Part {
-    resources: u64,
-    method: Method,
-    path: String,
-    body: String,
+/// Progress on a terminal as a bar, elsewhere as a line now and then.
+#[derive(Clone)]
+struct Progress {
+    bar: ProgressBar,
+    resources: Arc<std::sync::atomic::AtomicU64>,
+    started: f64,
+    teller: Option<Arc<tokio::task::JoinHandle<()>>>,
 }
 
-impl Part {
-    async fn send(self, client: &Client) -> Result<Value> {
-        let reply = client
-            .send(self.method, &self.path, Some(self.body))
-            .await?;
-        if !reply.is_success() {
-            bail!("{}", reply.problem());
+impl Progress {
+    fn new(files: usize) -> Self {
+        let bar = ProgressBar::new(files as u64);
+        let template = "{bar:30} {pos}/{len} files, {msg}, {elapsed}, about {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
         }
-        let answer = reply.json()?;
-        if answer.get("resourceType").and_then(Value::as_str) == Some("Bundle") {
-            return Ok(answer);
-        }
-        // A single resource answers as itself; the count reads entries.
-        Ok(serde_json::json!({ "entry": [{ "response": { "status": reply.status.to_string() } }] }))
-    }
-}
-
-#[derive(Deserialize)]
-struct Head<'a> {
-    #[serde(rename = "resourceType", borrow)]
-    resource_type: std::borrow::Cow<'a, str>,
-    #[serde(default)]
-    id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct BundleIn<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default, borrow)]
-    entry: Vec<EntryIn<'a>>,
-}
-
-#[derive(Deserialize)]
-struct EntryIn<'a> {
-    #[serde(rename = "fullUrl")]
-    full_url: Option<String>,
-    #[serde(borrow)]
-    resource: Option<&'a RawValue>,
-    request: Option<RequestIn>,
-}
-
-#[derive(Deserialize)]
-struct RequestIn {
-    method: String,
-    url: String,
-    #[serde(rename = "ifNoneExist")]
-    if_none_exist: Option<String>,
-}
-
-#[derive(Serialize)]
-struct BundleOut<'a> {
-    #[serde(rename = "resourceType")]
-    resource_type: &'static str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    entry: Vec<EntryOut<'a>>,
-}
-
-#[derive(Serialize)]
-struct EntryOut<'a> {
-    #[serde(rename = "fullUrl", skip_serializing_if = "Option::is_none")]
-    full_url: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource: Option<&'a RawValue>,
-    request: RequestOut,
-}
-
-#[derive(Serialize)]
-struct RequestOut {
-    method: String,
-    url: String,
-    #[serde(rename = "ifNoneExist", skip_serializing_if = "Option::is_none")]
-    if_none_exist: Option<String>,
-}
-
-/// The requests a file becomes.
-fn parts(name: &str, text: &str) -> Result<Vec<Part>> {
-    if name.ends_with(".ndjson") {
-        return ndjson(text);
-    }
-    let head: Head<'_> = serde_json::from_str(text).context("it is not a FHIR resource in JSON")?;
-    if head.resource_type == "Bundle" {
-        return bundle(text).map(|part| vec![part]);
-    }
-    let (method, path) = match &head.id {
-        Some(id) => (Method::PUT, format!("/fhir/r4/{}/{id}", head.resource_type)),
-        None => (Method::POST, format!("/fhir/r4/{}", head.resource_type)),
-    };
-    Ok(vec![Part {
-        resources: 1,
-        method,
-        path,
-        body: text.to_owned(),
-    }])
-}
-
-fn bundle(text: &str) -> Result<Part> {
-    let bundle: BundleIn<'_> = serde_json::from_str(text).context("it is not a Bundle")?;
-    let kind = match bundle.kind.as_str() {
-        "batch" | "collection" | "searchset" => "batch",
-        "transaction" => "transaction",
-        other => bail!("a Bundle of type {other} can't be imported"),
-    };
-    let entry = bundle
-        .entry
-        .into_iter()
-        .filter(|entry| entry.resource.is_some())
-        .map(idempotent)
-        .collect::<Result<Vec<_>>>()?;
-    let resources = entry.len() as u64;
-    let out = BundleOut {
-        resource_type: "Bundle",
-        kind,
-        entry,
-    };
-    Ok(Part {
-        resources,
-        method: Method::POST,
-        path: "/fhir/r4".into(),
-        body: serde_json::to_string(&out).context("writing a Bundle")?,
-    })
-}
-
-/// The same entry, so that carrying it out twice is carrying it out once.
-fn idempotent(entry: EntryIn<'_>) -> Result<EntryOut<'_>> {
-    let head: Head<'_> = match entry.resource {
-        Some(resource) => {
-            serde_json::from_str(resource.get()).context("an entry is no resource")?
-        }
-        None => bail!("an entry has no resource"),
-    };
-    let id = entry
-        .full_url
-        .as_deref()
-        .and_then(|url| url.strip_prefix("urn:uuid:"))
-        .map(str::to_owned)
-        .or(head.id);
-    let request = match (entry.request, id) {
-        (Some(request), Some(id))
-            if request.method == "POST" && request.if_none_exist.is_none() =>
-        {
-            RequestOut {
-                method: "PUT".into(),
-                url: format!("{}/{id}", request.url),
-                if_none_exist: None,
-            }
-        }
-        (Some(request), _) => RequestOut {
-            method: request.method,
-            url: request.url,
-            if_none_exist: request.if_none_exist,
-        },
-        (None, Some(id)) => RequestOut {
-            method: "PUT".into(),
-            url: format!("{}/{id}", head.resource_type),
-            if_none_exist: None,
-        },
-        (None, None) => RequestOut {
-            method: "POST".into(),
-            url: head.resource_type.into_owned(),
-            if_none_exist: None,
-        },
-    };
-    Ok(EntryOut {
-        full_url: entry.full_url,
-        resource: entry.resource,
-        request,
-    })
-}
-
-fn ndjson(text: &str) -> Result<Vec<Part>> {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    lines
-        .chunks(NDJSON_STEP)
-        .map(|lines| {
-            let entry = lines
-                .iter()
-                .map(|line| {
-                    let resource: &RawValue =
-                        serde_json::from_str(line).context("a line is not JSON")?;
-                    idempotent(EntryIn {
-                        full_url: None,
-                        resource: Some(resource),
-                        request: None,
-                    })
-                })
-                .collect::<Result<Vec<_>>>()?;
-            let out = BundleOut {
-                resource_type: "Bundle",
-                kind: "batch",
-                entry,
-            };
-            Ok(Part {
-                resources: lines.len() as u64,
-                method: Method::POST,
-                path: "/fhir/r4".into(),
-                body: serde_json::to_string(&out).context("writing a Bundle")?,
-            })
-        })
-        .collect()
-}
-
-/// Files of a path, sorted, folders read through.
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let what = fs::metadata(path).with_context(|| format!("looking at {}", path.display()))?;
-    if what.is_file() {
-        files.push(path.to_owned());
-        return Ok(());
-    }
-    let mut entries: Vec<PathBuf> = fs::read_dir(path)
-        .with_context(|| format!("listing {}", path.display()))?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<_>>()
-        .with_context(|| format!("listing {}", path.display()))?;
-    entries.sort();
-    for entry in entries {
-        let name = entry.to_string_lossy();
-        let plain = name.trim_end_matches(".bz2").trim_end_matches(".gz");
-        if entry.is_dir() || plain.ends_with(".json") || plain.ends_with(".ndjson") {
-            collect(&entry, files)?;
+        let teller = (!std::io::stderr().is_terminal()).then(|| {
+            let bar = bar.clone();
+            Arc::new(tokio::spawn(async move {
+                let mut every = tokio::time::interval(TELL_EVERY);
+                every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                every.tick().await;
+                loop {
+                    every.tick().await;
+                    let (at, of) = (bar.position(), bar.length().unwrap_or_default());
+                    output::note(format_args!("{at}/{of} files, {}", bar.message()));
+                }
+            }))
+        });
+        Self {
+            bar,
+            resources: Arc::default(),
+            started: now_s(),
+            teller,
         }
     }
-    Ok(())
-}
 
-fn progress(files: usize) -> ProgressBar {
-    let bar = ProgressBar::new(files as u64);
-    if let Ok(style) = ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} files, {elapsed}, about {eta} left {msg}",
-    ) {
-        bar.set_style(style);
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    fn settled(&self, resources: u64) {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let all = self.resources.fetch_add(resources, order) + resources;
+        let rate = all as f64 / (now_s() - self.started).max(0.001);
+        self.bar
+            .set_message(format!("{all} resources, {rate:.0}/s"));
     }
-    bar
+
+    fn file(&self) {
+        self.bar.inc(1);
+    }
+
+    /// One line on standard error, above the bar where there is one.
+    fn tell(&self, line: &str) {
+        self.bar.suspend(|| output::note(line));
+    }
+
+    fn end(&self) {
+        if let Some(teller) = &self.teller {
+            teller.abort();
+        }
+        self.bar.finish_and_clear();
+    }
 }
 
 #[expect(
@@ -528,26 +498,4 @@ fn now_s() -> f64 {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs_f64()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn posts_become_puts_under_their_own_id() {
-        let text = r#"{"resourceType":"Bundle","type":"transaction","entry":[
-            {"fullUrl":"urn:uuid:a-1","resource":{"resourceType":"Patient","x":6.30},"request":{"method":"POST","url":"Patient"}},
-            {"resource":{"resourceType":"Organization"},"request":{"method":"POST","url":"Organization","ifNoneExist":"identifier=1"}}]}"#;
-        let part = bundle(text).expect("a Bundle");
-        let out: Value = serde_json::from_str(&part.body).expect("JSON");
-        assert_eq!(out["entry"][0]["request"]["url"], "Patient/a-1");
-        assert_eq!(out["entry"][0]["request"]["method"], "PUT");
-        assert_eq!(out["entry"][1]["request"]["method"], "POST");
-        assert!(
-            part.body.contains(r#"{"resourceType":"Patient","x":6.30}"#),
-            "as written"
-        );
-        assert_eq!(part.resources, 2);
-    }
 }

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod consent;
+mod import;
 mod kill;
 mod node;
 mod spine;

@@ -1,7 +1,7 @@
 //! A node under test: the built binary on a fresh data folder and free ports.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -71,13 +71,15 @@ impl Folder {
         (output.status.code().unwrap_or(-1), text)
     }
 
-    fn output(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_stele"))
+    /// Everything a command gave; what it told people is passed on, too.
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
+        let output = Command::new(env!("CARGO_BIN_EXE_stele"))
             .args(arguments)
             .env("STELE_DATA", self.path())
-            .stderr(Stdio::inherit())
             .output()
-            .unwrap()
+            .unwrap();
+        std::io::stderr().write_all(&output.stderr).unwrap();
+        output
     }
 
     /// As [`Self::stele`], for a command that must say yes and answer in JSON.

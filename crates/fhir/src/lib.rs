@@ -27,6 +27,7 @@ pub mod bundle;
 pub mod capability;
 pub mod category;
 pub mod compartment;
+pub mod diff;
 pub mod outcome;
 pub mod parse;
 pub mod patch;

@@ -13,10 +13,7 @@ use alloy_primitives::{Address, B256};
 use alloy_rlp::Decodable as _;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use stele_core::{
-    receipt::{AccessReceipt, next_head},
-    time::Timestamp,
-};
+use stele_core::receipt::{AccessReceipt, next_head};
 
 use super::LocalStore;
 use crate::error::{Attempt as _, Error, Result};
@@ -143,20 +140,30 @@ impl LocalStore {
         )
     }
 
-    /// Receipts about a patient's (or an organisation's) log, newest first, up to a moment.
+    /// Receipts about a patient's (or an organisation's) log, newest first; `before` continues after the last receipt
+    /// of an earlier list. Organisation and sequence number tell receipts of one millisecond apart, so that a list
+    /// in parts neither repeats nor misses one.
     ///
     /// # Errors
     /// [`Error::Sql`], [`Error::Corrupt`].
     pub fn receipts_about(
         &self,
         log: Address,
-        until: Timestamp,
+        before: Option<&AccessReceipt>,
         limit: u32,
     ) -> Result<Vec<Appended>> {
+        let (at_ms, organization, sequence) =
+            before.map_or((i64::MAX, Address::repeat_byte(0xff), i64::MAX), |last| {
+                (
+                    last.at_ms.cast_signed(),
+                    last.organization,
+                    last.sequence.cast_signed(),
+                )
+            });
         self.receipts(
-            "SELECT receipt, head FROM receipts WHERE log = ?1 AND at_ms <= ?2
-             ORDER BY at_ms DESC, organization, sequence DESC LIMIT ?3",
-            params![log.as_slice(), until.0.cast_signed(), limit],
+            "SELECT receipt, head FROM receipts WHERE log = ?1 AND (at_ms, organization, sequence) < (?2, ?3, ?4)
+             ORDER BY at_ms DESC, organization DESC, sequence DESC LIMIT ?5",
+            params![log.as_slice(), at_ms, organization.as_slice(), sequence, limit],
         )
     }
 

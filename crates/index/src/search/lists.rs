@@ -175,6 +175,23 @@ impl SearchIndex {
         Ok(versions(&*self.file.reader()?, &text, &sql)?.pop())
     }
 
+    /// Logical id of the Patient whose log this is, **whoever asks**.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn patient_named(&self, patient: PatientId) -> Result<Option<String>> {
+        self.file
+            .reader()?
+            .query_row(
+                "SELECT n.logical FROM resources r JOIN names n ON n.id = r.id
+                 WHERE r.log = (SELECT id FROM accounts WHERE address = ?1) AND r.type = ?2 LIMIT 1",
+                params![patient.as_bytes(), type_number("Patient")?],
+                |row| row.get(0),
+            )
+            .optional()
+            .attempt("finding a patient's name")
+    }
+
     /// The version whose leaf stands at this place of a log, whoever asks: for proofs and for reconciling the
     /// index with the ledger.
     ///

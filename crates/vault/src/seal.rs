@@ -37,6 +37,9 @@ use crate::{
 /// Shorter content is not compressed: its padding would eat the gain.
 const COMPRESS_MIN_LEN: usize = 512;
 
+/// Longest JSON whose element tree is built: some 200,000 elements, 40 MiB for a moment.
+const TREE_MAX: usize = 4 << 20;
+
 /// What a new record version holds.
 #[derive(Clone, Copy)]
 pub enum Content<'a> {
@@ -123,12 +126,7 @@ impl Vault {
             let meta = match record.content {
                 Content::None => tombstone_meta(record, &prepared),
                 Content::Json(text) => {
-                    let root = element::root(text, &prepared.element_salt).map_err(|source| {
-                        Error::Element {
-                            record: record.record,
-                            source,
-                        }
-                    })?;
+                    let root = element_root(record, &prepared, text)?;
                     seal_content(
                         record,
                         &prepared,
@@ -167,7 +165,8 @@ impl Vault {
         Ok(batch.records)
     }
 
-    /// Starts sealing opaque content of unknown length; `record.content` is not looked at.
+    /// Starts sealing content of unknown length. Where `record.content` is the JSON that will be pushed, up to 4 MiB
+    /// of it, the leaf gets its element root; other content has none.
     ///
     /// # Errors
     /// As [`Self::seal_batch`].
@@ -182,13 +181,15 @@ impl Vault {
         let mut sealed = Vec::with_capacity(2 * stream::CHUNK_LEN);
         let sealer = Sealer::new(&prepared.content_key, Encoding::Plain, rng, &mut sealed)
             .map_err(Error::crypto("sealing a record"))?;
-        let header = NewRecord {
-            content: Content::None,
-            ..*record
-        };
+        let mut meta = tombstone_meta(record, &prepared);
+        if let Content::Json(text) = record.content
+            && text.len() <= TREE_MAX
+        {
+            meta.preimage.element_root = element_root(record, &prepared, text)?;
+        }
         Ok(SealStream {
             vault: self,
-            meta: tombstone_meta(&header, &prepared),
+            meta,
             envelope: prepared.envelope,
             hasher: ContentHasher::new(prepared.element_salt.expose()),
             sealer,
@@ -313,6 +314,13 @@ impl SealStream<'_> {
         self.sealed.clear();
         Ok(())
     }
+}
+
+fn element_root(record: &NewRecord<'_>, prepared: &Prepared, text: &str) -> Result<B256> {
+    element::root(text, &prepared.element_salt).map_err(|source| Error::Element {
+        record: record.record,
+        source,
+    })
 }
 
 fn tombstone_meta(record: &NewRecord<'_>, prepared: &Prepared) -> RecordMeta {

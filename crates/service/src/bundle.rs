@@ -14,7 +14,7 @@ use stele_fhir::{
 use crate::{
     Service,
     error::{Error, Result},
-    records::{SearchPage, Stored, Write, Written},
+    records::{SearchPage, Stored, Watch, Write, Written},
     session::Actor,
 };
 
@@ -40,8 +40,22 @@ impl Service {
     /// A transaction fails whole, with the entry at fault in the issues' locations; a batch only when it is no
     /// batch at all.
     pub async fn bundle(self: &Arc<Self>, actor: &Actor, plan: Plan) -> Result<Vec<EntryResult>> {
+        self.bundle_watched(actor, plan, Watch::default()).await
+    }
+
+    /// As [`Self::bundle`], telling a watch once a transaction's changes are sealed and durable. A batch has no such
+    /// moment: its entries may end each at another time.
+    ///
+    /// # Errors
+    /// As for [`Self::bundle`].
+    pub async fn bundle_watched(
+        self: &Arc<Self>,
+        actor: &Actor,
+        plan: Plan,
+        watch: Watch,
+    ) -> Result<Vec<EntryResult>> {
         match plan.bundle_type {
-            BundleType::Transaction => self.transaction(actor, plan).await,
+            BundleType::Transaction => self.transaction(actor, plan, watch).await,
             BundleType::Batch => self.batch(actor, plan).await,
             _ => Err(Error::Invalid {
                 issues: vec![
@@ -56,7 +70,12 @@ impl Service {
         }
     }
 
-    async fn transaction(self: &Arc<Self>, actor: &Actor, plan: Plan) -> Result<Vec<EntryResult>> {
+    async fn transaction(
+        self: &Arc<Self>,
+        actor: &Actor,
+        plan: Plan,
+        watch: Watch,
+    ) -> Result<Vec<EntryResult>> {
         let issues: Vec<Issue> = plan
             .entries
             .iter()
@@ -98,7 +117,7 @@ impl Service {
             writes.push(self.step(actor, entry, request, text, target).await?);
             order.push(index);
         }
-        let written = self.write(actor, writes).await?;
+        let written = self.write_watched(actor, writes, watch).await?;
         let mut results: BTreeMap<usize, EntryResult> = order
             .into_iter()
             .zip(written.into_iter().map(result_of))

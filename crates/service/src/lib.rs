@@ -30,7 +30,9 @@ use stele_index::Index;
 use stele_vault::Vault;
 
 pub use error::{Error, Result};
-pub use records::{Effect, SearchPage, Stored, Verification, Write, Written};
+pub use records::{
+    Effect, Outcome, Recorded, SearchPage, Stored, Ticket, Verification, Watch, Write, Written,
+};
 
 use ports::Ledger;
 use transactions::Transactions;

@@ -2,6 +2,7 @@
 //! consent, receipt and verification.
 
 mod fetch;
+mod pending;
 mod place;
 mod read;
 mod rebuild;
@@ -11,13 +12,16 @@ mod write;
 
 use std::sync::Arc;
 
-use stele_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use stele_core::{leaf::LeafKind, time::Timestamp};
 use stele_fhir::{outcome::Issue, parse::Resource};
 
 pub(crate) use fetch::read_error;
+pub use pending::{Outcome, Recorded, Ticket, Watch};
 pub use place::ACCOUNT_SYSTEM;
 pub(crate) use place::new_id;
 pub use read::COUNT_MAX;
+pub(crate) use read::bad_cursor;
 pub use rebuild::Rebuilt;
 pub use reconcile::Reconciled;
 pub use stream::BinaryInfo;
@@ -52,7 +56,8 @@ pub enum Write {
 }
 
 /// What a change did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Effect {
     /// A resource is there that was not.
     Created,
@@ -62,6 +67,16 @@ pub enum Effect {
     Unchanged,
     /// The resource is deleted, or was not there.
     Deleted,
+}
+
+impl Effect {
+    const fn of(kind: LeafKind) -> Self {
+        match kind {
+            LeafKind::Create => Self::Created,
+            LeafKind::Amend => Self::Updated,
+            LeafKind::Tombstone => Self::Deleted,
+        }
+    }
 }
 
 /// A change that is durable, final, anchored and findable.

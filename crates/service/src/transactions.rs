@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, TxKind};
 use alloy_sol_types::{SolCall, SolInterface as _};
+use serde::{Deserialize, Serialize};
 use stele_core::{
     abi::{
         audit::IAudit::IAuditErrors, consent::IConsent::IConsentErrors,
@@ -33,7 +34,7 @@ pub struct Transactions {
 }
 
 /// A contract call to be sent, with the gas it may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) to: Address,
     pub(crate) input: Bytes,

@@ -304,7 +304,7 @@ fn parse_version_cursor(cursor: &str) -> Result<u32> {
     cursor.parse().map_err(|_| bad_cursor())
 }
 
-fn bad_cursor() -> Error {
+pub(crate) fn bad_cursor() -> Error {
     Error::Invalid {
         issues: vec![Issue::error(
             IssueCode::Value,

@@ -16,7 +16,7 @@ use stele_core::{
 use stele_fhir::category;
 use stele_vault::{RecordMeta, custodian::DurableReceipt};
 
-use super::write::{JournalVersion, LeafPlace};
+use super::{pending::JournalVersion, write::LeafPlace};
 use crate::{
     Service,
     error::{Error, Result},

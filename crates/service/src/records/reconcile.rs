@@ -7,13 +7,15 @@ use stele_core::{consent::Purpose, id::OrganizationId, receipt::AccessAction};
 use stele_vault::{RecordMeta, custodian::DurableReceipt};
 
 use super::{
+    pending::{JOURNAL, JournalEntry, JournalVersion, Kept, Recorded},
     place::Placed,
-    write::{JOURNAL, JournalEntry, JournalVersion, LeafPlace},
+    write::LeafPlace,
 };
 use crate::{
     Service,
     audit::LiveConsent,
     error::{Error, Result},
+    ports::{LedgerError, RefusalKind},
     session::{Actor, ActorKind},
 };
 
@@ -42,33 +44,77 @@ impl Service {
         {
             let entry: JournalEntry =
                 serde_json::from_slice(&state).map_err(|error| Error::internal(WHAT, error))?;
-            let (mut anchored, missing) = self.sort_out(&entry)?;
-            if !missing.is_empty() && !anchored.is_empty() {
-                // A batch of several transactions: some are final, so the rest is sent again.
-                let metas: Vec<RecordMeta> = missing.iter().map(|(_, meta)| meta.clone()).collect();
-                let places = self.anchor(entry.author, entry.sender, &metas).await?;
-                for ((version, meta), place) in missing.into_iter().zip(places) {
-                    anchored.push((version, meta, place));
-                }
-            } else {
-                // Not acknowledged and not on the ledger: refused, or never sent.
-                for (version, _) in &missing {
-                    self.vault
-                        .discard(&version.record, version.version)
-                        .await
-                        .map_err(Error::vault("taking back a record"))?;
-                }
-                done.taken_back = done.taken_back.saturating_add(missing.len() as u64);
-            }
-            done.indexed = done
-                .indexed
-                .saturating_add(self.index_again(anchored).await?);
+            let ended = self.end_entry(&entry).await?;
+            done.taken_back = done.taken_back.saturating_add(ended.taken_back);
+            done.indexed = done.indexed.saturating_add(ended.indexed);
             self.index
                 .local()
                 .finish(journal)
                 .map_err(Error::index("closing a journal entry"))?;
         }
         Ok(done)
+    }
+
+    /// Carries one entry forward or takes it back, and keeps its outcome if that was promised.
+    async fn end_entry(self: &Arc<Self>, entry: &JournalEntry) -> Result<Reconciled> {
+        let (mut anchored, missing) = self.sort_out(entry)?;
+        let is_whole = anchored.len().saturating_add(missing.len()) == entry.versions.len();
+        // A batch of several transactions of which some are final is finished, and so is one whose client was told
+        // that it would be. Others were not acknowledged: refused, or never sent.
+        let goes_on = !anchored.is_empty() || (entry.promise.is_some() && is_whole);
+        let mut done = Reconciled::default();
+        let mut refused = None;
+        if !missing.is_empty() && goes_on {
+            let metas: Vec<RecordMeta> = missing.iter().map(|(_, meta)| meta.clone()).collect();
+            if anchored.is_empty() {
+                self.register_again(entry).await?;
+            }
+            match self.anchor(entry.author, entry.sender, &metas).await {
+                Ok(places) => anchored.extend(
+                    missing
+                        .into_iter()
+                        .zip(places)
+                        .map(|((version, meta), place)| (version, meta, place)),
+                ),
+                // What was granted when it was accepted may have been revoked since.
+                Err(error) if anchored.is_empty() && is_refusal(&error) => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        if anchored.is_empty() {
+            self.take_back(&entry.versions).await?;
+            done.taken_back = entry.versions.len() as u64;
+            let why = refused.unwrap_or_else(|| Error::Conflict {
+                message: "the node stopped before the write was recorded; send it again".into(),
+            });
+            self.keep_outcome(entry, &Kept::refused(&why))?;
+            return Ok(done);
+        }
+        let recorded = anchored
+            .iter()
+            .map(|(version, meta, place)| {
+                Recorded::again(version, meta.preimage.kind, place.height)
+            })
+            .collect();
+        done.indexed = self.index_again(anchored).await?;
+        self.keep_outcome(entry, &Kept::Recorded(recorded))?;
+        Ok(done)
+    }
+
+    /// Sends what registers a batch's new patients once more. What is refused stands already, or the anchoring will
+    /// be refused for the lack of it.
+    async fn register_again(&self, entry: &JournalEntry) -> Result<()> {
+        for order in &entry.orders {
+            let sent = self
+                .transactions
+                .settle("registering patients", entry.sender, order.clone())
+                .await;
+            match sent {
+                Err(error @ Error::Ledger { .. }) => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Which versions of an entry stand on the ledger.
@@ -215,6 +261,20 @@ impl Service {
             purposes: vec![Purpose::Treat],
             client: "maintenance".into(),
         }
+    }
+}
+
+/// Whether the ledger said no, rather than nothing.
+fn is_refusal(error: &Error) -> bool {
+    match error {
+        Error::NotPermitted { .. } | Error::Conflict { .. } => true,
+        Error::Ledger { source, .. } => {
+            matches!(
+                source,
+                LedgerError::Refused { kind, .. } if *kind != RefusalKind::PoolFull
+            ) || matches!(source, LedgerError::Reverted { .. })
+        }
+        _ => false,
     }
 }
 

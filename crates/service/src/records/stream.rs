@@ -19,10 +19,11 @@ use stele_fhir::{category::Category, outcome::IssueCode};
 use stele_vault::{Content, NewRecord, RecordMeta, SealedBatch, custodian::Pepper, keys::Holder};
 
 use super::{
-    Effect, Written,
+    Written,
     fetch::{read_error, read_request},
+    pending::{JournalEntry, JournalVersion, Watch, tell},
     place::{NewPatients, Placed, Placement, invalid, new_id},
-    write::{JournalEntry, JournalVersion, sender_of, storage},
+    write::{sender_of, storage},
 };
 use crate::{
     Service,
@@ -45,7 +46,7 @@ pub struct BinaryInfo {
 }
 
 impl Service {
-    /// Writes a Binary from a stream. `security_context` is the `Patient/id` it belongs to; without one it is the
+    /// Writes a Binary from a stream, telling a watch once it is durable. `security_context` is the `Patient/id` it belongs to; without one it is the
     /// organisation's. The content is sealed as it comes; nothing is kept if the stream fails.
     ///
     /// # Errors
@@ -57,6 +58,7 @@ impl Service {
         security_context: Option<&str>,
         max_bytes: u64,
         body: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
+        watch: Watch,
     ) -> Result<Written> {
         const WHAT: &str = "storing a Binary";
         let now = self.clock.now();
@@ -72,31 +74,26 @@ impl Service {
             author: actor.account,
             sender: sender_of(actor),
             versions: vec![JournalVersion::of(&placed)],
+            orders: Vec::new(),
+            promise: None,
         };
-        let journal = self.begin(&entry)?;
-        let metas = self.vault.commit(batch).await.map_err(storage(WHAT))?;
-        let places = match self.anchor(entry.author, entry.sender, &metas).await {
-            Ok(places) => places,
+        let ticket = self.begin(actor, entry, &watch)?;
+        let metas = match self.vault.commit(batch).await.map_err(storage(WHAT)) {
+            Ok(metas) => metas,
             Err(error) => {
-                self.discard(&entry, journal).await?;
+                self.discard(&ticket, &error).await?;
                 return Err(error);
             }
         };
-        self.index_versions(std::slice::from_ref(&*placed), &metas, &places)
-            .await?;
-        self.index
-            .local()
-            .finish(journal)
-            .map_err(Error::index("closing a journal entry"))?;
-        Ok(Written {
-            resource_type: placed.resource_type,
-            id: placed.id,
-            version: 1,
-            last_updated: now,
-            effect: Effect::Created,
-            text: None,
-            height: places.first().map_or(0, |place| place.height),
-        })
+        tell(watch, &ticket);
+        let written = self.record(&ticket, vec![*placed], &metas).await?.pop();
+        // The text is the head alone, which is not what was sent.
+        written
+            .map(|written| Written {
+                text: None,
+                ..written
+            })
+            .ok_or_else(|| Error::internal(WHAT, "no result"))
     }
 
     /// Seals the head and then the content as it comes. Nothing of it is committed yet.

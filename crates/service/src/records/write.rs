@@ -7,13 +7,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use alloy_sol_types::{SolEvent as _, SolValue as _};
-use serde::{Deserialize, Serialize};
 use stele_core::{
     abi::records::IRecords::{self, anchorCall},
     account::AccountKey,
     consent::Permissions,
     crypto::os_rng,
-    id::{PatientId, RECORDS, RecordId},
+    id::{RECORDS, RecordId},
     leaf::LeafKind,
     receipt::AccessAction,
     time::Timestamp,
@@ -23,12 +22,13 @@ use stele_vault::{Content, NewRecord, RecordMeta};
 
 use super::{
     Effect, Write, Written,
+    pending::{JournalEntry, JournalVersion, Recorded, Ticket, Watch, tell},
     place::{NewPatients, Placed, Placement},
 };
 use crate::{
     Service,
     error::{Error, Result},
-    ports::ReceiptView,
+    ports::{LedgerError, ReceiptView},
     session::{Actor, ActorKind},
     transactions::Order,
 };
@@ -37,28 +37,9 @@ use crate::{
 const LEAVES_MAX: usize = 1024;
 /// Largest content sealed as one blob; larger goes through a stream. Ciphertexts above 256 KiB are objects.
 pub(crate) const CONTENT_MAX: usize = 200 * 1024;
-/// Name of the journal entries of this module.
-pub(crate) const JOURNAL: &str = "write";
-
-/// What the journal keeps of a batch: enough to finish it from the vault alone.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct JournalEntry {
-    pub(crate) author: Address,
-    pub(crate) sender: Address,
-    pub(crate) versions: Vec<JournalVersion>,
-}
-
-/// One version of a batch in the journal. Ids and types, no content.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct JournalVersion {
-    pub(crate) record: RecordId,
-    pub(crate) version: u32,
-    pub(crate) resource_type: String,
-    pub(crate) id: String,
-    pub(crate) patient: Option<PatientId>,
-    pub(crate) category: u8,
-    pub(crate) last_updated: Timestamp,
-}
+/// How often a write's transaction is waited for, each time for the ledger's patience (15 s): an hour. After it the
+/// journal keeps the write for the next start.
+const WAITS_MAX: u32 = 240;
 
 impl Service {
     /// Writes a batch, all or nothing. When this returns, everything is durable, final, anchored and findable.
@@ -67,6 +48,20 @@ impl Service {
     /// Nothing was written. [`Error::Invalid`], [`Error::NotPermitted`] (which leaves a receipt),
     /// [`Error::PreconditionFailed`], [`Error::StorageFull`], or the ledger's refusal.
     pub async fn write(&self, actor: &Actor, writes: Vec<Write>) -> Result<Vec<Written>> {
+        self.write_watched(actor, writes, Watch::default()).await
+    }
+
+    /// As [`Self::write`], telling a watch once the batch is sealed and durable. From then on it is carried to its
+    /// end whatever happens to the one who asked, if somebody sees to it that this future is polled.
+    ///
+    /// # Errors
+    /// As for [`Self::write`].
+    pub async fn write_watched(
+        &self,
+        actor: &Actor,
+        writes: Vec<Write>,
+        watch: Watch,
+    ) -> Result<Vec<Written>> {
         let _turns = self.turns.take(writes.iter().filter_map(target)).await;
         let now = self.clock.now();
         let mut new = NewPatients::default();
@@ -84,6 +79,7 @@ impl Service {
             placements.into_iter().map(|(_, p)| p).collect(),
             new,
             now,
+            watch,
         )
         .await
     }
@@ -94,6 +90,7 @@ impl Service {
         placements: Vec<Placement>,
         new: NewPatients,
         now: Timestamp,
+        watch: Watch,
     ) -> Result<Vec<Written>> {
         let mut answers = Vec::with_capacity(placements.len());
         let mut placed = Vec::with_capacity(placements.len());
@@ -126,7 +123,10 @@ impl Service {
                 }
             }
         }
-        let mut written = self.commit(actor, placed, new, now).await?.into_iter();
+        let mut written = self
+            .commit(actor, placed, new, now, watch)
+            .await?
+            .into_iter();
         answers
             .into_iter()
             .map(|answer| {
@@ -144,55 +144,64 @@ impl Service {
         placed: Vec<Placed>,
         new: NewPatients,
         now: Timestamp,
+        watch: Watch,
     ) -> Result<Vec<Written>> {
         if placed.is_empty() {
             return Ok(Vec::new());
         }
-        let sender = sender_of(actor);
         let entry = JournalEntry {
             author: actor.account,
-            sender,
+            sender: sender_of(actor),
             versions: placed.iter().map(JournalVersion::of).collect(),
+            orders: new.orders,
+            promise: None,
         };
-        let journal = self.begin(&entry)?;
+        let ticket = self.begin(actor, entry, &watch)?;
         let (placed, metas) = match self.store(actor, placed, now).await {
             Ok(stored) => stored,
             Err(error) => {
-                self.discard(&entry, journal).await?;
+                self.discard(&ticket, &error).await?;
                 return Err(error);
             }
         };
-        let settled = async {
-            if !new.orders.is_empty() {
-                self.transactions
-                    .send("registering patients", sender, new.orders)
-                    .await?;
-            }
-            self.anchor(actor.account, sender, &metas).await
-        };
-        let places = match settled.await {
+        tell(watch, &ticket);
+        self.record(&ticket, placed, &metas).await
+    }
+
+    /// Anchors and indexes a batch that is durable, and closes its journal entry.
+    pub(crate) async fn record(
+        &self,
+        ticket: &Ticket,
+        placed: Vec<Placed>,
+        metas: &[RecordMeta],
+    ) -> Result<Vec<Written>> {
+        let places = match self.settle(&ticket.entry(), metas).await {
             Ok(places) => places,
             Err(error) => {
-                if !is_pending(&error) {
-                    self.discard(&entry, journal).await?;
+                if !is_unsettled(&error) {
+                    self.discard(ticket, &error).await?;
                 }
                 return Err(error);
             }
         };
-        let height = places
-            .iter()
-            .map(|place| place.height)
-            .max()
-            .unwrap_or_default();
-        self.index_versions(&placed, &metas, &places).await?;
-        self.index
-            .local()
-            .finish(journal)
-            .map_err(Error::index("closing a journal entry"))?;
-        Ok(placed
+        self.index_versions(&placed, metas, &places).await?;
+        let written: Vec<Written> = placed
             .into_iter()
-            .map(|one| one.into_written(height))
-            .collect())
+            .zip(&places)
+            .map(|(one, place)| one.into_written(place.height))
+            .collect();
+        self.finish(ticket, written.iter().map(Recorded::of).collect())?;
+        Ok(written)
+    }
+
+    /// Registers the batch's new patients and anchors its leaves.
+    async fn settle(&self, entry: &JournalEntry, metas: &[RecordMeta]) -> Result<Vec<LeafPlace>> {
+        if !entry.orders.is_empty() {
+            self.transactions
+                .send("registering patients", entry.sender, entry.orders.clone())
+                .await?;
+        }
+        self.anchor(entry.author, entry.sender, metas).await
     }
 
     /// Seals on a thread of its own and makes the batch durable. What was placed is handed back with it.
@@ -260,13 +269,34 @@ impl Service {
         let hashes = self.transactions.send(WHAT, sender, orders.clone()).await?;
         let mut places = Vec::with_capacity(metas.len());
         for ((chunk, hash), order) in metas.chunks(LEAVES_MAX).zip(hashes).zip(&orders) {
-            let receipt = self
-                .transactions
-                .settled(WHAT, sender, hash, Some(order))
-                .await?;
+            let receipt = self.settled_at_last(WHAT, sender, hash, order).await?;
             places.extend(places_of(chunk, &receipt)?);
         }
         Ok(places)
+    }
+
+    /// Waits for a transaction for as long as the ledger says no more than "not yet".
+    async fn settled_at_last(
+        &self,
+        what: &'static str,
+        sender: Address,
+        hash: B256,
+        order: &Order,
+    ) -> Result<ReceiptView> {
+        let mut waits = 1;
+        loop {
+            match self
+                .transactions
+                .settled(what, sender, hash, Some(order))
+                .await
+            {
+                Err(error) if is_pending(&error) && waits < WAITS_MAX => {
+                    tracing::warn!(%hash, waits, "a write waits for the ledger");
+                    waits = waits.saturating_add(1);
+                }
+                other => return other,
+            }
+        }
     }
 
     fn anchor_order(
@@ -408,29 +438,6 @@ impl Service {
             .map_err(|error| Error::internal(WHAT, error))?
             .map_err(Error::index(WHAT))
     }
-
-    pub(crate) fn begin(&self, entry: &JournalEntry) -> Result<i64> {
-        const WHAT: &str = "opening a journal entry";
-        let state = serde_json::to_vec(entry).map_err(|error| Error::internal(WHAT, error))?;
-        self.index
-            .local()
-            .begin(JOURNAL, &state)
-            .map_err(Error::index(WHAT))
-    }
-
-    /// Takes back what was stored for a batch that the ledger refused.
-    pub(crate) async fn discard(&self, entry: &JournalEntry, journal: i64) -> Result<()> {
-        for version in &entry.versions {
-            self.vault
-                .discard(&version.record, version.version)
-                .await
-                .map_err(Error::vault("taking back a record"))?;
-        }
-        self.index
-            .local()
-            .finish(journal)
-            .map_err(Error::index("closing a journal entry"))
-    }
 }
 
 /// Where a leaf came to stand.
@@ -516,31 +523,13 @@ impl Placed {
 
     fn into_written(self, height: u64) -> Written {
         Written {
-            effect: match self.kind {
-                LeafKind::Create => Effect::Created,
-                LeafKind::Amend => Effect::Updated,
-                LeafKind::Tombstone => Effect::Deleted,
-            },
+            effect: Effect::of(self.kind),
             text: (self.kind != LeafKind::Tombstone).then(|| self.text.into()),
             resource_type: self.resource_type,
             id: self.id,
             version: self.version,
             last_updated: self.last_updated,
             height,
-        }
-    }
-}
-
-impl JournalVersion {
-    pub(crate) fn of(placed: &Placed) -> Self {
-        Self {
-            record: placed.record,
-            version: placed.version,
-            resource_type: placed.resource_type.clone(),
-            id: placed.id.clone(),
-            patient: placed.patient,
-            category: placed.category,
-            last_updated: placed.last_updated,
         }
     }
 }
@@ -586,10 +575,22 @@ fn is_pending(error: &Error) -> bool {
     matches!(
         error,
         Error::Ledger {
-            source: crate::ports::LedgerError::Pending { .. },
+            source: LedgerError::Pending { .. },
             ..
         }
     )
+}
+
+/// Whether the ledger may still record what was sent: then the journal keeps the batch for the next start.
+fn is_unsettled(error: &Error) -> bool {
+    let is_cut_off = matches!(
+        error,
+        Error::Ledger {
+            source: LedgerError::Unavailable { .. },
+            ..
+        }
+    );
+    is_cut_off || is_pending(error)
 }
 
 /// Maps a full disk to its own error, everything else to the vault's.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
@@ -28,9 +28,10 @@ use stele_service::{
 };
 
 use crate::{
+    extract::{Named, Sent},
     front::Front,
     problem::{Answer, Problem},
-    smart::Principal,
+    smart::{self, Principal},
 };
 
 /// Milliseconds of a day.
@@ -82,7 +83,7 @@ fn answer(value: Value) -> Answer {
 async fn account(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Path(account): Path<Address>,
+    Named(account): Named<Address>,
 ) -> Answer {
     principal.require_admin()?;
     let known = front
@@ -117,7 +118,7 @@ struct NewOrganization {
 async fn add_organization(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(new): Json<NewOrganization>,
+    Sent(new): Sent<NewOrganization>,
 ) -> Answer {
     principal.require_admin()?;
     let organization = front.service.add_organization(new.kind).await?;
@@ -145,7 +146,7 @@ struct NewPractitioner {
 async fn add_practitioner(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(new): Json<NewPractitioner>,
+    Sent(new): Sent<NewPractitioner>,
 ) -> Answer {
     principal.require_admin()?;
     let organization = new.organization.unwrap_or(principal.actor.organization);
@@ -224,8 +225,8 @@ struct Status {
 async fn set_status(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Path(account): Path<Address>,
-    Json(status): Json<Status>,
+    Named(account): Named<Address>,
+    Sent(status): Sent<Status>,
 ) -> Answer {
     principal.require_admin()?;
     let organization = front.service.organization_of(account)?;
@@ -245,7 +246,7 @@ struct OwnPatient {
 async fn add_own_patient(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(new): Json<OwnPatient>,
+    Sent(new): Sent<OwnPatient>,
 ) -> Answer {
     principal.require_admin()?;
     let bytes = decode(&new.directory, "directory")?;
@@ -265,9 +266,10 @@ fn decode(text: &str, what: &str) -> Result<Vec<u8>, Problem> {
 async fn add_client(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(client): Json<Client>,
+    Sent(client): Sent<Client>,
 ) -> Answer {
     principal.require_admin()?;
+    smart::check_client(&client)?;
     front.service.register_client(&client)?;
     answer(json!({ "client": client.id }))
 }
@@ -276,7 +278,7 @@ async fn add_client(
 async fn consent_facts(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Path((patient, grantee)): Path<(Address, Address)>,
+    Named((patient, grantee)): Named<(Address, Address)>,
 ) -> Answer {
     principal.require_admin()?;
     let key = front.service.grantee_key(grantee).await?;
@@ -302,7 +304,7 @@ fn decider(front: &Front, patient: PatientId) -> Result<Actor, Problem> {
 async fn grants(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Path(patient): Path<String>,
+    Named(patient): Named<String>,
 ) -> Answer {
     principal.require_admin()?;
     let patient = front.service.patient_of(&patient)?;
@@ -337,7 +339,7 @@ struct NewGrant {
 async fn grant(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(new): Json<NewGrant>,
+    Sent(new): Sent<NewGrant>,
 ) -> Answer {
     principal.require_admin()?;
     let patient = front.service.patient_of(&new.patient)?;
@@ -411,7 +413,7 @@ struct OldGrant {
 async fn revoke(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(old): Json<OldGrant>,
+    Sent(old): Sent<OldGrant>,
 ) -> Answer {
     principal.require_admin()?;
     let patient = front.service.patient_of(&old.patient)?;
@@ -446,7 +448,7 @@ struct SignedGrant {
 async fn relay(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(relayed): Json<Relayed>,
+    Sent(relayed): Sent<Relayed>,
 ) -> Answer {
     principal.require_admin()?;
     let envelopes = relayed
@@ -480,7 +482,7 @@ struct NewRequest {
 async fn request(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(new): Json<NewRequest>,
+    Sent(new): Sent<NewRequest>,
 ) -> Answer {
     principal.require_admin()?;
     let patient = front.service.patient_of(&new.patient)?;
@@ -509,7 +511,7 @@ struct OldRequest {
 async fn decline(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(old): Json<OldRequest>,
+    Sent(old): Sent<OldRequest>,
 ) -> Answer {
     principal.require_admin()?;
     let patient = front.service.patient_of(&old.patient)?;
@@ -528,7 +530,7 @@ struct Erasure {
 async fn erase(
     State(front): State<Arc<Front>>,
     principal: Principal,
-    Json(erasure): Json<Erasure>,
+    Sent(erasure): Sent<Erasure>,
 ) -> Result<Response, Problem> {
     principal.require_admin()?;
     let (resource_type, id) = erasure.record.split_once('/').ok_or_else(|| {

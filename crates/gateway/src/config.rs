@@ -21,6 +21,8 @@ pub struct GatewayConfig {
     pub max_count: u32,
     /// How long a request may take; a Binary's content is exempt.
     pub request_timeout: Duration,
+    /// How long a write that is stored waits for the ledger before its client is told to ask again later.
+    pub pending_after: Duration,
     /// How long an access token of a client lives; kept between 5 minutes and an hour.
     pub token_lifetime: Duration,
     /// Whether `/` is answered by a small page of this front; off where a portal takes the place.
@@ -41,6 +43,7 @@ impl GatewayConfig {
             default_count: 20,
             max_count: 1000,
             request_timeout: Duration::from_secs(300),
+            pending_after: Duration::from_secs(10),
             token_lifetime: Duration::from_secs(15 * 60),
             home: true,
         }

@@ -3,6 +3,7 @@
 //! Decides nothing about records. Resources leave as the bytes that are stored; a view (`_summary`, `_elements`)
 //! is the only thing ever written out anew.
 
+mod asked;
 mod binary;
 mod bundles;
 mod conditional;
@@ -11,6 +12,7 @@ mod history;
 mod metadata;
 mod operations;
 mod page;
+mod pending;
 mod pretty;
 mod read;
 mod search;
@@ -33,6 +35,7 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
         .route("/fhir/r4", post(bundles::system))
         .route("/fhir/r4/", post(bundles::system))
         .route("/fhir/r4/metadata", get(metadata::metadata))
+        .route("/fhir/r4/_status/{ticket}", get(pending::status))
         .route(
             "/fhir/r4/.well-known/smart-configuration",
             get(smart::discovery),
@@ -64,6 +67,7 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
             "/fhir/r4/{type}/{id}/$everything",
             get(operations::everything),
         )
+        .route("/fhir/r4/{type}/{id}/$diff", get(read::difference))
         .route("/fhir/r4/{type}/{id}/$proof", get(operations::proof))
         .route(
             "/fhir/r4/{type}/{id}/$log-proof",
@@ -101,21 +105,4 @@ fn known_type(name: &str) -> Result<(), Problem> {
         IssueCode::NotSupported,
         "this is not a resource type of FHIR R4",
     ))
-}
-
-/// Types that are answered from the ledger and never written by clients.
-const READ_ONLY: [&str; 1] = ["AuditEvent"];
-
-/// # Errors
-/// 405 for types that clients don't write.
-fn writable_type(name: &str) -> Result<(), Problem> {
-    known_type(name)?;
-    if READ_ONLY.contains(&name) {
-        return Err(Problem::one(
-            StatusCode::METHOD_NOT_ALLOWED,
-            IssueCode::NotSupported,
-            format!("{name} is answered from the ledger and can't be written"),
-        ));
-    }
-    Ok(())
 }

@@ -23,7 +23,7 @@ use axum::{
 };
 use stele_fhir::outcome::IssueCode;
 use stele_service::Service;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{GatewayConfig, admin, fhir, health, home, ipfs, problem::Problem, smart};
 
@@ -33,7 +33,7 @@ pub(crate) struct Front {
     pub(crate) config: GatewayConfig,
     /// The CapabilityStatement, written once.
     pub(crate) metadata: OnceLock<Bytes>,
-    turns: Vec<Mutex<()>>,
+    turns: Vec<Arc<Mutex<()>>>,
     hasher: RandomState,
 }
 
@@ -43,25 +43,25 @@ impl Front {
             service,
             config,
             metadata: OnceLock::new(),
-            turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
+            turns: std::iter::repeat_with(Arc::default).take(TURNS).collect(),
             hasher: RandomState::new(),
         }
     }
 
     /// Waits for the turn of a condition: two requests with the same one see each other's outcome, so that both
-    /// don't create.
+    /// don't create. The turn is to be held until the write is findable, also when its client is answered before.
     pub(crate) async fn turn(
         &self,
         resource_type: &str,
         condition: &str,
-    ) -> Option<MutexGuard<'_, ()>> {
+    ) -> Option<OwnedMutexGuard<()>> {
         let turns = u64::try_from(TURNS).ok()?;
         let turn = self
             .hasher
             .hash_one((resource_type, condition))
             .checked_rem(turns)?;
         let lock = self.turns.get(usize::try_from(turn).ok()?)?;
-        Some(lock.lock().await)
+        Some(Arc::clone(lock).lock_owned().await)
     }
 
     /// Runs work that takes a while on a thread where it holds nobody up.

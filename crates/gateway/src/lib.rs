@@ -9,6 +9,7 @@ pub mod rpc;
 mod admin;
 mod body;
 mod config;
+mod extract;
 mod fhir;
 mod front;
 mod health;

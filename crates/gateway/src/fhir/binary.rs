@@ -20,14 +20,14 @@ use stele_fhir::outcome::IssueCode;
 use stele_service::Error;
 
 use super::{
-    headers::{self, View, asks_for_fhir, content_type, none_match, put_version},
+    asked::Asked,
+    headers::{self, Prefer, View, asks_for_fhir, content_type, none_match, put_version},
     page,
+    pending::{self, Carried},
 };
 use crate::{
     body,
-    front::Front,
     problem::{Answer, Problem},
-    smart::Principal,
 };
 
 /// Whether a body is the content itself rather than a resource that carries it.
@@ -39,12 +39,8 @@ pub(super) fn is_raw(headers: &HeaderMap) -> bool {
 }
 
 /// `POST Binary` with content of any type. `X-Security-Context: Patient/…` says whose it is.
-pub(super) async fn create(
-    front: &Arc<Front>,
-    principal: &Principal,
-    headers: &HeaderMap,
-    body: Body,
-) -> Answer {
+pub(super) async fn create(asked: &Asked, body: Body) -> Answer {
+    let (front, headers) = (&asked.front, &asked.headers);
     let max_bytes = front.config.max_binary_bytes;
     if body::content_length(headers).is_some_and(|length| length > max_bytes) {
         return Err(Problem::too_large(max_bytes));
@@ -61,16 +57,18 @@ pub(super) async fn create(
         .unwrap_or(OCTETS)
         .to_owned();
     let context = headers::text(headers, "x-security-context")?.map(str::to_owned);
-    let (service, actor) = (Arc::clone(&front.service), principal.actor.clone());
+    let (service, actor) = (Arc::clone(&front.service), asked.principal.actor.clone());
     let content = body.into_data_stream().map_err(io::Error::other);
     // When the client hangs up the content ends with an error, and nothing of it is kept.
-    let written = front
-        .detached(async move {
-            service
-                .write_binary(&actor, &kind, context.as_deref(), max_bytes, content)
-                .await
-        })
-        .await??;
+    let carried = pending::carry_out(front, Prefer::read(headers), |watch| async move {
+        service
+            .write_binary(&actor, &kind, context.as_deref(), max_bytes, content, watch)
+            .await
+    });
+    let written = match carried.await? {
+        Carried::Done(written) => written,
+        Carried::Waits(ticket) => return Ok(pending::accepted(front, &ticket, &View::default())),
+    };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let location = format!(
@@ -91,15 +89,11 @@ pub(super) async fn create(
 }
 
 /// `GET Binary/{id}`: the content, or the resource where FHIR is asked for.
-pub(super) async fn read(
-    front: &Arc<Front>,
-    principal: &Principal,
-    id: &str,
-    headers: &HeaderMap,
-    pairs: &[(String, String)],
-) -> Answer {
-    let wants_fhir = asks_for_fhir(headers, pairs);
-    let (info, content) = front.service.read_binary(&principal.actor, id).await?;
+pub(super) async fn read(asked: &Asked) -> Answer {
+    let (service, actor) = (&asked.front.service, &asked.principal.actor);
+    let (headers, id) = (&asked.headers, asked.id.as_str());
+    let wants_fhir = asks_for_fhir(headers, &asked.pairs());
+    let (info, content) = service.read_binary(actor, id).await?;
     let is_resource = info.content_type == RESOURCE;
     let mut response = if none_match(headers, info.version) {
         let mut response = Response::new(Body::empty());
@@ -121,8 +115,8 @@ pub(super) async fn read(
             unwrapped(&text)?
         }
     } else if wants_fhir {
-        let view = View::read(headers, pairs)?;
-        let head = front.service.read(&principal.actor, "Binary", id).await?;
+        let view = asked.view()?;
+        let head = service.read(actor, "Binary", id).await?;
         if view.is_whole() {
             page::json(StatusCode::OK, wrapped(&head.text, content))
         } else {

@@ -9,15 +9,15 @@ use axum::{
 };
 use stele_fhir::{
     bundle::{self, BundleType, Entry, Method, Plan, Target},
-    outcome::{Issue, IssueCode},
     parse,
 };
 use stele_service::{Effect, Stored, Written, bundle::EntryResult};
 
 use super::{
-    READ_ONLY,
+    asked::writable,
     headers::{Prefer, Return, View, etag, require_json},
     page::{self, BundleText, quoted},
+    pending::{self, Carried},
     write::{invalid, limits, said, unreadable},
 };
 use crate::{
@@ -50,11 +50,15 @@ pub(super) async fn system(
         _ => "batch-response",
     };
     let (service, actor) = (Arc::clone(&front.service), principal.actor.clone());
-    // Goes on when the client hangs up: what was begun is finished.
-    let results = front
-        .detached(async move { service.bundle(&actor, plan).await })
-        .await??;
-    let answer = Prefer::read(&headers).answer.unwrap_or(Return::Minimal);
+    let prefer = Prefer::read(&headers);
+    let carried = pending::carry_out(&front, prefer, |watch| async move {
+        service.bundle_watched(&actor, plan, watch).await
+    });
+    let results = match carried.await? {
+        Carried::Done(results) => results,
+        Carried::Waits(ticket) => return Ok(pending::accepted(&front, &ticket, &view)),
+    };
+    let answer = prefer.answer.unwrap_or(Return::Minimal);
     let mut out = BundleText::new(response_type, front.service.now(), None, &[]);
     for (result, asked) in results.into_iter().zip(&asked) {
         push(&front, &principal, &mut out, result, asked, answer);
@@ -139,13 +143,14 @@ fn refusal(principal: &Principal, entry: &Entry) -> Option<Problem> {
         (Method::Get | Method::Head, Target::Instance { .. }) => &[Interaction::Read],
         (Method::Get | Method::Head, _) => &[Interaction::Search],
     };
-    let writes = !matches!(request.method, Method::Get | Method::Head);
-    if writes && READ_ONLY.contains(&resource_type) {
-        let issue = Issue::error(
-            IssueCode::NotSupported,
-            format!("{resource_type} is answered from the ledger and can't be written"),
-        );
-        return Some(Problem::new(StatusCode::METHOD_NOT_ALLOWED, vec![issue]));
+    let id = match &request.target {
+        Target::Instance { id, .. } => id.as_str(),
+        _ => "",
+    };
+    if !matches!(request.method, Method::Get | Method::Head)
+        && let Err(problem) = writable(resource_type, id)
+    {
+        return Some(problem);
     }
     needed
         .iter()

@@ -2,31 +2,23 @@
 
 use std::sync::Arc;
 
-use crate::{
-    body,
-    front::Front,
-    problem::Problem,
-    smart::{Interaction, Principal},
-};
+use super::asked::Asked;
+use crate::{body, problem::Problem, smart::Interaction};
 
 /// The one resource that a condition matches, if there is one.
 ///
 /// # Errors
 /// 412 for several; the criteria's own mistakes; a token that may not search.
-pub(super) async fn find(
-    front: &Arc<Front>,
-    principal: &Principal,
-    resource_type: &str,
-    query: &str,
-) -> Result<Option<String>, Problem> {
-    principal.require(Interaction::Search, resource_type)?;
+pub(super) async fn find(asked: &Asked, query: &str) -> Result<Option<String>, Problem> {
+    asked.require(&[Interaction::Search])?;
     let criteria: Vec<(String, String)> = body::pairs(criteria_of(query).as_bytes())
         .into_iter()
         .filter(|(name, _)| !GENERAL.contains(&name.as_str()))
         .collect();
-    let service = Arc::clone(&front.service);
-    let (actor, resource_type) = (principal.actor.clone(), resource_type.to_owned());
-    let mut ids = front
+    let service = Arc::clone(&asked.front.service);
+    let (actor, resource_type) = (asked.principal.actor.clone(), asked.resource_type.clone());
+    let mut ids = asked
+        .front
         .blocking(move || {
             service
                 .resolve(&actor, &resource_type, &criteria)

@@ -30,6 +30,8 @@ pub(super) struct Prefer {
     /// `None` where the client has no preference.
     pub(super) answer: Option<Return>,
     pub(super) handling: Handling,
+    /// Whether to be answered once a write is durable, before it is final.
+    pub(super) respond_async: bool,
 }
 
 impl Prefer {
@@ -42,6 +44,7 @@ impl Prefer {
                 "return=operationoutcome" => prefer.answer = Some(Return::OperationOutcome),
                 "handling=strict" => prefer.handling = Handling::Strict,
                 "handling=lenient" => prefer.handling = Handling::Lenient,
+                "respond-async" => prefer.respond_async = true,
                 _ => {}
             }
         }
@@ -383,7 +386,8 @@ mod tests {
             prefer,
             Prefer {
                 answer: Some(Return::Minimal),
-                handling: Handling::Strict
+                handling: Handling::Strict,
+                respond_async: false
             }
         );
         let prefer = Prefer::read(&headers(&[(
@@ -391,6 +395,7 @@ mod tests {
             "return=OperationOutcome; respond-async",
         )]));
         assert_eq!(prefer.answer, Some(Return::OperationOutcome));
+        assert!(prefer.respond_async);
         assert_eq!(Prefer::read(&HeaderMap::new()), Prefer::default());
     }
 

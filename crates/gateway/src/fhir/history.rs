@@ -1,83 +1,46 @@
 //! Histories of one resource and of a type.
 
-use std::sync::Arc;
-
-use axum::{
-    extract::{Path, RawQuery, State},
-    http::{HeaderMap, StatusCode},
-};
+use axum::http::StatusCode;
 use stele_fhir::outcome::IssueCode;
 
 use super::{
-    headers::View,
-    known_type,
+    asked::Asked,
     page::{self, CURSOR},
 };
 use crate::{
-    body,
-    front::Front,
     problem::{Answer, Problem},
-    smart::{Interaction, Principal},
+    smart::Interaction,
 };
 
 /// `GET {type}/{id}/_history`
-pub(super) async fn of_instance(
-    State(front): State<Arc<Front>>,
-    principal: Principal,
-    Path((resource_type, id)): Path<(String, String)>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Answer {
-    known_type(&resource_type)?;
-    principal.require(Interaction::Read, &resource_type)?;
-    list(
-        &front,
-        &principal,
-        &resource_type,
-        Some(&id),
-        &headers,
-        query,
-    )
-    .await
+pub(super) async fn of_instance(asked: Asked) -> Answer {
+    asked.require(&[Interaction::Read])?;
+    list(&asked).await
 }
 
 /// `GET {type}/_history`
-pub(super) async fn of_type(
-    State(front): State<Arc<Front>>,
-    principal: Principal,
-    Path(resource_type): Path<String>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Answer {
-    known_type(&resource_type)?;
-    principal.require(Interaction::Search, &resource_type)?;
-    list(&front, &principal, &resource_type, None, &headers, query).await
+pub(super) async fn of_type(asked: Asked) -> Answer {
+    asked.require(&[Interaction::Search])?;
+    list(&asked).await
 }
 
-async fn list(
-    front: &Arc<Front>,
-    principal: &Principal,
-    resource_type: &str,
-    id: Option<&str>,
-    headers: &HeaderMap,
-    query: Option<String>,
-) -> Answer {
-    let pairs = body::pairs(query.unwrap_or_default().as_bytes());
-    let view = View::read(headers, &pairs)?;
+async fn list(asked: &Asked) -> Answer {
+    let front = &asked.front;
+    let pairs = asked.pairs();
+    let view = asked.view()?;
     let Paging { count, cursor } = Paging::read(&pairs)?;
     let count = count
         .unwrap_or(front.config.default_count)
         .clamp(1, front.config.max_count);
+    let id = (!asked.id.is_empty()).then_some(asked.id.as_str());
+    let actor = &asked.principal.actor;
     let page = front
         .service
-        .history(&principal.actor, resource_type, id, count, cursor)
+        .history(actor, &asked.resource_type, id, count, cursor)
         .await?;
-    let fhir_url = front.config.fhir_url();
-    let url = match id {
-        Some(id) => format!("{fhir_url}/{resource_type}/{id}/_history"),
-        None => format!("{fhir_url}/{resource_type}/_history"),
-    };
+    let url = format!("{}/_history", asked.url());
     let links = page::links(&url, &pairs, page.next.as_deref());
+    let fhir_url = front.config.fhir_url();
     let text = page::history(&fhir_url, &page, &view, front.service.now(), &links);
     Ok(page::shown(StatusCode::OK, text, &view))
 }

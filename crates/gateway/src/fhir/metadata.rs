@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 use stele_fhir::capability::{Server, Smart, statement};
 
-use super::{READ_ONLY, headers::View, page};
+use super::{asked::READ_ONLY, headers::View, page};
 use crate::{body, front::Front, problem::Answer};
 
 /// `GET metadata`

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::{Path, RawQuery, State},
-    http::{HeaderMap, StatusCode},
-};
+use axum::{body::Body, http::StatusCode};
 use stele_fhir::{
     outcome::{Issue, IssueCode},
     reference::Reference,
@@ -18,8 +14,8 @@ use stele_fhir::{
 use stele_service::{Error, SearchPage};
 
 use super::{
+    asked::Asked,
     headers::{Prefer, View, content_type, unsupported},
-    known_type,
     page::{self, CURSOR},
 };
 use crate::{
@@ -30,87 +26,72 @@ use crate::{
 };
 
 /// `GET {type}?…`
-pub(super) async fn by_url(
-    State(front): State<Arc<Front>>,
-    principal: Principal,
-    Path(resource_type): Path<String>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Answer {
-    let pairs = body::pairs(query.unwrap_or_default().as_bytes());
-    run(&front, &principal, &resource_type, &headers, pairs).await
+pub(super) async fn by_url(asked: Asked) -> Answer {
+    let pairs = asked.pairs();
+    run(&asked, pairs).await
 }
 
 /// `POST {type}/_search`: parameters in the form, and in the URL.
-pub(super) async fn by_form(
-    State(front): State<Arc<Front>>,
-    principal: Principal,
-    Path(resource_type): Path<String>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-    body: Body,
-) -> Answer {
-    let mut pairs = body::pairs(query.unwrap_or_default().as_bytes());
-    let kind = content_type(&headers);
+pub(super) async fn by_form(asked: Asked, body: Body) -> Answer {
+    let mut pairs = asked.pairs();
+    let kind = content_type(&asked.headers);
     if kind != body::FORM && !kind.is_empty() {
         return Err(unsupported(
             "send the parameters as application/x-www-form-urlencoded",
         ));
     }
-    pairs.extend(body::pairs(&body::read(&headers, body, FORM_MAX).await?));
-    run(&front, &principal, &resource_type, &headers, pairs).await
+    pairs.extend(body::pairs(
+        &body::read(&asked.headers, body, FORM_MAX).await?,
+    ));
+    run(&asked, pairs).await
 }
 
-async fn run(
-    front: &Arc<Front>,
-    principal: &Principal,
-    resource_type: &str,
-    headers: &HeaderMap,
-    pairs: Vec<(String, String)>,
-) -> Answer {
-    known_type(resource_type)?;
-    principal.require(Interaction::Search, resource_type)?;
-    let general = View::read(headers, &pairs)?;
-    let handling = Prefer::read(headers).handling;
-    if resource_type == "AuditEvent" {
-        return audit_events(front, principal, handling, &general, pairs).await;
+async fn run(asked: &Asked, pairs: Vec<(String, String)>) -> Answer {
+    asked.require(&[Interaction::Search])?;
+    let (front, principal) = (&asked.front, &asked.principal);
+    let general = View::read(&asked.headers, &pairs)?;
+    let handling = Prefer::read(&asked.headers).handling;
+    if asked.resource_type == "AuditEvent" {
+        return audit_events(asked, handling, &general, pairs).await;
     }
-    let (mut query, warnings) = parse(front, resource_type, &pairs, handling)?;
+    let (mut query, warnings) = parse(front, &asked.resource_type, &pairs, handling)?;
     within_scopes(principal, &mut query)?;
+    let pairs = heeded(pairs, &warnings);
     let view = View::of_query(&query, general.pretty);
     let mut page = front.service.search(&principal.actor, &query).await?;
-    if resource_type == "Provenance" && query.cursor.is_none() {
-        add_provenance(front, principal, &pairs, &mut page)?;
-    }
     page.included.retain(|one| {
         principal
             .scopes
             .allow(Interaction::Read, &one.resource_type)
     });
-    Ok(answer(
-        front,
-        resource_type,
-        &pairs,
-        &page,
-        &warnings,
-        &view,
-    ))
+    let page = ledger_provenance(asked, &query, &pairs, page).await?;
+    Ok(answer(asked, &pairs, &page, &warnings, &view))
+}
+
+/// The parameters without those that were left out: links say what was searched by, not what was asked.
+fn heeded(mut pairs: Vec<(String, String)>, warnings: &[Issue]) -> Vec<(String, String)> {
+    let ignored = |name: &str| {
+        let place = format!("http.{name}");
+        // Of a parameter that says how to answer only a part may have been left out.
+        !name.starts_with('_')
+            && warnings
+                .iter()
+                .any(|issue| issue.code == IssueCode::NotSupported && issue.expression.contains(&place))
+    };
+    pairs.retain(|(name, _)| !ignored(name));
+    pairs
 }
 
 fn answer(
-    front: &Front,
-    resource_type: &str,
+    asked: &Asked,
     pairs: &[(String, String)],
     page: &SearchPage,
     warnings: &[Issue],
     view: &View,
 ) -> axum::response::Response {
+    let front = &asked.front;
     let fhir_url = front.config.fhir_url();
-    let links = page::links(
-        &format!("{fhir_url}/{resource_type}"),
-        pairs,
-        page.next.as_deref(),
-    );
+    let links = page::links(&asked.url(), pairs, page.next.as_deref());
     let text = page::searchset(&fhir_url, page, warnings, view, front.service.now(), &links);
     page::shown(StatusCode::OK, text, view)
 }
@@ -179,12 +160,12 @@ fn within_scopes(principal: &Principal, query: &mut Query) -> Result<(), Problem
 
 /// Accesses to one patient's record.
 async fn audit_events(
-    front: &Arc<Front>,
-    principal: &Principal,
+    asked: &Asked,
     handling: Handling,
     view: &View,
     pairs: Vec<(String, String)>,
 ) -> Answer {
+    let front = &asked.front;
     let mut patient = None;
     let mut count = front.config.default_count;
     let mut cursor = None;
@@ -218,7 +199,7 @@ async fn audit_events(
         )
     })?;
     let count = count.clamp(1, front.config.max_count);
-    let (service, actor) = (Arc::clone(&front.service), principal.actor.clone());
+    let (service, actor) = (Arc::clone(&front.service), asked.principal.actor.clone());
     let page = front
         .blocking(move || {
             service
@@ -226,7 +207,7 @@ async fn audit_events(
                 .map_err(Problem::from)
         })
         .await??;
-    Ok(answer(front, "AuditEvent", &pairs, &page, &warnings, view))
+    Ok(answer(asked, &pairs, &page, &warnings, view))
 }
 
 fn patient_id(value: &str) -> Result<String, Problem> {
@@ -248,35 +229,75 @@ fn patient_id(value: &str) -> Result<String, Problem> {
     }
 }
 
-/// Puts what the ledger says of `target` before what clients wrote about it.
-fn add_provenance(
-    front: &Front,
-    principal: &Principal,
+/// Adds what the ledger says: of the `target` that Provenance is searched by, before what clients wrote about it, and
+/// of every match where `_revinclude=Provenance:target` asks for it.
+async fn ledger_provenance(
+    asked: &Asked,
+    query: &Query,
     pairs: &[(String, String)],
-    page: &mut SearchPage,
-) -> Result<(), Problem> {
+    mut page: SearchPage,
+) -> Result<SearchPage, Problem> {
+    let as_match = asked.resource_type == "Provenance";
+    let targets: Vec<(String, String)> = if as_match {
+        let target = query.cursor.is_none().then(|| only_target(pairs)).flatten();
+        target.into_iter().collect()
+    } else if asked.includes_provenance(pairs) {
+        let found = page.matches.iter();
+        found
+            .map(|one| (one.resource_type.clone(), one.id.clone()))
+            .collect()
+    } else {
+        Vec::new()
+    };
+    if targets.is_empty() {
+        return Ok(page);
+    }
+    let (service, actor) = (
+        Arc::clone(&asked.front.service),
+        asked.principal.actor.clone(),
+    );
+    let look = move || {
+        let mut found = Vec::new();
+        for (resource_type, id) in targets {
+            match service.provenance(&actor, &resource_type, &id) {
+                Ok(recorded) => found.extend(recorded),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(Problem::from(error)),
+            }
+        }
+        Ok(found)
+    };
+    let recorded = asked.front.blocking(look).await??;
+    if as_match {
+        let added = u64::try_from(recorded.len()).unwrap_or_default();
+        page.total = page.total.map(|total| total.saturating_add(added));
+        page.matches.splice(0..0, recorded);
+    } else {
+        page.included.extend(recorded);
+    }
+    Ok(page)
+}
+
+impl Asked {
+    fn includes_provenance(&self, pairs: &[(String, String)]) -> bool {
+        let asked = pairs
+            .iter()
+            .any(|(name, value)| name == "_revinclude" && value == "Provenance:target");
+        asked && self.principal.scopes.allow(Interaction::Read, "Provenance")
+    }
+}
+
+/// Type and id of the one `target` that is named, if one and only one is.
+fn only_target(pairs: &[(String, String)]) -> Option<(String, String)> {
     let mut named = pairs.iter().filter(|(name, _)| name == "target");
     let (Some((_, target)), None) = (named.next(), named.next()) else {
-        return Ok(());
+        return None;
     };
-    let Some(Reference::Relative {
-        resource_type, id, ..
-    }) = Reference::parse(target)
-    else {
-        return Ok(());
-    };
-    match front
-        .service
-        .provenance(&principal.actor, resource_type, id)
-    {
-        Ok(recorded) => {
-            let added = u64::try_from(recorded.matches.len()).unwrap_or_default();
-            page.total = page.total.map(|total| total.saturating_add(added));
-            page.matches.splice(0..0, recorded.matches);
-            Ok(())
-        }
-        Err(Error::NotFound { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
+    match Reference::parse(target)? {
+        Reference::Relative {
+            resource_type, id, ..
+        } => Some((resource_type.to_owned(), id.to_owned())),
+        _ => None,
     }
 }
 

@@ -32,6 +32,13 @@ pub(crate) struct Config {
     pub(crate) max_body_bytes: usize,
     /// Largest Binary in bytes.
     pub(crate) max_binary_bytes: u64,
+    /// Page size of a search that names none.
+    pub(crate) default_count: u32,
+    /// Largest page size.
+    pub(crate) max_count: u32,
+    /// How long a write that is stored waits for the ledger before its client is told to ask again later, in
+    /// milliseconds.
+    pub(crate) pending_after_ms: u64,
     /// Web origins that may call JSON-RPC from a browser.
     pub(crate) rpc_origins: Vec<String>,
     /// Bytes of disk that stay free: writes are refused before they are used.
@@ -62,6 +69,9 @@ impl Default for Config {
             key_file: None,
             max_body_bytes: 64 << 20,
             max_binary_bytes: 1 << 30,
+            default_count: 20,
+            max_count: 1_000,
+            pending_after_ms: 10_000,
             rpc_origins: Vec::new(),
             reserve_bytes: 64 << 20,
             heartbeat_ms: 5_000,
@@ -90,6 +100,22 @@ impl Config {
                 "max_body_bytes = {}: must be from 1024 to {}",
                 self.max_body_bytes,
                 1_u32 << 30
+            );
+        }
+        if !(1..=1_000).contains(&self.max_count) {
+            bail!("max_count = {}: must be from 1 to 1000", self.max_count);
+        }
+        if !(1..=self.max_count).contains(&self.default_count) {
+            bail!(
+                "default_count = {}: must be from 1 to max_count, which is {}",
+                self.default_count,
+                self.max_count
+            );
+        }
+        if self.pending_after_ms > 240_000 {
+            bail!(
+                "pending_after_ms = {}: must be from 0 to 240000",
+                self.pending_after_ms
             );
         }
         if !(200..=30_000).contains(&self.heartbeat_ms) {

@@ -383,6 +383,9 @@ async fn serve_http(
     let mut gateway = GatewayConfig::new(base_url(address), TokenKey::new(token_key.clone()));
     gateway.max_body_bytes = config.max_body_bytes;
     gateway.max_binary_bytes = config.max_binary_bytes;
+    gateway.default_count = config.default_count;
+    gateway.max_count = config.max_count;
+    gateway.pending_after = Duration::from_millis(config.pending_after_ms);
     let router = stele_gateway::router(Arc::clone(service), gateway);
     let (stop, mut stopped) = watch::channel(false);
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move {

@@ -117,6 +117,11 @@ impl Running {
         self.url(&format!("/fhir/r4/{path}"))
     }
 
+    /// Number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// As a power failure would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

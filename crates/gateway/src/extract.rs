@@ -55,7 +55,9 @@ fn says_json(headers: &HeaderMap) -> bool {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 /// 400 for what is no JSON, 422 for JSON of another shape; the text says line, column and member.
@@ -97,6 +99,7 @@ mod tests {
             says_json(&headers)
         };
         assert!(with("application/json") && with("application/JSON; charset=utf-8"));
+        assert!(with("application/fhir+json"));
         assert!(!with("text/plain") && !says_json(&HeaderMap::new()));
     }
 }

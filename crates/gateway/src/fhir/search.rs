@@ -74,9 +74,9 @@ fn heeded(mut pairs: Vec<(String, String)>, warnings: &[Issue]) -> Vec<(String, 
         let place = format!("http.{name}");
         // Of a parameter that says how to answer only a part may have been left out.
         !name.starts_with('_')
-            && warnings
-                .iter()
-                .any(|issue| issue.code == IssueCode::NotSupported && issue.expression.contains(&place))
+            && warnings.iter().any(|issue| {
+                issue.code == IssueCode::NotSupported && issue.expression.contains(&place)
+            })
     };
     pairs.retain(|(name, _)| !ignored(name));
     pairs

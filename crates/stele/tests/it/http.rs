@@ -139,7 +139,7 @@ impl Bed {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        if path.contains("://") {
+        if path.starts_with("http") {
             path.to_owned()
         } else if path.starts_with('/') {
             self.node.url(path)

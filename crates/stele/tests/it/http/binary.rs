@@ -143,9 +143,7 @@ async fn a_binary_has_two_faces() {
         ("content-type", "text/plain"),
         ("x-security-context", "Patient/nobody"),
     ];
-    bed.ask("POST", "Binary", &unknown, "x")
-        .await
-        .problem(422);
+    bed.ask("POST", "Binary", &unknown, "x").await.problem(422);
     bed.ask("PUT", "Binary/b2", &[("content-type", "text/plain")], "x")
         .await
         .problem(415);

@@ -104,9 +104,7 @@ async fn a_reference_may_be_a_condition() {
     let outcome = refused.problem(422).to_string();
     assert!(outcome.contains("Bundle.entry[0]"), "{outcome}");
     bed.post("Patient", &with_identifier("7")).await.is(201);
-    bed.post("/fhir/r4", &transaction("7"))
-        .await
-        .problem(412);
+    bed.post("/fhir/r4", &transaction("7")).await.problem(412);
     assert_eq!(bed.found("Observation?code=718-7").await.len(), 1);
     bed.node.stop();
 }
@@ -135,9 +133,7 @@ async fn versions_travel_in_headers() {
     put("two", changed.to_string()).await.problem(400);
     let updated = put("W/\"1\"", changed.to_string()).await.is(200);
     assert_eq!(updated.header("etag"), "W/\"2\"");
-    put("W/\"1\"", patient("p1").to_string())
-        .await
-        .problem(412);
+    put("W/\"1\"", patient("p1").to_string()).await.problem(412);
     let same = put("W/\"2\"", changed.to_string()).await.is(200);
     assert_eq!(
         same.header("etag"),

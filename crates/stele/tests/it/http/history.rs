@@ -71,9 +71,7 @@ async fn an_amendment_is_a_new_version_with_its_provenance() {
         .await
         .problem(404);
     bed.get("Patient/p1/$diff").await.problem(404);
-    bed.get("Observation/o1/$diff?since=1")
-        .await
-        .problem(400);
+    bed.get("Observation/o1/$diff?since=1").await.problem(400);
 
     let provenance = bed
         .get("Provenance?target=Observation/o1")

@@ -50,9 +50,7 @@ async fn formats_are_negotiated() {
     bed.ask("POST", "Patient/_search", &plain, "_id=p1")
         .await
         .problem(415);
-    bed.ask("POST", "/fhir/r4", &plain, "{}")
-        .await
-        .problem(415);
+    bed.ask("POST", "/fhir/r4", &plain, "{}").await.problem(415);
     let pretty = bed.get("Patient/p1?_pretty=true").await.is(200);
     assert!(
         pretty.text.contains("\n  \"active\": true"),
@@ -170,6 +168,9 @@ async fn preferences_are_heeded() {
     );
     assert_eq!(entries[1]["search"]["mode"], "outcome");
     let itself = super::link(&lenient, "self").unwrap();
-    assert!(itself.contains("_id=p1") && !itself.contains("shoe-size"), "{itself}");
+    assert!(
+        itself.contains("_id=p1") && !itself.contains("shoe-size"),
+        "{itself}"
+    );
     bed.node.stop();
 }

@@ -156,7 +156,7 @@ async fn a_client_gets_a_token_by_its_key() {
         // What is both asked for and registered is given.
         let given = bed.good_token(&system, "system/*.cruds openid").await;
         assert_eq!(given["token_type"], "bearer");
-        assert_eq!(given["scope"], "system/*.rs system/Observation.cud");
+        assert_eq!(given["scope"], "system/*.rs system/Observation.cruds");
         assert!((300..=3600).contains(&given["expires_in"].as_u64().unwrap()));
         let token = given["access_token"].as_str().unwrap().to_owned();
         bed.set_token(token.clone());

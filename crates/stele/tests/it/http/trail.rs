@@ -216,8 +216,6 @@ async fn accesses_are_paged_and_read_by_id() {
         .token("system/*.cruds", doctor["practitioner"].as_str());
     bed.set_token(token);
     bed.get(&url).await.problem(404);
-    bed.get("AuditEvent?patient=Patient/p1")
-        .await
-        .problem(404);
+    bed.get("AuditEvent?patient=Patient/p1").await.problem(404);
     bed.node.stop();
 }

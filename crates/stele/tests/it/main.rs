@@ -10,6 +10,8 @@
 
 mod bad_input;
 mod consent;
+mod export;
 mod kill;
 mod node;
+mod people;
 mod spine;

@@ -29,6 +29,10 @@ const NDJSON_STEP: usize = 200;
 
 /// Take in FHIR Bundles, resources and NDJSON (also .bz2 and .gz), in files and folders.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stele import bundles/
+  stele import patient.json more.ndjson.gz --parallel 4 --json
+  stele import bundles/ --gateway https://records.example --token @token.txt")]
 pub(crate) struct Import {
     /// Files and folders.
     #[arg(required = true, value_name = "PATH")]

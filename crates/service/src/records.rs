@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use stele_core::{leaf::LeafKind, time::Timestamp};
 use stele_fhir::{outcome::Issue, parse::Resource};
 
-pub(crate) use fetch::read_error;
+pub(crate) use fetch::{read_error, read_request};
 pub use pending::{Outcome, Recorded, Ticket, Watch};
 pub use place::ACCOUNT_SYSTEM;
 pub(crate) use place::new_id;
 pub use read::COUNT_MAX;
-pub(crate) use read::bad_cursor;
+pub(crate) use read::{bad_cursor, index_error};
 pub use rebuild::Rebuilt;
 pub use reconcile::Reconciled;
 pub use stream::BinaryInfo;

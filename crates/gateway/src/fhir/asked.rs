@@ -79,14 +79,7 @@ impl Asked {
     /// # Errors
     /// 404 where an operation is asked of another type than Patient.
     pub(super) fn only_patient(&self, operation: &str) -> Result<(), Problem> {
-        if self.resource_type == "Patient" {
-            return Ok(());
-        }
-        Err(Problem::one(
-            StatusCode::NOT_FOUND,
-            IssueCode::NotSupported,
-            format!("{operation} is offered for Patient only"),
-        ))
+        only_patient(&self.resource_type, operation)
     }
 
     /// The query's names and values, in order.

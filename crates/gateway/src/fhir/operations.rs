@@ -113,3 +113,15 @@ pub(super) async fn log_proof(asked: Asked) -> Answer {
     let (patient, log, leaves) = front.blocking(prove).await??;
     Ok(Json(json!({ "patient": patient, "log": log, "leaves": leaves })).into_response())
 }
+
+pub(crate) fn only_patient(resource_type: &str, operation: &str) -> Result<(), Problem> {
+    known_type(resource_type)?;
+    if resource_type == "Patient" {
+        return Ok(());
+    }
+    Err(Problem::one(
+        StatusCode::NOT_FOUND,
+        IssueCode::NotSupported,
+        format!("{operation} is offered for Patient only"),
+    ))
+}

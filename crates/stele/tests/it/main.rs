@@ -10,8 +10,10 @@
 
 mod bad_input;
 mod consent;
+mod export;
 mod http;
 mod import;
 mod kill;
 mod node;
+mod people;
 mod spine;

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod consent;
+mod cost;
 mod import;
 mod kill;
 mod node;

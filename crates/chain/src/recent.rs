@@ -4,10 +4,12 @@
 //! would cost the square of its size. Senders are recovered when they are asked for: a block just committed has them,
 //! one read from disk does not.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use alloy_primitives::{B256, keccak256};
-use quick_cache::{Weighter, sync::Cache};
 use stele_core::{
     block::{Block, Receipt},
     tx::RecoveredTransaction,
@@ -112,6 +114,17 @@ impl FinalBlock {
         &self.receipts
     }
 
+    /// About how much memory it takes: what is encoded is there as bytes, as transactions and, in logs, about once
+    /// more; the rest is the structures' own size.
+    fn memory_bytes(&self) -> u64 {
+        const OF_BLOCK: u64 = 2_048;
+        const OF_TRANSACTION: u64 = 1_024;
+        let transactions = u64::try_from(self.transactions.len()).unwrap_or(u64::MAX);
+        OF_BLOCK
+            .saturating_add(self.size_bytes.saturating_mul(3))
+            .saturating_add(transactions.saturating_mul(OF_TRANSACTION))
+    }
+
     /// Logs in the block before those of the transaction at `index`.
     pub(crate) fn logs_before(&self, index: usize) -> Option<u32> {
         self.transactions.get(index).map(|found| found.logs_before)
@@ -141,39 +154,46 @@ impl FinalBlock {
     }
 }
 
-/// The blocks asked about lately, within a limit of memory.
-pub(crate) struct RecentBlocks(Cache<u64, Arc<FinalBlock>, BlockWeight>);
+/// The blocks asked about lately, within a limit of memory. The one used longest ago goes first.
+#[derive(Default)]
+pub(crate) struct RecentBlocks(Mutex<Kept>);
 
-#[derive(Clone)]
-struct BlockWeight;
-
-impl Weighter<u64, Arc<FinalBlock>> for BlockWeight {
-    fn weight(&self, _: &u64, block: &Arc<FinalBlock>) -> u64 {
-        // What is encoded is there three times: as bytes, as transactions, and, in logs, about once more. The rest is
-        // the structures' own size.
-        const OF_BLOCK_BYTES: u64 = 2_048;
-        const OF_TRANSACTION_BYTES: u64 = 1_024;
-        let transactions = u64::try_from(block.transactions.len()).unwrap_or(u64::MAX);
-        OF_BLOCK_BYTES
-            .saturating_add(block.size_bytes.saturating_mul(3))
-            .saturating_add(transactions.saturating_mul(OF_TRANSACTION_BYTES))
-    }
+#[derive(Default)]
+struct Kept {
+    blocks: BTreeMap<u64, Used>,
+    bytes: u64,
+    uses: u64,
 }
 
-impl Default for RecentBlocks {
-    fn default() -> Self {
-        Self(Cache::with_weighter(
-            BLOCKS_EXPECTED,
-            BLOCKS_BYTES,
-            BlockWeight,
-        ))
-    }
+struct Used {
+    block: Arc<FinalBlock>,
+    /// Number of the last use.
+    at: u64,
 }
 
 impl RecentBlocks {
     /// Keeps a block that was just committed.
     pub(crate) fn insert(&self, block: Arc<FinalBlock>) {
-        self.0.insert(block.block.header.number, block);
+        let mut kept = self.kept();
+        let height = block.block.header.number;
+        kept.uses = kept.uses.saturating_add(1);
+        kept.bytes = kept.bytes.saturating_add(block.memory_bytes());
+        let at = kept.uses;
+        if let Some(replaced) = kept.blocks.insert(height, Used { block, at }) {
+            kept.bytes = kept.bytes.saturating_sub(replaced.block.memory_bytes());
+        }
+        // The last one stays, however large it is.
+        while kept.blocks.len() > 1
+            && (kept.bytes > BLOCKS_BYTES_MAX || kept.blocks.len() > BLOCKS_MAX)
+        {
+            let oldest = kept.blocks.iter().min_by_key(|(_, used)| used.at);
+            let Some(oldest) = oldest.map(|(height, _)| *height) else {
+                break;
+            };
+            if let Some(gone) = kept.blocks.remove(&oldest) {
+                kept.bytes = kept.bytes.saturating_sub(gone.block.memory_bytes());
+            }
+        }
     }
 
     /// The final block at `height`; `None` above the last one.
@@ -182,7 +202,7 @@ impl RecentBlocks {
         view: &StateView,
         height: u64,
     ) -> Result<Option<Arc<FinalBlock>>, state::Error> {
-        if let Some(known) = self.0.get(&height) {
+        if let Some(known) = self.known(height) {
             return Ok(Some(known));
         }
         let read = FinalBlock::read(view, height)?.map(Arc::new);
@@ -191,9 +211,64 @@ impl RecentBlocks {
         }
         Ok(read)
     }
+
+    fn known(&self, height: u64) -> Option<Arc<FinalBlock>> {
+        let mut kept = self.kept();
+        kept.uses = kept.uses.saturating_add(1);
+        let at = kept.uses;
+        let used = kept.blocks.get_mut(&height)?;
+        used.at = at;
+        Some(Arc::clone(&used.block))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // At worst the bytes are counted wrongly after a panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Memory for blocks asked about: two or three full ones, or thousands of small ones.
-const BLOCKS_BYTES: u64 = 24 << 20;
-/// Blocks expected in it.
-const BLOCKS_EXPECTED: usize = 1_024;
+/// Memory for blocks asked about: a few full ones, or hundreds of small ones.
+const BLOCKS_BYTES_MAX: u64 = 32 << 20;
+/// Blocks kept at most: finding the one used longest ago looks at each.
+const BLOCKS_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::State;
+
+    fn block(number: u64, body_bytes: usize) -> Arc<FinalBlock> {
+        let mut block = Block::default();
+        block.header.number = number;
+        block.transactions = vec![vec![7; body_bytes].into()];
+        let hash = block.hash();
+        let receipts = Arc::new(vec![Receipt::default()]);
+        Arc::new(FinalBlock::new(Arc::new(block), hash, receipts, &[]))
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first_and_the_last_one_stays() {
+        let recent = RecentBlocks::default();
+        for height in 1..=3 {
+            recent.insert(block(height, 3 << 20));
+        }
+        assert!(recent.known(1).is_some(), "used again");
+        recent.insert(block(4, 3 << 20));
+        assert!(recent.known(2).is_none());
+        assert!(recent.known(1).is_some() && recent.known(4).is_some());
+        recent.insert(block(5, 64 << 20));
+        assert!(recent.known(5).is_some());
+        assert_eq!(recent.kept().blocks.len(), 1);
+        for height in 10..10 + 2 * BLOCKS_MAX as u64 {
+            recent.insert(block(height, 10));
+        }
+        let kept = recent.kept();
+        assert!(kept.blocks.len() <= BLOCKS_MAX && kept.bytes <= BLOCKS_BYTES_MAX);
+    }
+
+    #[test]
+    fn there_is_nothing_above_the_last_block() {
+        let view = State::in_memory().unwrap().latest();
+        assert!(RecentBlocks::default().at(&view, 9).unwrap().is_none());
+    }
+}

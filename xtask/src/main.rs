@@ -1,5 +1,6 @@
-//! The project's own tasks: `cargo xtask test|tidy|fixtures`.
+//! The project's own tasks: `cargo xtask test|bench|tidy|fixtures`.
 
+mod bench;
 mod fixtures;
 mod test;
 mod tidy;
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 const USAGE: &str = "usage: cargo xtask <task>
 
   test                    every test there is; first installs what they need
+  bench [--smoke] [NAME…] what it costs and how fast it is, beside others in the same run
   tidy                    arrows between crates, lock file, tracked files
   fixtures [DEFINITIONS]  compile the official FHIR definitions into crates/fhir/definitions";
 
@@ -21,6 +23,7 @@ fn main() -> Result<()> {
         .context("xtask is in the workspace")?;
     match arguments.first().map(String::as_str) {
         Some("test") => test::run(root),
+        Some("bench") => bench::run(root, arguments.get(1..).unwrap_or_default()),
         Some("tidy") => tidy::run(root),
         Some("fixtures") => fixtures::run(arguments.get(1).map(String::as_str)),
         _ => bail!("{USAGE}"),

@@ -1,7 +1,8 @@
 //! What a transaction costs, in CPU time of this process: signature, execution, state, store.
 //!
-//! `cargo run --release -p stele-chain --example throughput -- [TRANSACTIONS] [PATIENTS]`: everything on disk, blocks
-//! durable, one after the other as a consortium of one makes them. Signing is not counted.
+//! `cargo run --release -p stele-chain --example throughput -- [TRANSACTIONS] [PATIENTS] [--json]`: everything on disk,
+//! blocks durable, one after the other as a consortium of one makes them. Signing is not counted. With `--json` one
+//! line for machines: `cargo xtask bench` reads it.
 #![expect(
     clippy::print_stdout,
     reason = "a program that reports on its standard output"
@@ -54,26 +55,64 @@ fn main() {
         .filter_map(|argument| argument.parse().ok());
     let transactions: usize = arguments.next().unwrap_or(20_000);
     let patients: usize = arguments.next().unwrap_or(1_000);
+    let as_json = std::env::args().any(|argument| argument == "--json");
     let folder = tempfile::tempdir().unwrap();
-    let mut bench = Bench::new(folder.path(), patients);
-    bench.signatures(transactions);
+    let mut bench = Bench::new(folder.path(), patients, !as_json);
+    let signature = bench.signatures(transactions);
     bench.register();
-    bench.native_grants(transactions);
-    bench.solidity(transactions);
+    let native_grant = bench.native_grants(transactions);
+    let solidity = bench.solidity(transactions);
+    if as_json {
+        println!(
+            r#"{{"signature":{signature:.2},"create_record_execution":{:.2},"create_record":{},"native_grant":{},"solidity_grant":{}}}"#,
+            solidity.execution,
+            solidity.create_record.json(),
+            native_grant.json(),
+            solidity.grant.json(),
+        );
+        return;
+    }
     bench.anchor(transactions);
     bench.views();
+}
+
+/// CPU time of one transaction in µs, by the chain's parts.
+struct Cost {
+    admit: f64,
+    build: f64,
+    commit: f64,
+}
+
+impl Cost {
+    fn json(&self) -> String {
+        let Self {
+            admit,
+            build,
+            commit,
+        } = self;
+        format!(r#"{{"admit":{admit:.2},"build":{build:.2},"commit":{commit:.2}}}"#)
+    }
+}
+
+/// What the Solidity contracts cost.
+struct Solidity {
+    grant: Cost,
+    create_record: Cost,
+    /// Of `createRecord` alone, without signature and state.
+    execution: f64,
 }
 
 struct Bench {
     chain: Chain,
     hospital: AccountKey,
     hospital_nonce: u64,
+    talks: bool,
     patients: Vec<(AccountKey, Cell<u64>)>,
     now_ms: u64,
 }
 
 impl Bench {
-    fn new(folder: &std::path::Path, patients: usize) -> Self {
+    fn new(folder: &std::path::Path, patients: usize, talks: bool) -> Self {
         let hospital = key(0);
         let genesis = Genesis {
             chain_id: DEFAULT_CHAIN_ID,
@@ -118,12 +157,13 @@ impl Bench {
             chain,
             hospital,
             hospital_nonce: 0,
+            talks,
             patients,
             now_ms: START_MS,
         }
     }
 
-    fn signatures(&self, count: usize) {
+    fn signatures(&self, count: usize) -> f64 {
         let signed: Vec<_> = (0..count.min(5_000))
             .map(|nonce| {
                 sign(
@@ -141,11 +181,11 @@ impl Bench {
                 .recover(DEFAULT_CHAIN_ID)
                 .unwrap();
         }
-        println!(
-            "{:<28}{:>8.1} µs",
-            "decode and recover",
-            per(cpu_time() - cpu, signed.len())
-        );
+        let each = per(cpu_time() - cpu, signed.len());
+        if self.talks {
+            println!("{:<28}{each:>8.1} µs", "decode and recover");
+        }
+        each
     }
 
     fn hospital_signs(&mut self, to: Address, input: &impl SolCall) -> Bytes {
@@ -172,7 +212,7 @@ impl Bench {
         self.measure("native registration", signed, 0);
     }
 
-    fn native_grants(&mut self, count: usize) {
+    fn native_grants(&mut self, count: usize) -> Cost {
         let signed = self.patients_sign(count, |index| {
             let (patient, grantee) = self.pair(index);
             let terms = IConsent::Terms {
@@ -193,10 +233,10 @@ impl Bench {
             };
             (patient, CONSENT, call.abi_encode().into())
         });
-        self.measure("native grant", signed, 0);
+        self.measure("native grant", signed, 0)
     }
 
-    fn solidity(&mut self, count: usize) {
+    fn solidity(&mut self, count: usize) -> Solidity {
         let twin = self.deploy(include_str!("../tests/fixtures/GrantTwin.hex"));
         let addresses: Vec<_> = self.patients.iter().map(|(key, _)| key.address()).collect();
         let register = addresses
@@ -223,23 +263,34 @@ impl Bench {
             };
             (patient, twin, call.abi_encode().into())
         });
-        self.measure("Solidity grant", signed, 0);
+        let grant = self.measure("Solidity grant", signed, 0);
         let records = self.deploy(include_str!("../tests/fixtures/HealthRecords.hex"));
         let signed = self.patients_sign(count, |index| {
-            let call = createRecordCall {
-                recordId: alloy_primitives::U256::from(index),
-                name: "Jane Example".into(),
-                patient: Address::repeat_byte(1),
-                diseases: "none known".into(),
-                contactInfo: "jane@example.org".into(),
-            };
-            (
-                index % self.patients.len(),
-                records,
-                call.abi_encode().into(),
-            )
+            let patient = index % self.patients.len();
+            (patient, records, create_record(index).into())
         });
-        self.measure("Solidity createRecord", signed, 0);
+        let create_record = self.measure("Solidity createRecord", signed, 0);
+        Solidity {
+            grant,
+            create_record,
+            execution: self.execution(records, count),
+        }
+    }
+
+    /// Executes `createRecord` without signature, block or state: what the machine itself costs.
+    fn execution(&self, records: Address, count: usize) -> f64 {
+        let requests: Vec<_> = (0..count)
+            .map(|index| CallRequest {
+                to: Some(records),
+                input: create_record(count + index).into(),
+                ..CallRequest::default()
+            })
+            .collect();
+        let cpu = cpu_time();
+        for request in &requests {
+            self.chain.call(request).unwrap();
+        }
+        per(cpu_time() - cpu, count)
     }
 
     fn anchor(&mut self, count: usize) {
@@ -383,7 +434,7 @@ impl Bench {
         (count, gas, built - cpu, cpu_time() - built)
     }
 
-    fn measure(&mut self, what: &str, signed: Vec<Bytes>, leaves: usize) {
+    fn measure(&mut self, what: &str, signed: Vec<Bytes>, leaves: usize) -> Cost {
         let (count, bytes) = (
             signed.len(),
             signed.iter().map(|tx| tx.len()).sum::<usize>(),
@@ -411,13 +462,21 @@ impl Bench {
             self.chain.receipt(last).unwrap().unwrap().receipt.success,
             "{what} fails"
         );
+        let cost = Cost {
+            admit: per(admitted, count),
+            build: per(build, count),
+            commit: per(commit, count),
+        };
+        if !self.talks {
+            return cost;
+        }
         println!(
             "{what:<28}{:>8.1} µs CPU: admit {:.1}, build with roots {:.1}, commit {:.1}; {:.0}/s wall, \
              {:.0} per CPU second; {} gas, {} bytes, {blocks} blocks",
             per(all, count),
-            per(admitted, count),
-            per(build, count),
-            per(commit, count),
+            cost.admit,
+            cost.build,
+            cost.commit,
             count as f64 / wall.as_secs_f64(),
             count as f64 / all.as_secs_f64(),
             gas / count as u64,
@@ -432,7 +491,19 @@ impl Bench {
                 bytes / count / leaves,
             );
         }
+        cost
     }
+}
+
+fn create_record(number: usize) -> Vec<u8> {
+    let call = createRecordCall {
+        recordId: alloy_primitives::U256::from(number),
+        name: "Jane Example".into(),
+        patient: Address::repeat_byte(1),
+        diseases: "none known".into(),
+        contactInfo: "jane@example.org".into(),
+    };
+    call.abi_encode()
 }
 
 fn key(seed: u64) -> AccountKey {
@@ -457,15 +528,19 @@ fn per(time: Duration, count: usize) -> f64 {
     time.as_secs_f64() * 1e6 / count as f64
 }
 
-/// CPU time of the whole process, all threads: user and system, from Linux's `/proc/self/stat`, in steps of 10 ms.
+/// CPU time of all threads of this process, from Linux's `schedstat`, which counts nanoseconds. Threads that ended are
+/// not in it; the pool's live as long as the process.
 fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    Duration::from_millis(ticks * 10)
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let spent = threads.map(|thread| {
+        let schedstat = thread.unwrap().path().join("schedstat");
+        // A thread may end between the two reads.
+        let text = std::fs::read_to_string(schedstat).unwrap_or_default();
+        text.split(' ')
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap_or_default()
+    });
+    Duration::from_nanos(spent.sum())
 }

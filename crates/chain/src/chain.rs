@@ -25,6 +25,7 @@ use crate::{
     executor::{self, Execution, Outcome, check_size, check_succession, expect},
     genesis::Genesis,
     pool::{Admission, Pool, PoolLimits, PoolStatus, Pooled},
+    recent::{FinalBlock, RecentBlocks},
     state::{self, State, StateOptions, StateView},
 };
 
@@ -44,6 +45,7 @@ pub struct Chain {
     state: State,
     pool: Pool,
     pub(crate) code: CodeCache,
+    pub(crate) recent: RecentBlocks,
     latest: RwLock<Arc<Latest>>,
     executed: Mutex<Executed>,
 }
@@ -131,6 +133,7 @@ impl Chain {
             state,
             pool: Pool::new(pool),
             code: CodeCache::default(),
+            recent: RecentBlocks::default(),
         })
     }
 
@@ -267,6 +270,12 @@ impl Chain {
         let executed = executed.ok_or(Error::State(state::Error::UnknownBlock { digest: hash }))?;
         self.state.commit(block, &executed.receipts, certificate)?;
         let latest = Arc::new(Latest::of(&self.state, block)?);
+        self.recent.insert(Arc::new(FinalBlock::new(
+            Arc::clone(block),
+            hash,
+            Arc::clone(&executed.receipts),
+            &executed.transactions,
+        )));
         *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&latest);
         self.forget_executed(height, hash);
         self.clear_pool(&executed.transactions, &latest.view)?;

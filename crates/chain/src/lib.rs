@@ -36,6 +36,7 @@ mod executor;
 mod genesis;
 mod pool;
 mod query;
+mod recent;
 mod rules;
 pub mod state;
 
@@ -46,3 +47,4 @@ pub use executor::{CLOCK_SKEW_MAX_MS, HeaderCheck, check_header};
 pub use genesis::{Allocation, Genesis, Organization, Seat};
 pub use pool::{PoolLimits, PoolStatus, Pooled};
 pub use query::{CallOutcome, CallRequest, Estimate, IncludedReceipt, IncludedTransaction};
+pub use recent::FinalBlock;

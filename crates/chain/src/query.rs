@@ -1,7 +1,9 @@
 //! Questions about the last final state: calls that change nothing, estimates of gas, transactions and receipts
 //! with their place in the chain. Blocks, logs, accounts, slots and proofs are read from [`StateView`] directly.
 
-use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256, keccak256};
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, Bytes, Log, TxKind, U256};
 use rayon::prelude::*;
 use revm::{
     context::{
@@ -10,16 +12,13 @@ use revm::{
     },
     database_interface::WrapDatabaseRef,
 };
-use stele_core::{
-    block::{Block, Receipt},
-    tx::RecoveredTransaction,
-};
+use stele_core::{block::Receipt, tx::RecoveredTransaction};
 
 use crate::{
     chain::{Chain, Latest},
     error::QueryError,
     evm::{Cached, Environment, Failure, Machine, Mode},
-    executor::recover_exactly,
+    recent::FinalBlock,
     rules,
     state::{self, FoundLogs, LogFilter},
 };
@@ -80,11 +79,13 @@ pub enum Estimate {
 #[derive(Clone, Debug)]
 pub struct IncludedTransaction {
     /// The transaction with its sender.
-    pub transaction: RecoveredTransaction,
+    pub transaction: Arc<RecoveredTransaction>,
     /// Digest of its block.
     pub block_hash: B256,
     /// Height of its block.
     pub height: u64,
+    /// Time of its block, in milliseconds since the Unix epoch.
+    pub timestamp_ms: u64,
     /// Its index in the block.
     pub index: u32,
 }
@@ -235,43 +236,37 @@ impl Chain {
         Ok(found)
     }
 
+    /// The final block at `height`; `None` above the last one.
+    ///
+    /// # Errors
+    /// Unreadable or damaged state.
+    pub fn final_block(&self, height: u64) -> Result<Option<Arc<FinalBlock>>, state::Error> {
+        self.recent.at(&self.latest().view, height)
+    }
+
     /// A transaction of a final block by its hash.
     ///
     /// # Errors
     /// Unreadable or damaged state.
     pub fn transaction(&self, hash: B256) -> Result<Option<IncludedTransaction>, state::Error> {
-        let view = self.view();
-        let Some(location) = view.transaction_location(hash)? else {
-            return Ok(None);
-        };
-        let height = location.height;
-        let damaged = || state::Error::damaged(height, "a transaction is not where the index says");
-        let transactions = view.transactions(height)?.ok_or_else(damaged)?;
-        let index = usize::try_from(location.index).map_err(|_| damaged())?;
-        let encoded = transactions.get(index).ok_or_else(damaged)?;
-        let transaction = self.reread(encoded, height)?;
-        let block_hash = view.block_hash(height)?.ok_or_else(damaged)?;
-        if transaction.hash != hash {
-            return Err(damaged());
-        }
-        Ok(Some(IncludedTransaction {
-            transaction,
-            block_hash,
-            height,
-            index: location.index,
-        }))
+        let found = self.locate(hash)?;
+        found
+            .map(|(block, index)| self.included(&block, index))
+            .transpose()
     }
 
     /// All transactions of a block with their senders, recovered in parallel.
     ///
     /// # Errors
-    /// [`state::Error::Damaged`] if one is not a valid transaction.
-    pub fn transactions(&self, block: &Block) -> Result<Vec<RecoveredTransaction>, state::Error> {
-        let height = block.header.number;
-        block
-            .transactions
-            .par_iter()
-            .map(|encoded| self.reread(encoded, height))
+    /// Unreadable or damaged state.
+    pub fn transactions(
+        &self,
+        block: &FinalBlock,
+    ) -> Result<Vec<IncludedTransaction>, state::Error> {
+        let last = u32::try_from(block.receipts().len()).unwrap_or(u32::MAX);
+        (0..last)
+            .into_par_iter()
+            .map(|index| self.included(block, index))
             .collect()
     }
 
@@ -280,15 +275,11 @@ impl Chain {
     /// # Errors
     /// Unreadable or damaged state.
     pub fn receipt(&self, hash: B256) -> Result<Option<IncludedReceipt>, state::Error> {
-        let Some(included) = self.transaction(hash)? else {
+        let Some((block, index)) = self.locate(hash)? else {
             return Ok(None);
         };
-        let height = included.height;
-        let receipts = self.view().receipts(height)?.unwrap_or_default();
-        let index = included.index;
-        locate_receipt(included, &receipts)
-            .map(Some)
-            .ok_or_else(|| state::Error::damaged(height, format!("receipt {index} is missing")))
+        let included = self.included(&block, index)?;
+        with_receipt(included, &block).map(Some)
     }
 
     /// All receipts of a block, with their transactions.
@@ -296,54 +287,76 @@ impl Chain {
     /// # Errors
     /// Unreadable or damaged state.
     pub fn receipts(&self, height: u64) -> Result<Option<Vec<IncludedReceipt>>, state::Error> {
-        let view = self.view();
-        let (Some(block), Some(receipts)) = (view.block(height)?, view.receipts(height)?) else {
+        let Some(block) = self.final_block(height)? else {
             return Ok(None);
         };
-        let block_hash = block.hash();
-        let located = (0_u32..)
-            .zip(self.transactions(&block)?)
-            .map(|(index, transaction)| {
-                let included = IncludedTransaction {
-                    transaction,
-                    block_hash,
-                    height,
-                    index,
-                };
-                locate_receipt(included, &receipts).ok_or_else(|| {
-                    state::Error::damaged(height, format!("receipt {index} is missing"))
-                })
-            });
-        located.collect::<Result<_, _>>().map(Some)
+        let included = self.transactions(&block)?.into_iter();
+        included
+            .map(|included| with_receipt(included, &block))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
-    /// A transaction that was valid when its block became final.
-    fn reread(&self, encoded: &Bytes, height: u64) -> Result<RecoveredTransaction, state::Error> {
-        recover_exactly(encoded, keccak256(encoded), self.genesis.chain_id)
-            .map_err(|_| state::Error::damaged(height, "a transaction is not readable"))
+    /// The block of a transaction, and its index there.
+    fn locate(&self, hash: B256) -> Result<Option<(Arc<FinalBlock>, u32)>, state::Error> {
+        let view = self.view();
+        let Some(location) = view.transaction_location(hash)? else {
+            return Ok(None);
+        };
+        let height = location.height;
+        let damaged = || state::Error::damaged(height, "a transaction is not where the index says");
+        let block = self.recent.at(&view, height)?.ok_or_else(damaged)?;
+        let there = usize::try_from(location.index)
+            .ok()
+            .and_then(|index| block.hashes().nth(index));
+        if there != Some(hash) {
+            return Err(damaged());
+        }
+        Ok(Some((block, location.index)))
+    }
+
+    fn included(
+        &self,
+        block: &FinalBlock,
+        index: u32,
+    ) -> Result<IncludedTransaction, state::Error> {
+        let header = &block.block().header;
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        let transaction = block
+            .transaction(at, self.genesis.chain_id)?
+            .ok_or_else(|| state::Error::damaged(header.number, "a transaction is missing"))?;
+        Ok(IncludedTransaction {
+            transaction,
+            block_hash: block.hash(),
+            height: header.number,
+            timestamp_ms: header.timestamp_ms,
+            index,
+        })
     }
 }
 
-/// A receipt with what depends on those before it.
-fn locate_receipt(included: IncludedTransaction, receipts: &[Receipt]) -> Option<IncludedReceipt> {
-    let index = usize::try_from(included.index).ok()?;
-    let before = receipts.get(..index)?;
-    let receipt = receipts.get(index)?.clone();
-    let gas_before = before
-        .last()
-        .map_or(0, |receipt| receipt.cumulative_gas_used);
-    let gas_used = receipt.cumulative_gas_used.saturating_sub(gas_before);
-    let logs_before: usize = before.iter().map(|receipt| receipt.logs.len()).sum();
-    let first_log_index = u32::try_from(logs_before).ok()?;
+/// A transaction with its receipt, and what depends on the receipts before it.
+fn with_receipt(
+    included: IncludedTransaction,
+    block: &FinalBlock,
+) -> Result<IncludedReceipt, state::Error> {
+    let (height, index) = (included.height, included.index);
+    let missing = || state::Error::damaged(height, format!("receipt {index} is missing"));
+    let at = usize::try_from(index).map_err(|_| missing())?;
+    let receipt = block.receipts().get(at).cloned().ok_or_else(missing)?;
+    let gas_before = at
+        .checked_sub(1)
+        .and_then(|before| block.receipts().get(before))
+        .map_or(0, |before| before.cumulative_gas_used);
     let transaction = &included.transaction;
     let contract = (receipt.success && transaction.transaction.to().is_create())
         .then(|| transaction.sender.create(transaction.transaction.nonce()));
-    Some(IncludedReceipt {
-        included,
-        receipt,
-        gas_used,
-        first_log_index,
+    Ok(IncludedReceipt {
+        gas_used: receipt.cumulative_gas_used.saturating_sub(gas_before),
+        first_log_index: block.logs_before(at).ok_or_else(missing)?,
         contract,
+        receipt,
+        included,
     })
 }
 

@@ -42,3 +42,4 @@ pub use query::{Happened, accounts, grants, network, records};
 pub use search::{
     INCLUDES_MAX, NewVersion, Page, Placement, ResourceVersion, SearchIndex, SearchStats, Viewer,
 };
+pub use sqlite::readers_at_once;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use stele_core::crypto::{Secret32, kdf};
 use zeroize::Zeroizing;
 
@@ -129,6 +129,10 @@ impl File {
         ));
         connection.execute_batch(&key).map_err(fail)?;
         connection.busy_timeout(BUSY).map_err(fail)?;
+        // Plans that look at bound values are made again for each value, which costs more than most of our questions.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(fail)?;
         let synchronous = match self.durability {
             Durability::EveryCommit => "FULL",
             Durability::Rebuildable => "NORMAL",
@@ -204,7 +208,7 @@ impl Deref for Reader<'_> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         let mut idle = self.file.idle.lock();
-        if idle.len() < IDLE_READERS {
+        if idle.len() < readers_at_once() {
             idle.extend(self.connection.take());
         }
     }
@@ -236,8 +240,15 @@ fn hex_of(key: &Secret32) -> Zeroizing<String> {
 /// How long a statement waits for another one's lock. Only the reset of a log by a checkpoint makes it wait.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Reading connections kept open between searches. Each holds at most 16 MiB of pages, decrypted.
-const IDLE_READERS: usize = 4;
+/// Reading connections kept open between searches, and so how many readers there should be at once. Each holds at
+/// most 16 MiB of pages, decrypted.
+#[must_use]
+pub fn readers_at_once() -> usize {
+    /// Twice the processors keeps them busy while some readers wait for the disk.
+    const LEAST: usize = 4;
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    processors.saturating_mul(2).max(LEAST)
+}
 
 /// Prepared statements kept by each connection: the shapes of searches seen lately.
 const STATEMENTS: usize = 256;

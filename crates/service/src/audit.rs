@@ -24,13 +24,15 @@ use stele_vault::custodian::{Denied, DurableReceipt, Permission, Permit, ReadReq
 use crate::{
     Service,
     error::{Error, Result},
-    ports::BlockRef,
     session::Actor,
     transactions::Order,
 };
 
 /// Receipts anchored in one transaction at most.
 const BATCH_MAX: u32 = 4096;
+
+/// Accounts remembered as organisations or not: some megabytes.
+const DIRECTORIES_MAX: usize = 65_536;
 
 /// The receipt sequences of the organisations hosted here, as the custodian wants them.
 pub(crate) struct Receipts<'a>(pub(crate) &'a LocalStore);
@@ -67,16 +69,14 @@ pub(crate) struct LiveConsent<'a> {
 
 impl<'a> LiveConsent<'a> {
     pub(crate) fn new(service: &'a Service, actor: &'a Actor) -> Result<Self> {
-        const WHAT: &str = "reading the last block";
-        let block = service
+        let finalized_at = service
             .ledger
-            .block(BlockRef::Latest)
-            .map_err(Error::ledger(WHAT))?
-            .ok_or_else(|| Error::internal(WHAT, "there is none"))?;
+            .finalized_at_ms()
+            .map_err(Error::ledger("reading the last block"))?;
         Ok(Self {
             service,
             actor,
-            finalized_at: Timestamp(block.header.timestamp_ms),
+            finalized_at: Timestamp(finalized_at),
             slots: StdMutex::default(),
         })
     }
@@ -120,13 +120,21 @@ impl Permission for LiveConsent<'_> {
 impl Service {
     /// Whether a log is an organisation's: what stands there is the directory that every member may read.
     pub(crate) fn is_directory(&self, log: Address) -> Result<bool> {
-        if log == self.organization.0 || self.directories.lock().contains(&log) {
+        if log == self.organization.0 {
             return Ok(true);
         }
-        let is = self.account(log)?.is_some_and(|account| account.kind == 1);
-        if is {
-            self.directories.lock().insert(log);
+        if let Some(known) = self.directories.lock().get(&log) {
+            return Ok(*known);
         }
+        let Some(account) = self.account(log)? else {
+            return Ok(false);
+        };
+        let is = account.kind == 1;
+        let mut known = self.directories.lock();
+        if known.len() >= DIRECTORIES_MAX {
+            known.clear();
+        }
+        known.insert(log, is);
         Ok(is)
     }
 

@@ -26,12 +26,13 @@ pub mod transactions;
 mod error;
 mod turns;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use alloy_primitives::Address;
 use stele_core::{id::OrganizationId, time::Clock};
 use stele_index::Index;
 use stele_vault::Vault;
+use tokio::sync::Semaphore;
 
 pub use error::{Error, Result};
 pub use records::{
@@ -50,7 +51,9 @@ pub struct Service {
     pub(crate) organization: OrganizationId,
     pub(crate) transactions: Transactions,
     pub(crate) turns: turns::Turns,
-    pub(crate) directories: parking_lot::Mutex<HashSet<Address>>,
+    /// Accounts of which it is known whether they are organisations, which never changes.
+    pub(crate) directories: parking_lot::Mutex<HashMap<Address, bool>>,
+    reading: Arc<Semaphore>,
     pub(crate) receipts_wait: tokio::sync::Notify,
     pub(crate) anchoring: tokio::sync::Mutex<()>,
     pub(crate) metrics: metrics::Metrics,
@@ -77,6 +80,7 @@ impl Service {
             transactions,
             turns: turns::Turns::default(),
             directories: parking_lot::Mutex::default(),
+            reading: Arc::new(Semaphore::new(stele_index::readers_at_once())),
             receipts_wait: tokio::sync::Notify::new(),
             anchoring: tokio::sync::Mutex::default(),
             metrics: metrics::Metrics::default(),
@@ -100,6 +104,26 @@ impl Service {
     #[must_use]
     pub fn now(&self) -> stele_core::time::Timestamp {
         self.clock.now()
+    }
+
+    /// Runs work that reads the index and the vault on a thread that may block. As many run at once as the index keeps
+    /// connections for; more would wait for the processor anyway, and each would open files of its own.
+    pub(crate) async fn read_blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: &'static str,
+        work: impl FnOnce(&Arc<Self>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = Arc::clone(&self.reading)
+            .acquire_owned()
+            .await
+            .map_err(|error| Error::internal(what, error))?;
+        let service = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            // Held by the work, not by the request: a request given up goes on using its connection.
+            let _permit = permit;
+            work(&service)
+        });
+        done.await.map_err(|error| Error::internal(what, error))?
     }
 
     /// Organisation that hosts an account: itself for an organisation of this node, else the node's own.

@@ -301,6 +301,11 @@ pub trait Ledger: Send + Sync + 'static {
     fn estimate_gas(&self, call: &Call) -> Result<u64, LedgerError>;
     /// Height of the last finalized block.
     fn height(&self) -> u64;
+    /// Time of the last finalized block, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// Damaged files.
+    fn finalized_at_ms(&self) -> Result<u64, LedgerError>;
     /// Balance, nonce, code.
     ///
     /// # Errors

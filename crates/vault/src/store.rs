@@ -61,7 +61,7 @@ impl Tables {
     fn open(db: &Database) -> Result<Self> {
         let table = |name: &str| {
             db.keyspace(name, || {
-                let options = KeyspaceCreateOptions::default();
+                let options = KeyspaceCreateOptions::default().max_memtable_size(WRITES_BYTES);
                 // Ciphertexts are written once and never change: keeping them out of the sorted
                 // segments saves rewriting them at every compaction.
                 if name == "blobs" {
@@ -109,6 +109,10 @@ impl Tables {
         }
     }
 }
+
+/// Writes of one table kept in memory before they go to a file. The default of 64 MiB a table would let an import
+/// hold half a gigabyte.
+const WRITES_BYTES: u64 = 16 << 20;
 
 /// Where the store keeps things and how much room it leaves.
 pub(crate) struct StoreConfig<'a> {

@@ -9,6 +9,7 @@
 mod accounts;
 mod blocks;
 mod check;
+mod cost;
 mod passkey;
 mod pool;
 mod solidity;

@@ -8,7 +8,7 @@ use axum::{
 };
 use stele_fhir::outcome::IssueCode;
 
-use super::{headers::View, known_type};
+use super::{headers::View, known_type, operations::only_patient};
 use crate::{
     body,
     front::Front,

@@ -9,7 +9,9 @@ use stele_fhir::{
     parse, validate as rules,
 };
 
-use super::{asked::Asked, headers::require_json, history::Paging, page, write::limits};
+use super::{
+    asked::Asked, headers::require_json, history::Paging, known_type, page, write::limits,
+};
 use crate::{
     body,
     problem::{Answer, Problem},
@@ -114,6 +116,8 @@ pub(super) async fn log_proof(asked: Asked) -> Answer {
     Ok(Json(json!({ "patient": patient, "log": log, "leaves": leaves })).into_response())
 }
 
+/// # Errors
+/// 404 where an operation is asked of another type than Patient, or of none there is.
 pub(crate) fn only_patient(resource_type: &str, operation: &str) -> Result<(), Problem> {
     known_type(resource_type)?;
     if resource_type == "Patient" {

@@ -57,10 +57,8 @@ impl ChainIndex {
         let values = (log.as_slice(), index.cast_signed());
         let batches = self.list(WHAT, &sql, values, |row| Batch::read(row, log))?;
         for batch in batches {
-            let found = batch
-                .leaves(WHAT)?
-                .into_iter()
-                .find(|leaf| leaf.index == index);
+            let place = usize::try_from(index.saturating_sub(batch.first)).unwrap_or(usize::MAX);
+            let found = batch.leaves(WHAT)?.nth(place);
             if found.is_some() {
                 return Ok(found);
             }
@@ -199,7 +197,7 @@ impl Batch {
         })
     }
 
-    fn leaves(&self, what: &'static str) -> Result<Vec<Leaf>> {
+    fn leaves(&self, what: &'static str) -> Result<impl Iterator<Item = Leaf>> {
         let (leaves, rest) = self.leaves.as_chunks::<32>();
         if !rest.is_empty() || leaves.len() != self.slots.len() {
             let problem = format!(
@@ -210,16 +208,14 @@ impl Batch {
             return Err(Error::Corrupt { what, problem });
         }
         let numbered = (self.first..).zip(leaves.iter().zip(&self.slots));
-        Ok(numbered
-            .map(|(index, (leaf, slot))| Leaf {
-                log: self.log,
-                index,
-                leaf: B256::from(*leaf),
-                category_slot: Some(*slot),
-                author: self.author,
-                anchored: self.anchored,
-            })
-            .collect())
+        Ok(numbered.map(|(index, (leaf, slot))| Leaf {
+            log: self.log,
+            index,
+            leaf: B256::from(*leaf),
+            category_slot: Some(*slot),
+            author: self.author,
+            anchored: self.anchored,
+        }))
     }
 }
 

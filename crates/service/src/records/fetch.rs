@@ -35,12 +35,11 @@ impl Service {
             return Ok((Vec::new(), Vec::new()));
         }
         let receipts = self.receipts_for(actor, action, &found).await?;
-        let service = Arc::clone(self);
         let actor = actor.clone();
-        // Decryption and file reads belong on a thread that may block.
-        tokio::task::spawn_blocking(move || service.open_all(&actor, found, &receipts))
-            .await
-            .map_err(|error| Error::internal(WHAT, error))?
+        self.read_blocking(WHAT, move |service| {
+            service.open_all(&actor, found, &receipts)
+        })
+        .await
     }
 
     async fn receipts_for(
@@ -196,7 +195,11 @@ impl Service {
         if actor.is_patient(log) || self.is_directory(log).unwrap_or(false) {
             return Ok(Holder::Root);
         }
-        for principal in actor.principals() {
+        let principals = actor.principals();
+        if principals == [actor.account] {
+            return Ok(Holder::Grantee(actor.account));
+        }
+        for principal in principals {
             if !self.vault.keys().grants(principal, log)?.is_empty() {
                 return Ok(Holder::Grantee(principal));
             }

@@ -107,17 +107,13 @@ impl Service {
     /// A cursor of another search, or the index fails.
     pub async fn search(self: &Arc<Self>, actor: &Actor, query: &Query) -> Result<SearchPage> {
         const WHAT: &str = "searching";
-        let service = Arc::clone(self);
         let (viewer, asked) = (actor.viewer(), query.clone());
-        let page = tokio::task::spawn_blocking(move || {
-            service
-                .index
-                .search()
-                .search(&asked, &viewer, service.clock.now())
-        })
-        .await
-        .map_err(|error| Error::internal(WHAT, error))?
-        .map_err(index_error(WHAT))?;
+        let searching = self.read_blocking(WHAT, move |service| {
+            let now = service.clock.now();
+            let page = service.index.search().search(&asked, &viewer, now);
+            page.map_err(index_error(WHAT))
+        });
+        let page = searching.await?;
         self.open_page(actor, AccessAction::Search, page).await
     }
 

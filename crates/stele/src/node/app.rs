@@ -92,16 +92,19 @@ impl Application for App {
         proposer: ValidatorKey,
         now_ms: u64,
     ) -> Result<Option<Block>, Fatal> {
-        let chain = Arc::clone(&self.chain);
+        let (chain, ledger) = (Arc::clone(&self.chain), Arc::clone(&self.ledger));
         let deadline = deadline_in(BUILD_MS);
         blocking(move || {
-            chain.propose(
+            let proposed = chain.propose(
                 &branch.parent,
                 &branch.older,
                 B256::from(*proposer.as_bytes()),
                 now_ms,
                 &|| !deadline.passed(),
-            )
+            );
+            // Building is when the pool finds out what cannot be executed.
+            ledger.answer_refused();
+            proposed
         })
         .await
     }

@@ -2,14 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use anyhow::Context as _;
 use stele_chain::{
-    CallOutcome, CallRequest, Chain, Estimate, IncludedReceipt, QueryError, Rejected,
-    RejectionKind, state,
+    CallOutcome, CallRequest, Chain, Estimate, FinalBlock, IncludedReceipt, IncludedTransaction,
+    QueryError, Rejected, RejectionKind, state,
 };
 use stele_core::{
     block::{Block, Header, Receipt, Validator},
@@ -34,8 +35,11 @@ pub(crate) struct NodeLedger {
     index: Arc<Index>,
     vault: Arc<Vault>,
     finalized: broadcast::Sender<Arc<Finalized>>,
-    waiting: Mutex<HashMap<B256, Vec<oneshot::Sender<ReceiptView>>>>,
+    waiting: Mutex<Waiting>,
 }
+
+/// Whoever waits for transactions, by their hashes.
+type Waiting = HashMap<B256, Vec<oneshot::Sender<Result<ReceiptView, LedgerError>>>>;
 
 impl NodeLedger {
     pub(crate) fn new(chain: Arc<Chain>, index: Arc<Index>, vault: Arc<Vault>) -> Arc<Self> {
@@ -87,26 +91,84 @@ impl NodeLedger {
         block: &Block,
         transactions: &[Arc<RecoveredTransaction>],
         receipts: &[Receipt],
-    ) -> Result<(), stele_index::Error> {
+    ) -> anyhow::Result<()> {
         let hashes: Vec<B256> = transactions.iter().map(|tx| tx.hash).collect();
         self.index
             .chain()
             .apply(&followed(block, &hashes, receipts))?;
         // A revoked grantee's unwrapped keys must not outlive the block.
         self.vault.clear_cached_keys();
-        let finalized = Arc::new(finalized_of(block, transactions, receipts));
-        {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            for receipt in &finalized.receipts {
-                for waiter in waiting.remove(&receipt.hash).unwrap_or_default() {
-                    // A waiter that gave up is gone.
-                    drop(waiter.send(receipt.clone()));
-                }
+        let waited_for: Vec<B256> = {
+            let waiting = self.waiting();
+            let known = |hash: &B256| waiting.contains_key(hash);
+            hashes.into_iter().filter(known).collect()
+        };
+        for hash in waited_for {
+            let found = self.receipt(hash).and_then(|found| {
+                found.ok_or_else(|| LedgerError::Unavailable {
+                    message: format!("the receipt of {hash} is missing"),
+                })
+            });
+            answer(&mut self.waiting(), hash, &found);
+        }
+        // Every receipt of a block is much, and mostly nobody listens.
+        if self.finalized.receiver_count() > 0 {
+            let height = block.header.number;
+            let finalized = Finalized {
+                block: self
+                    .block(BlockRef::Number(height))?
+                    .context("the block just committed is missing")?,
+                receipts: self.receipts_of(height)?,
+            };
+            // The last listener may have gone meanwhile.
+            drop(self.finalized.send(Arc::new(finalized)));
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait for transactions that will never be final, once some were dropped.
+    pub(crate) fn answer_refused(&self) {
+        let waited_for: Vec<B256> = self.waiting().keys().copied().collect();
+        for hash in waited_for {
+            if let Some(refused) = self.refusal(hash) {
+                answer(&mut self.waiting(), hash, &Err(refused));
             }
         }
-        // Nobody may be listening.
-        drop(self.finalized.send(finalized));
-        Ok(())
+    }
+
+    /// Why a transaction that was admitted will not be final; `None` while it may be, and once it is.
+    fn refusal(&self, hash: B256) -> Option<LedgerError> {
+        if self.chain.pending(&hash).is_some() {
+            return None;
+        }
+        // What is neither waiting nor final was dropped, and what is final left the pool after it had become so.
+        match self.chain.view().transaction_location(hash) {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => return None,
+        }
+        Some(match self.chain.refusal(&hash) {
+            Some(reason) => refused(&Rejected::Invalid(reason)),
+            None => LedgerError::Refused {
+                kind: RefusalKind::Nonce,
+                message: "it was dropped: another transaction of its sender has its nonce".into(),
+            },
+        })
+    }
+
+    /// Forgets who gave up waiting for a transaction.
+    fn forget_gone(&self, hash: B256) {
+        let mut waiting = self.waiting();
+        if let Some(waiters) = waiting.get_mut(&hash) {
+            waiters.retain(|waiter| !waiter.is_closed());
+            if waiters.is_empty() {
+                waiting.remove(&hash);
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Every change is one insertion or removal; a panic leaves nothing half done.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn number(&self, at: BlockRef) -> Result<u64, LedgerError> {
@@ -167,29 +229,23 @@ impl Ledger for NodeLedger {
     fn wait(&self, hash: B256, timeout_ms: u64) -> BoxFuture<'_, Result<ReceiptView, LedgerError>> {
         Box::pin(async move {
             let (sender, receiver) = oneshot::channel();
-            self.waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(hash)
-                .or_default()
-                .push(sender);
-            // It may have become final before the waiter was registered; the index follows before waiters are
-            // told, so what is both final and followed is done.
-            if let Some(receipt) = self.receipt(hash)?
-                && self.followed(receipt.position.height)?
-            {
-                return Ok(receipt);
-            }
-            match tokio::time::timeout(Duration::from_millis(timeout_ms), receiver).await {
-                Ok(Ok(receipt)) => Ok(receipt),
-                Ok(Err(_)) => Err(LedgerError::Unavailable {
-                    message: "the node stops".into(),
-                }),
-                Err(_) => Err(LedgerError::Pending {
-                    hash,
-                    waited_ms: timeout_ms,
-                }),
-            }
+            self.waiting().entry(hash).or_default().push(sender);
+            // It may have become final, or have been dropped, before the waiter was registered; the index follows
+            // before waiters are told, so what is both final and followed is done.
+            let known = match self.receipt(hash)? {
+                Some(receipt) if self.followed(receipt.position.height)? => Some(Ok(receipt)),
+                Some(_) => None,
+                None => self.refusal(hash).map(Err),
+            };
+            let answered = match known {
+                Some(known) => {
+                    drop(receiver);
+                    known
+                }
+                None => told(receiver, hash, timeout_ms).await,
+            };
+            self.forget_gone(hash);
+            answered
         })
     }
 
@@ -207,6 +263,10 @@ impl Ledger for NodeLedger {
 
     fn height(&self) -> u64 {
         self.chain.finalized().0.number
+    }
+
+    fn finalized_at_ms(&self) -> Result<u64, LedgerError> {
+        Ok(self.chain.finalized().0.timestamp_ms)
     }
 
     fn account(&self, address: Address, at: BlockRef) -> Result<(U256, u64, Bytes), LedgerError> {
@@ -276,11 +336,8 @@ impl Ledger for NodeLedger {
             },
             other => self.number(other)?,
         };
-        let block = self.chain.view().block(number).map_err(unavailable)?;
-        Ok(block.map(|block| {
-            let hashes = block.transactions.iter().map(keccak256).collect();
-            block_view(&block, hashes)
-        }))
+        let block = self.chain.final_block(number).map_err(unavailable)?;
+        Ok(block.as_deref().map(block_view))
     }
 
     fn certified_header(&self, height: u64) -> Result<Option<(Header, Bytes)>, LedgerError> {
@@ -292,22 +349,7 @@ impl Ledger for NodeLedger {
 
     fn transaction(&self, hash: B256) -> Result<Option<TransactionView>, LedgerError> {
         if let Some(found) = self.chain.transaction(hash).map_err(unavailable)? {
-            let header = self
-                .chain
-                .view()
-                .header(found.height)
-                .map_err(unavailable)?;
-            return Ok(Some(TransactionView {
-                hash,
-                sender: found.transaction.sender,
-                transaction: found.transaction.transaction,
-                position: Some(Position {
-                    block_hash: found.block_hash,
-                    height: found.height,
-                    timestamp_ms: header.map_or(0, |header| header.timestamp_ms),
-                    index: found.index,
-                }),
-            }));
+            return Ok(Some(transaction_view(&found)));
         }
         Ok(self.chain.pending(&hash).map(|pooled| TransactionView {
             hash,
@@ -318,52 +360,22 @@ impl Ledger for NodeLedger {
     }
 
     fn transactions_of(&self, height: u64) -> Result<Vec<TransactionView>, LedgerError> {
-        let Some(block) = self.chain.view().block(height).map_err(unavailable)? else {
+        let Some(block) = self.chain.final_block(height).map_err(unavailable)? else {
             return Ok(Vec::new());
         };
-        let (block_hash, timestamp_ms) = (block.hash(), block.header.timestamp_ms);
         let transactions = self.chain.transactions(&block).map_err(unavailable)?;
-        Ok((0_u32..)
-            .zip(transactions)
-            .map(|(index, found)| TransactionView {
-                hash: found.hash,
-                sender: found.sender,
-                transaction: found.transaction,
-                position: Some(Position {
-                    block_hash,
-                    height,
-                    timestamp_ms,
-                    index,
-                }),
-            })
-            .collect())
+        Ok(transactions.iter().map(transaction_view).collect())
     }
 
     fn receipt(&self, hash: B256) -> Result<Option<ReceiptView>, LedgerError> {
-        let Some(found) = self.chain.receipt(hash).map_err(unavailable)? else {
-            return Ok(None);
-        };
-        let header = self
-            .chain
-            .view()
-            .header(found.included.height)
-            .map_err(unavailable)?;
-        Ok(Some(receipt_view(
-            found,
-            header.map_or(0, |header| header.timestamp_ms),
-        )))
+        let found = self.chain.receipt(hash).map_err(unavailable)?;
+        Ok(found.map(receipt_view))
     }
 
     fn receipts_of(&self, height: u64) -> Result<Vec<ReceiptView>, LedgerError> {
-        let Some(found) = self.chain.receipts(height).map_err(unavailable)? else {
-            return Ok(Vec::new());
-        };
-        let header = self.chain.view().header(height).map_err(unavailable)?;
-        let timestamp_ms = header.map_or(0, |header| header.timestamp_ms);
-        Ok(found
-            .into_iter()
-            .map(|one| receipt_view(one, timestamp_ms))
-            .collect())
+        let found = self.chain.receipts(height).map_err(unavailable)?;
+        let views = found.into_iter().flatten().map(receipt_view);
+        Ok(views.collect())
     }
 
     fn logs(&self, filter: &LogFilter, limit: usize) -> Result<Vec<LogView>, LedgerError> {
@@ -430,6 +442,32 @@ impl NodeLedger {
                 message: error.to_string(),
             })?;
         Ok(followed.is_some_and(|followed| followed >= height))
+    }
+}
+
+/// What a waiter is told.
+async fn told(
+    receiver: oneshot::Receiver<Result<ReceiptView, LedgerError>>,
+    hash: B256,
+    timeout_ms: u64,
+) -> Result<ReceiptView, LedgerError> {
+    match tokio::time::timeout(Duration::from_millis(timeout_ms), receiver).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(LedgerError::Unavailable {
+            message: "the node stops".into(),
+        }),
+        Err(_) => Err(LedgerError::Pending {
+            hash,
+            waited_ms: timeout_ms,
+        }),
+    }
+}
+
+/// Tells all who wait for a transaction.
+fn answer(waiting: &mut Waiting, hash: B256, answer: &Result<ReceiptView, LedgerError>) {
+    for waiter in waiting.remove(&hash).unwrap_or_default() {
+        // A waiter that gave up is gone.
+        drop(waiter.send(answer.clone()));
     }
 }
 
@@ -521,67 +559,46 @@ fn followed(block: &Block, hashes: &[B256], receipts: &[Receipt]) -> FinalizedBl
     }
 }
 
-fn block_view(block: &Block, transactions: Vec<B256>) -> BlockView {
+fn block_view(block: &FinalBlock) -> BlockView {
     BlockView {
         hash: block.hash(),
-        header: block.header.clone(),
-        transactions,
-        size_bytes: block.encode().len() as u64,
+        header: block.block().header.clone(),
+        transactions: block.hashes().collect(),
+        size_bytes: block.size_bytes(),
     }
 }
 
-fn receipt_view(found: IncludedReceipt, timestamp_ms: u64) -> ReceiptView {
+fn position(included: &IncludedTransaction) -> Position {
+    Position {
+        block_hash: included.block_hash,
+        height: included.height,
+        timestamp_ms: included.timestamp_ms,
+        index: included.index,
+    }
+}
+
+fn transaction_view(included: &IncludedTransaction) -> TransactionView {
+    TransactionView {
+        hash: included.transaction.hash,
+        sender: included.transaction.sender,
+        transaction: included.transaction.transaction.clone(),
+        position: Some(position(included)),
+    }
+}
+
+fn receipt_view(found: IncludedReceipt) -> ReceiptView {
     let included = found.included;
     ReceiptView {
         hash: included.transaction.hash,
         sender: included.transaction.sender,
         to: included.transaction.transaction.to().to().copied(),
         created: found.contract,
-        position: Position {
-            block_hash: included.block_hash,
-            height: included.height,
-            timestamp_ms,
-            index: included.index,
-        },
+        position: position(&included),
         gas_used: found.gas_used,
         first_log_index: found.first_log_index,
         receipt: found.receipt,
     }
 }
 
-fn finalized_of(
-    block: &Block,
-    transactions: &[Arc<RecoveredTransaction>],
-    receipts: &[Receipt],
-) -> Finalized {
-    let hashes = transactions.iter().map(|tx| tx.hash).collect();
-    let view = block_view(block, hashes);
-    let mut views = Vec::with_capacity(receipts.len());
-    let (mut gas_before, mut logs_before) = (0_u64, 0_u32);
-    for ((index, tx), receipt) in (0_u32..).zip(transactions).zip(receipts) {
-        let to = tx.transaction.to().to().copied();
-        views.push(ReceiptView {
-            hash: tx.hash,
-            sender: tx.sender,
-            to,
-            created: (to.is_none() && receipt.success)
-                .then(|| tx.sender.create(tx.transaction.nonce())),
-            position: Position {
-                block_hash: view.hash,
-                height: view.header.number,
-                timestamp_ms: view.header.timestamp_ms,
-                index,
-            },
-            gas_used: receipt.cumulative_gas_used.saturating_sub(gas_before),
-            first_log_index: logs_before,
-            receipt: receipt.clone(),
-        });
-        gas_before = receipt.cumulative_gas_used;
-        logs_before =
-            logs_before.saturating_add(u32::try_from(receipt.logs.len()).unwrap_or(u32::MAX));
-    }
-    Finalized {
-        block: view,
-        receipts: views,
-    }
-}
+#[cfg(test)]
+mod tests;

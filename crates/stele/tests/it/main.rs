@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod consent;
+mod cost;
 mod export;
 mod http;
 mod import;

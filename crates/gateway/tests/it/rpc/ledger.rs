@@ -206,6 +206,11 @@ impl Ledger for MemoryLedger {
         self.blocks.lock().unwrap().len() as u64 - 1
     }
 
+    fn finalized_at_ms(&self) -> Result<u64, LedgerError> {
+        let block = self.block(BlockRef::Latest)?;
+        Ok(block.map_or(0, |block| block.header.timestamp_ms))
+    }
+
     fn account(&self, address: Address, at: BlockRef) -> Result<(U256, u64, Bytes), LedgerError> {
         let waiting = u64::from(at == BlockRef::Pending);
         if waiting == 0 {

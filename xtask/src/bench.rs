@@ -1,0 +1,88 @@
+//! `cargo xtask bench [--smoke] [NAME…]`: builds what is measured, installs its peers at exact versions, runs
+//! `bench/`.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    say,
+    test::{cargo, step},
+};
+
+/// Runs the benchmarks named, or all. What follows is handed on: see `stele-bench --help`.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
+    postgres()?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into);
+    step(
+        "the node, and the chain's own figures",
+        cargo(root).args([
+            "build",
+            "--release",
+            "--workspace",
+            "--bin",
+            "stele",
+            "--example",
+            "throughput",
+        ]),
+    )?;
+    let bench = root.join("bench");
+    step(
+        "the benchmarks",
+        cargo(&bench)
+            .args(["build", "--release", "--locked", "--target-dir"])
+            .arg(target.join("bench")),
+    )?;
+    let peers = bench.join("peers");
+    step(
+        "peers from the npm registry, at the exact versions of the lock file",
+        Command::new("npm")
+            .args(["ci", "--no-audit", "--no-fund", "--silent"])
+            .current_dir(&peers),
+    )?;
+    step(
+        "measuring",
+        Command::new(target.join("bench/release/stele-bench"))
+            .arg("--stele")
+            .arg(target.join("release/stele"))
+            .arg("--throughput")
+            .arg(target.join("release/examples/throughput"))
+            .arg("--peers")
+            .arg(&peers)
+            .arg("--root")
+            .arg(root)
+            .arg("--out")
+            .arg(root.join("target/bench"))
+            .args(arguments),
+    )
+}
+
+/// The central database that sharing is measured beside.
+fn postgres() -> Result<()> {
+    if Path::new("/usr/lib/postgresql").exists() {
+        return Ok(());
+    }
+    say("\n== PostgreSQL, which sharing is measured beside");
+    let is_root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|out| out.stdout == b"0\n");
+    if !is_root {
+        bail!("the benchmarks need a Debian package; install it with: apt-get install postgresql");
+    }
+    step(
+        "package lists",
+        Command::new("apt-get").args(["update", "-q"]),
+    )?;
+    step(
+        "PostgreSQL from Debian",
+        Command::new("apt-get")
+            .args(["install", "-qy", "--no-install-recommends", "postgresql"])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null()),
+    )
+}

@@ -12,6 +12,7 @@ pub mod directory;
 pub mod erase;
 pub mod grants;
 pub mod operator;
+pub mod outbox;
 pub mod ports;
 pub mod proofs;
 pub mod records;
@@ -46,6 +47,7 @@ pub struct Service {
     pub(crate) turns: turns::Turns,
     pub(crate) directories: parking_lot::Mutex<HashSet<Address>>,
     pub(crate) receipts_wait: tokio::sync::Notify,
+    pub(crate) messages_wait: tokio::sync::Notify,
     pub(crate) tombstones_file: std::sync::OnceLock<std::path::PathBuf>,
 }
 
@@ -70,6 +72,7 @@ impl Service {
             turns: turns::Turns::default(),
             directories: parking_lot::Mutex::default(),
             receipts_wait: tokio::sync::Notify::new(),
+            messages_wait: tokio::sync::Notify::new(),
             tombstones_file: std::sync::OnceLock::new(),
         })
     }

@@ -3,6 +3,7 @@
 mod client;
 mod demo;
 mod import;
+mod mllp;
 mod operator;
 mod own_keys;
 mod store;
@@ -15,7 +16,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{Config, LogFormat},
+    config::{Config, Listen, LogFormat},
     output,
 };
 
@@ -33,6 +34,8 @@ enum Command {
     Up(up::Up),
     /// Take in FHIR Bundles, resources and NDJSON (also .bz2 and .gz), in files and folders.
     Import(import::Import),
+    /// HL7 v2 messages: send them, see what waits, write or drop what is parked.
+    Mllp(mllp::MllpCommand),
     /// Print an access token for the operator of a data folder.
     Token(operator::Token),
     /// Organisations of this node.
@@ -90,6 +93,9 @@ pub(crate) struct Addresses {
     /// Ethereum JSON-RPC, HTTP and WebSocket [default: 127.0.0.1:8545].
     #[arg(long, env = "STELE_RPC", value_name = "ADDR")]
     pub(crate) rpc: Option<SocketAddr>,
+    /// HL7 v2 over MLLP, or `off` [default: 127.0.0.1:2575].
+    #[arg(long, env = "STELE_MLLP", value_name = "ADDR")]
+    pub(crate) mllp: Option<Listen>,
 }
 
 impl Settings {
@@ -116,6 +122,9 @@ impl Addresses {
         }
         if let Some(rpc) = self.rpc {
             config.rpc = rpc;
+        }
+        if let Some(mllp) = self.mllp {
+            config.mllp.address = mllp;
         }
     }
 }
@@ -154,6 +163,7 @@ async fn dispatch(command: Command) -> Result<Answer> {
     match command {
         Command::Up(up) => up.run().await,
         Command::Import(import) => import.run().await,
+        Command::Mllp(command) => command.run().await,
         Command::Token(token) => token.run().await,
         Command::Org(command) => command.run().await,
         Command::Practitioner(command) => command.run().await,

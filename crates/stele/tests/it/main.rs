@@ -12,5 +12,6 @@ mod bad_input;
 mod consent;
 mod import;
 mod kill;
+mod mllp;
 mod node;
 mod spine;

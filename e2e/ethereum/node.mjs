@@ -31,7 +31,7 @@ async function start() {
   const any = "127.0.0.1:0";
   const child = spawn(
     binary,
-    ["up", "--open", "--data", data, "--http", any, "--rpc", any],
+    ["up", "--open", "--data", data, "--http", any, "--rpc", any, "--mllp", "off"],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   // Killed with the tests' process, whatever ends that: the folder is gone the moment after, so there is nothing to

@@ -186,6 +186,8 @@ pub(super) struct Subject {
     pub(super) entry: usize,
     /// Names the patient in identifiers of what has none of its own.
     pub(super) key: String,
+    /// The criteria that find the patient.
+    pub(super) criteria: String,
 }
 
 impl<'m> Builder<'m> {
@@ -333,7 +335,15 @@ impl<'m> Builder<'m> {
         (system, value): (&str, &str),
         resource: Object,
     ) -> usize {
-        let condition = encode::by_identifier(system, value);
+        let mut condition = encode::by_identifier(system, value);
+        // Numbers of visits, orders and specimens are used again by some senders; a record never moves to another
+        // patient, so it is found among the patient's own only.
+        if let Some(patient) = &self.patient
+            && !matches!(resource_type, "Patient" | "Practitioner" | "Organization")
+        {
+            condition.push_str("&patient:Patient.");
+            condition.push_str(&patient.criteria);
+        }
         let key = (resource_type, condition.clone());
         if let Some(at) = self.by_key.get(&key) {
             return *at;
@@ -490,7 +500,13 @@ impl<'m> Builder<'m> {
     fn finish(mut self, original: &[u8]) -> Mapped {
         self.report_unread();
         let context = self.context;
-        let mut targets: Vec<Json> = (0..self.entries.len()).map(Self::reference).collect();
+        // A record belongs to one patient, the trail of a merge to the one that stays.
+        let own = self.patient.as_ref().map(|patient| patient.entry);
+        let mut targets: Vec<Json> = (0..)
+            .zip(&self.entries)
+            .filter(|(at, entry)| entry.resource_type != "Patient" || Some(*at) == own)
+            .map(|(at, _)| Self::reference(at))
+            .collect();
         if targets.is_empty() {
             targets.push(json!({ "display": self.header.kind() }));
         }
@@ -604,8 +620,8 @@ impl<'m> Builder<'m> {
     }
 }
 
-/// Lays what a message says of a patient or a visit over what is there: its members replace, identifiers are added,
-/// and what the message does not speak of stays. `current` is the stored resource.
+/// Lays what a message says of a patient or a visit over what is there: its members replace, identifiers and links are
+/// added, and what the message does not speak of stays. `current` is the stored resource.
 #[must_use]
 pub fn overlay(current: &Json, new: &Json) -> Json {
     let (Some(current), Some(new)) = (current.as_object(), new.as_object()) else {
@@ -633,6 +649,16 @@ pub fn overlay(current: &Json, new: &Json) -> Json {
                         match known.iter_mut().find(|other| same(other)) {
                             Some(other) => other.clone_from(one),
                             None => known.push(one.clone()),
+                        }
+                    }
+                }
+            }
+            "link" => {
+                let links = merged.entry("link").or_insert_with(|| json!([]));
+                if let Some(known) = links.as_array_mut() {
+                    for one in value.as_array().into_iter().flatten() {
+                        if !known.contains(one) {
+                            known.push(one.clone());
                         }
                     }
                 }

@@ -202,6 +202,8 @@ fn merged_patients_point_at_each_other() {
     assert_eq!(patients[0]["link"][0]["type"], "replaces");
     assert_eq!(patients[1]["link"][0]["type"], "replaced-by");
     assert_eq!(patients[1]["active"], false);
+    let provenance = &resources(&taken, "Provenance")[0];
+    assert_eq!(provenance["target"].as_array().unwrap().len(), 1);
     let same = refused(&message("ADT^A40", "MRG|77^^^HOSP&1.2.3&ISO^MR"));
     assert!(same[0].starts_with("MRG-1"), "{same:?}");
 }

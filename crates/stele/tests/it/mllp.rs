@@ -85,7 +85,7 @@ fn order(control_id: &str, id: &str) -> String {
 fn result(control_id: &str, id: &str, value: &str, status: &str) -> String {
     let (head, person) = (head("ORU^R01^ORU_R01", control_id), person(id));
     format!(
-        "{head}{person}ORC|RE|P{id}^EHR|F{id}^LAB\rOBR|1|P{id}^EHR|F{id}^LAB|2345-7^Glucose^LN|||202403010800||||||||||||||||CH|{status}\rOBX|1|NM|2345-7^Glucose^LN||{value}|mmol/L^^UCUM|3.9-5.6|H|||{status}\rNTE|1||fasting\r"
+        "{head}{person}ORC|RE|P{id}^EHR|F{id}^LAB\rOBR|1|P{id}^EHR|F{id}^LAB|2345-7^Glucose^LN|||202403010800|||||||||||||||||CH|{status}\rOBX|1|NM|2345-7^Glucose^LN||{value}|mmol/L^^UCUM|3.9-5.6|H|||{status}\rNTE|1||fasting\r"
     )
 }
 
@@ -429,10 +429,26 @@ async fn real_messages_are_taken_and_written() {
     );
     let client = operator(&folder);
     let parked = settled(&client, &node).await;
-    eprintln!("{sent} parked {}", parked.len());
+    assert_eq!(
+        (&sent["accepted"], &sent["refused"]),
+        (&120.into(), &161.into()),
+        "{sent}"
+    );
+    // All that was accepted is written: parked are those that were refused as they came, for want of a patient or of
+    // what was examined.
+    assert_eq!(parked.len(), 140);
     for message in &parked {
-        eprintln!("{message}");
+        let reason = message["reason"].as_str().unwrap();
+        assert!(
+            reason.starts_with("PID-3: ") || reason.starts_with("OBR-4: "),
+            "{message}"
+        );
     }
+    let originals = client
+        .get(&node.fhir("Provenance?_summary=count"))
+        .await
+        .json();
+    assert_eq!(originals["total"], 120);
     node.stop();
     assert_eq!(folder.json(&["verify", "vault", "--json"])["ok"], true);
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{
-    Builder, Intent, Subject, tables,
+    Builder, Intent, Subject, encode, tables,
     types::{self, Object, Put as _},
 };
 use crate::hl7v2::{
@@ -29,6 +29,7 @@ pub(super) fn map(builder: &mut Builder<'_>, intent: Intent) -> Result<(), Probl
     builder.patient = Some(Subject {
         entry,
         key: format!("{system}|{value}"),
+        criteria: encode::by_identifier(&system, &value),
     });
     Ok(())
 }

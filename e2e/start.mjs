@@ -19,7 +19,7 @@ export async function start(...flags) {
   const any = "127.0.0.1:0";
   const child = spawn(
     binary,
-    ["up", ...flags, "--data", data, "--http", any, "--rpc", any],
+    ["up", ...flags, "--data", data, "--http", any, "--rpc", any, "--mllp", any, "--metrics", any],
     { stdio: ["ignore", "pipe", "inherit"] },
   );
   // Killed with the tests' process, whatever ends that: the folder is gone the moment after, so there is nothing to

@@ -1,4 +1,4 @@
-//! FHIR R4 as pure data: parse, validate, patch, search values.
+//! FHIR R4 and HL7 v2 as pure data: parse, validate, patch, search values, map.
 //!
 //! This crate owns every rule that follows from the FHIR R4 specification alone: reading
 //! JSON under limits, editing a resource in its own text, checking it against the official
@@ -28,6 +28,7 @@ pub mod capability;
 pub mod category;
 pub mod compartment;
 pub mod diff;
+pub mod hl7v2;
 pub mod outcome;
 pub mod parse;
 pub mod patch;

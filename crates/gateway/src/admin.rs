@@ -1,6 +1,8 @@
 //! The operator's interface, which the command line speaks: organisations, staff, patients, clients, consent,
 //! erasure. Every address needs a token with the scope `admin`; documented in `docs/api.md`.
 
+mod messages;
+
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256};
@@ -58,6 +60,9 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
         .route("/admin/requests", post(request))
         .route("/admin/requests/decline", post(decline))
         .route("/admin/erase", post(erase))
+        .route("/admin/messages", get(messages::list))
+        .route("/admin/messages/{id}/retry", post(messages::retry))
+        .route("/admin/messages/{id}/drop", post(messages::discard))
 }
 
 /// Facts of the chain that a verifier starts from; public.

@@ -195,6 +195,19 @@ impl LocalStore {
         )
     }
 
+    /// Forgets an answer, so that the same request is carried out again.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn forget_answer(&self, scope: &str, key: &str) -> Result<()> {
+        self.write(
+            "forgetting an answer",
+            "DELETE FROM answers WHERE scope = ?1 AND key = ?2",
+            params![scope, key],
+        )
+        .map(drop)
+    }
+
     /// Forgets what has expired. Gives the number of rows.
     ///
     /// # Errors

@@ -291,7 +291,12 @@ impl Service {
     }
 
     /// The one resource that a percent-encoded search means.
-    fn matching(&self, actor: &Actor, resource_type: &str, query: &str) -> Result<Option<String>> {
+    pub(crate) fn matching(
+        &self,
+        actor: &Actor,
+        resource_type: &str,
+        query: &str,
+    ) -> Result<Option<String>> {
         let mut ids = self.resolve(actor, resource_type, &pairs(query))?;
         if ids.len() > 1 {
             return Err(Error::PreconditionFailed {

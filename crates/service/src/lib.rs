@@ -16,6 +16,7 @@ pub mod grants;
 pub mod metrics;
 pub mod operator;
 pub mod own;
+pub mod outbox;
 pub mod ports;
 pub mod proofs;
 pub mod records;
@@ -57,6 +58,7 @@ pub struct Service {
     pub(crate) receipts_wait: tokio::sync::Notify,
     pub(crate) anchoring: tokio::sync::Mutex<()>,
     pub(crate) metrics: metrics::Metrics,
+    pub(crate) messages_wait: tokio::sync::Notify,
     pub(crate) tombstones_file: std::sync::OnceLock<std::path::PathBuf>,
 }
 
@@ -84,6 +86,7 @@ impl Service {
             receipts_wait: tokio::sync::Notify::new(),
             anchoring: tokio::sync::Mutex::default(),
             metrics: metrics::Metrics::default(),
+            messages_wait: tokio::sync::Notify::new(),
             tombstones_file: std::sync::OnceLock::new(),
         })
     }

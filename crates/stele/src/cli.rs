@@ -6,6 +6,7 @@ mod demo;
 mod export;
 mod governance;
 mod import;
+mod mllp;
 mod operator;
 mod own_keys;
 mod patients;
@@ -19,7 +20,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{Config, LogFormat},
+    config::{Config, Listen, LogFormat},
     output,
 };
 
@@ -37,6 +38,8 @@ enum Command {
     Up(up::Up),
     /// Take in FHIR Bundles, resources and NDJSON (also .bz2 and .gz), in files and folders.
     Import(import::Import),
+    /// HL7 v2 messages: send them, see what waits, write or drop what is parked.
+    Mllp(mllp::MllpCommand),
     /// Print an access token for the operator of a data folder.
     Token(operator::Token),
     /// Organisations of this node.
@@ -109,6 +112,9 @@ pub(crate) struct Addresses {
     /// OpenMetrics [default: 127.0.0.1:9464]; port 0 picks a free one.
     #[arg(long, env = "STELE_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// HL7 v2 over MLLP, or `off` [default: 127.0.0.1:2575].
+    #[arg(long, env = "STELE_MLLP", value_name = "ADDR")]
+    pub(crate) mllp: Option<Listen>,
 }
 
 impl Settings {
@@ -138,6 +144,9 @@ impl Addresses {
         }
         if let Some(metrics) = self.metrics {
             config.metrics = metrics;
+        }
+        if let Some(mllp) = self.mllp {
+            config.mllp.address = mllp;
         }
     }
 }
@@ -176,6 +185,7 @@ async fn dispatch(command: Command) -> Result<Answer> {
     match command {
         Command::Up(up) => up.run().await,
         Command::Import(import) => import.run().await,
+        Command::Mllp(command) => command.run().await,
         Command::Token(token) => token.run().await,
         Command::Org(command) => command.run().await,
         Command::Practitioner(command) => command.run().await,

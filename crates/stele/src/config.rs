@@ -4,11 +4,15 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
-use stele_core::crypto::{Secret32, keystore::Unlock};
+use stele_core::{
+    crypto::{Secret32, keystore::Unlock},
+    id::OrganizationId,
+};
 use zeroize::Zeroizing;
 
 /// Version of the layout of a data folder. A newer program migrates an older folder; an older one refuses it.
@@ -49,6 +53,148 @@ pub(crate) struct Config {
     pub(crate) heartbeat_ms: u64,
     /// Log format: `text` or `json`.
     pub(crate) log_format: LogFormat,
+    /// HL7 v2.
+    pub(crate) mllp: Mllp,
+}
+
+/// HL7 v2 over MLLP: where messages come in, from whom, and how large they may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Mllp {
+    /// Where the listener opens, or `off`.
+    pub(crate) address: Listen,
+    /// Whether it may open off loopback. MLLP has no encryption: put a TLS tunnel in front.
+    pub(crate) allow_remote: bool,
+    /// Largest message in bytes.
+    pub(crate) max_message_bytes: usize,
+    /// Connections at the same time.
+    pub(crate) max_connections: usize,
+    /// Seconds that a connection may say nothing.
+    pub(crate) idle_timeout_s: u64,
+    /// Offset of times that name none, where the message's header names none either: `Z`, `+01:00` and the like.
+    pub(crate) offset: String,
+    /// Whether senders that ask for no acknowledgement (MSH-15 and MSH-16 `NE`) get none.
+    pub(crate) silence: bool,
+    /// Senders and the organisations they act for. Without any, every sender acts for the node's own.
+    pub(crate) sources: Vec<MllpSource>,
+}
+
+/// A sender of HL7 v2 messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MllpSource {
+    /// MSH-4, name or universal id.
+    pub(crate) facility: String,
+    /// MSH-3, where it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) application: Option<String>,
+    /// Account of the organisation, one of this node.
+    pub(crate) organization: OrganizationId,
+}
+
+/// An address to listen on, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) enum Listen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse()
+            .map(Self::At)
+            .map_err(|_| format!("{text:?} is neither an address such as 127.0.0.1:2575 nor off"))
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        match listen {
+            Listen::Off => "off".into(),
+            Listen::At(address) => address.to_string(),
+        }
+    }
+}
+
+impl Default for Mllp {
+    fn default() -> Self {
+        Self {
+            address: Listen::At(SocketAddr::from(([127, 0, 0, 1], 2575))),
+            allow_remote: false,
+            max_message_bytes: 16 << 20,
+            max_connections: 64,
+            idle_timeout_s: 300,
+            offset: "Z".into(),
+            silence: false,
+            sources: Vec::new(),
+        }
+    }
+}
+
+impl Mllp {
+    fn check(&self) -> Result<()> {
+        if !(1024..=1 << 28).contains(&self.max_message_bytes) {
+            bail!(
+                "mllp.max_message_bytes = {}: must be from 1024 to {}",
+                self.max_message_bytes,
+                1_u32 << 28
+            );
+        }
+        if !(1..=10_000).contains(&self.max_connections) {
+            bail!(
+                "mllp.max_connections = {}: must be from 1 to 10000",
+                self.max_connections
+            );
+        }
+        if !(1..=86_400).contains(&self.idle_timeout_s) {
+            bail!(
+                "mllp.idle_timeout_s = {}: must be from 1 to 86400",
+                self.idle_timeout_s
+            );
+        }
+        if !is_offset(&self.offset) {
+            bail!(
+                "mllp.offset = {:?}: must be Z, or an offset from -14:00 to +14:00",
+                self.offset
+            );
+        }
+        Ok(())
+    }
+}
+
+/// `Z`, or hours and minutes as FHIR writes them.
+fn is_offset(text: &str) -> bool {
+    if text == "Z" {
+        return true;
+    }
+    let Some((hours, minutes)) = text
+        .strip_prefix(['+', '-'])
+        .and_then(|digits| digits.split_once(':'))
+    else {
+        return false;
+    };
+    let number = |text: &str| (text.len() == 2).then(|| text.parse::<u8>().ok()).flatten();
+    match (number(hours), number(minutes)) {
+        (Some(14), Some(0)) => true,
+        (Some(hours), Some(minutes)) => hours < 14 && minutes < 60,
+        _ => false,
+    }
 }
 
 /// How log lines look.
@@ -79,6 +225,7 @@ impl Default for Config {
             reserve_bytes: 64 << 20,
             heartbeat_ms: 5_000,
             log_format: LogFormat::Text,
+            mllp: Mllp::default(),
         }
     }
 }
@@ -127,7 +274,7 @@ impl Config {
                 self.heartbeat_ms
             );
         }
-        Ok(())
+        self.mllp.check()
     }
 
     /// The key file in force: beside the data folder, never in it, unless somebody insists.
@@ -262,6 +409,18 @@ mod tests {
             error.contains("heartbeat_ms = 10") && error.contains("30000"),
             "{error}"
         );
+        for (text, says) in [
+            ("[mllp]\naddress = \"here\"", "neither an address"),
+            ("[mllp]\noffset = \"CET\"", "mllp.offset"),
+            ("[mllp]\nmax_connections = 0", "mllp.max_connections"),
+            ("[mllp]\nport = 1", "port"),
+        ] {
+            let read = toml::from_str::<Config>(text).map_err(anyhow::Error::from);
+            let error = read.and_then(|config| config.check()).expect_err(text);
+            assert!(error.to_string().contains(says), "{error}");
+        }
+        let off: Config = toml::from_str("[mllp]\naddress = \"off\"").expect("parses");
+        assert_eq!(off.mllp.address, Listen::Off);
     }
 
     /// The example is what `stele config show` prints of the defaults, so it can't go stale.

@@ -26,6 +26,7 @@ use stele_core::{
 };
 use stele_gateway::{
     GatewayConfig, TokenKey,
+    mllp::{MllpConfig, MllpHandle, Source},
     rpc::{Origins, RpcConfig, RpcHandle},
 };
 use stele_index::Index;
@@ -34,7 +35,7 @@ use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
 use zeroize::Zeroizing;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Listen};
 use app::App;
 use ledger::NodeLedger;
 
@@ -53,6 +54,9 @@ pub(crate) struct Ready {
     /// OpenMetrics.
     #[serde(default)]
     pub(crate) metrics: String,
+    /// HL7 v2 over MLLP; absent when it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mllp: Option<SocketAddr>,
     /// FHIR base.
     pub(crate) fhir: String,
     /// The node's own organisation.
@@ -84,6 +88,8 @@ pub(crate) struct Node {
     receipts: tokio::task::JoinHandle<()>,
     parameters: tokio::task::JoinHandle<()>,
     metrics: tokio::task::JoinHandle<std::io::Result<()>>,
+    mllp: Option<MllpHandle>,
+    messages: tokio::task::JoinHandle<()>,
     ready_file: PathBuf,
 }
 
@@ -262,6 +268,8 @@ impl Node {
             .apply_parameters()
             .context("putting the consortium's parameters into force")?;
         let parameters = tokio::spawn(Arc::clone(&service).run_parameters());
+        let mllp = serve_mllp(config, &service).await?;
+        let messages = tokio::spawn(Arc::clone(&service).run_messages(stop.subscribe()));
         let receipts = tokio::spawn(Arc::clone(&service).run_receipt_anchoring(RECEIPTS_PAUSE));
         // Passkeys refuse IP addresses as relying parties, so people are sent to a name.
         let base = base_url(http_addr);
@@ -271,6 +279,7 @@ impl Node {
             http: base,
             rpc: format!("http://{}", rpc.local_addr()),
             metrics: format!("http://{metrics_addr}/metrics"),
+            mllp: mllp.as_ref().map(MllpHandle::local_addr),
             organization: stores.organization,
             chain_id: stores.genesis.chain_id,
         };
@@ -289,6 +298,8 @@ impl Node {
             receipts,
             parameters,
             metrics,
+            mllp,
+            messages,
             ready_file,
         })
     }
@@ -306,6 +317,19 @@ impl Node {
         self.parameters.abort();
         self.metrics.abort();
         self.rpc.stop().await;
+        // No message is cut off in the middle: the listener answers the last one, the worker writes it or leaves it.
+        let messages = async {
+            if let Some(mllp) = self.mllp {
+                mllp.stop().await;
+            }
+            self.messages.await
+        };
+        if tokio::time::timeout(Duration::from_secs(10), messages)
+            .await
+            .is_err()
+        {
+            tracing::warn!("a message under way was cut off; it is written at the next start");
+        }
         if tokio::time::timeout(Duration::from_secs(10), self.http)
             .await
             .is_err()
@@ -409,6 +433,48 @@ async fn serve_http(
         let _ = stopped.wait_for(|stop| *stop).await;
     });
     Ok((address, tokio::spawn(serving.into_future()), stop))
+}
+
+/// Starts the listener for HL7 v2. Where its port is taken and nobody asked for that port, the node goes on without.
+async fn serve_mllp(config: &Config, service: &Arc<Service>) -> Result<Option<MllpHandle>> {
+    let Listen::At(address) = config.mllp.address else {
+        return Ok(None);
+    };
+    let hosted = service.hosted_organizations()?;
+    let mut mllp = MllpConfig::new(address);
+    for source in &config.mllp.sources {
+        if !hosted.contains(&source.organization) {
+            bail!(
+                "mllp.sources: {} ({}) is not an organisation of this node",
+                source.organization,
+                source.facility
+            );
+        }
+        mllp.sources.push(Source {
+            facility: source.facility.clone(),
+            application: source.application.clone(),
+            organization: source.organization,
+        });
+    }
+    mllp.allow_remote = config.mllp.allow_remote;
+    mllp.max_message_bytes = config.mllp.max_message_bytes;
+    mllp.max_connections = config.mllp.max_connections;
+    mllp.idle_timeout = Duration::from_secs(config.mllp.idle_timeout_s);
+    mllp.offset.clone_from(&config.mllp.offset);
+    mllp.silence = config.mllp.silence;
+    match stele_gateway::mllp::serve(Arc::clone(service), mllp).await {
+        Ok(handle) => Ok(Some(handle)),
+        Err(error)
+            if error.kind() == std::io::ErrorKind::AddrInUse
+                && config.mllp == config::Mllp::default() =>
+        {
+            crate::output::note(format_args!(
+                "warning: no HL7 v2: {address} is in use; choose another with --mllp ADDR"
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("listening for HL7 v2 on {address}")),
+    }
 }
 
 async fn serve_rpc(

@@ -1,6 +1,6 @@
 //! Work for later and work begun: durable queues and the reconcile journal.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use stele_core::time::Timestamp;
 
 use super::{LocalStore, ms};
@@ -69,6 +69,76 @@ impl LocalStore {
             "putting off an outbox entry",
             "UPDATE outbox SET due_ms = ?2, attempts = attempts + 1 WHERE id = ?1",
             params![entry, ms(due)],
+        )
+        .map(drop)
+    }
+
+    /// Names of the outboxes that hold something and begin with a text.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn queues(&self, beginning: &str) -> Result<Vec<String>> {
+        const WHAT: &str = "listing outboxes";
+        let reader = self.file.reader()?;
+        let mut statement = reader
+            .prepare_cached(
+                "SELECT DISTINCT queue FROM outbox WHERE substr(queue, 1, length(?1)) = ?1 ORDER BY queue",
+            )
+            .attempt(WHAT)?;
+        let rows = statement
+            .query_map([beginning], |row| row.get(0))
+            .attempt(WHAT)?;
+        rows.collect::<rusqlite::Result<_>>().attempt(WHAT)
+    }
+
+    /// An entry by its number, with the name of its outbox.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn entry(&self, id: i64) -> Result<Option<(String, Entry)>> {
+        const WHAT: &str = "reading an outbox entry";
+        let reader = self.file.reader()?;
+        let mut statement = reader
+            .prepare_cached("SELECT queue, id, payload, attempts FROM outbox WHERE id = ?1")
+            .attempt(WHAT)?;
+        statement
+            .query_row([id], |row| {
+                let entry = Entry {
+                    id: row.get(1)?,
+                    payload: row.get(2)?,
+                    attempts: row.get(3)?,
+                };
+                Ok((row.get(0)?, entry))
+            })
+            .optional()
+            .attempt(WHAT)
+    }
+
+    /// How many entries an outbox holds.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn count(&self, queue: &str) -> Result<u64> {
+        const WHAT: &str = "counting an outbox";
+        let reader = self.file.reader()?;
+        let mut statement = reader
+            .prepare_cached("SELECT COUNT(*) FROM outbox WHERE queue = ?1")
+            .attempt(WHAT)?;
+        let count: i64 = statement
+            .query_row([queue], |row| row.get(0))
+            .attempt(WHAT)?;
+        Ok(count.cast_unsigned())
+    }
+
+    /// Moves an entry to another outbox with another payload, at once or not at all; its attempts count anew.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn transfer(&self, entry: i64, queue: &str, payload: &[u8]) -> Result<()> {
+        self.write(
+            "moving an outbox entry",
+            "UPDATE outbox SET queue = ?2, payload = ?3, attempts = 0 WHERE id = ?1",
+            params![entry, queue, payload],
         )
         .map(drop)
     }

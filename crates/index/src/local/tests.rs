@@ -205,3 +205,28 @@ fn a_copy_is_encrypted_too() {
         Some(b"NEEDLE-IN-CLEAR".as_slice())
     );
 }
+
+#[test]
+fn outboxes_are_listed_and_entries_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(folder.path(), &KEY).unwrap();
+    let first = store.push("in/b", b"1", Timestamp(0)).unwrap();
+    store.push("in/a", b"2", Timestamp(0)).unwrap();
+    store.push("other", b"3", Timestamp(0)).unwrap();
+    assert_eq!(store.queues("in/").unwrap(), ["in/a", "in/b"]);
+    store.put_off(first, Timestamp(0)).unwrap();
+    store.transfer(first, "parked", b"why").unwrap();
+    assert_eq!(store.queues("in/").unwrap(), ["in/a"]);
+    let (queue, entry) = store.entry(first).unwrap().unwrap();
+    assert_eq!(
+        (queue.as_str(), entry.payload.as_slice(), entry.attempts),
+        ("parked", b"why".as_slice(), 0)
+    );
+    assert_eq!(store.count("parked").unwrap(), 1);
+    store.done(first).unwrap();
+    assert_eq!(store.entry(first).unwrap(), None);
+
+    store.remember_answer("s", "k", b"", Timestamp(10)).unwrap();
+    store.forget_answer("s", "k").unwrap();
+    assert_eq!(store.answer("s", "k", Timestamp(0)).unwrap(), None);
+}

@@ -62,6 +62,8 @@ pub(crate) enum Placement {
 pub(crate) struct NewPatients {
     pub(crate) by_id: HashMap<String, PatientId>,
     pub(crate) orders: Vec<Order>,
+    /// Whose the resources are that were placed so far, by `Type/id`: what points at them belongs to the same.
+    pub(crate) placed: HashMap<String, PatientId>,
 }
 
 impl Service {
@@ -127,6 +129,9 @@ impl Service {
                 new,
             )
             .await?;
+        if let Some(patient) = patient {
+            new.placed.insert(format!("{resource_type}/{id}"), patient);
+        }
         let version = current
             .as_ref()
             .map_or(1, |version| version.version.saturating_add(1));
@@ -381,6 +386,9 @@ impl Service {
             if resource_type == "Patient"
                 && let Some(patient) = new.by_id.get(id)
             {
+                return Ok(Some(*patient));
+            }
+            if let Some(patient) = new.placed.get(&format!("{resource_type}/{id}")) {
                 return Ok(Some(*patient));
             }
             let found = self.locate(resource_type, id)?;

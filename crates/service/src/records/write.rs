@@ -65,9 +65,9 @@ impl Service {
         let _turns = self.turns.take(writes.iter().filter_map(target)).await;
         let now = self.clock.now();
         let mut new = NewPatients::default();
-        // Patients first, so that other resources of the batch may refer to them.
+        // Patients first, so that other resources of the batch may refer to them; what belongs to whom it points at last.
         let mut ordered: Vec<(usize, Write)> = writes.into_iter().enumerate().collect();
-        ordered.sort_by_key(|(_, write)| !is_patient(write));
+        ordered.sort_by_key(|(_, write)| rank(write));
         let mut placements = Vec::with_capacity(ordered.len());
         for (position, write) in ordered {
             placements.push((position, self.place(actor, write, &mut new, now).await?));
@@ -552,12 +552,16 @@ fn target(write: &Write) -> Option<(&str, &str)> {
     }
 }
 
-fn is_patient(write: &Write) -> bool {
+fn rank(write: &Write) -> u8 {
     match write {
         Write::Create { resource } | Write::Update { resource, .. } => {
-            resource.resource_type == "Patient"
+            match resource.resource_type.as_str() {
+                "Patient" => 0,
+                "Provenance" | "AuditEvent" => 2,
+                _ => 1,
+            }
         }
-        Write::Delete { .. } => false,
+        Write::Delete { .. } => 1,
     }
 }
 

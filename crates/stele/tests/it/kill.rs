@@ -131,6 +131,8 @@ async fn a_second_process_and_a_newer_folder_are_refused() {
             "127.0.0.1:0",
             "--rpc",
             "127.0.0.1:0",
+            "--mllp",
+            "off",
             "--data",
         ])
         .arg(folder.path())

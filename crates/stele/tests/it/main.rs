@@ -15,6 +15,7 @@ mod export;
 mod http;
 mod import;
 mod kill;
+mod mllp;
 mod node;
 mod people;
 mod spine;

@@ -44,6 +44,8 @@ impl Folder {
                 "127.0.0.1:0",
                 "--metrics",
                 "127.0.0.1:0",
+                "--mllp",
+                "127.0.0.1:0",
                 "--data",
             ])
             .arg(self.path())

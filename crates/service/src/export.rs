@@ -316,7 +316,7 @@ impl Service {
             let mut receipts: Vec<AccessReceipt> = service
                 .index
                 .local()
-                .receipts_about(patient.0, Timestamp(u64::MAX >> 1), RECEIPTS_MAX)
+                .receipts_about(patient.0, None, RECEIPTS_MAX)
                 .map_err(Error::index(WHAT))?
                 .into_iter()
                 .map(|one| one.receipt)

@@ -15,23 +15,20 @@ use crate::problem::Problem;
 pub(crate) fn check(client: &Client) -> Result<(), Problem> {
     let mut issues = Vec::new();
     if client.id.is_empty() || client.id.len() > ID_MAX {
-        issues.push(wrong("id", format!("must have 1 to {ID_MAX} characters")));
+        issues.push(wrong("id", &format!("must have 1 to {ID_MAX} characters")));
     }
     match client.scope.parse::<Scopes>() {
         Ok(scopes) if scopes.is_empty() => {
-            issues.push(wrong("scope", "names no scope".to_owned()));
+            issues.push(wrong("scope", "names no scope"));
         }
         Ok(scopes) if scopes.is_admin() => {
-            issues.push(wrong(
-                "scope",
-                "admin is for the operator, not for clients".to_owned(),
-            ));
+            issues.push(wrong("scope", "admin is for the operator, not for clients"));
         }
         Ok(_) => {}
-        Err(error) => issues.push(wrong("scope", error.to_string())),
+        Err(error) => issues.push(wrong("scope", &error.to_string())),
     }
     if client.purposes.is_empty() {
-        issues.push(wrong("purposes", "names no purpose of use".to_owned()));
+        issues.push(wrong("purposes", "names no purpose of use"));
     }
     check_keys(&client.jwks, &mut issues);
     if issues.is_empty() {
@@ -45,7 +42,7 @@ fn check_keys(jwks: &Value, issues: &mut Vec<Issue>) {
     let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
         issues.push(wrong(
             "jwks.keys",
-            "must be a list of at least one public key (RFC 7517)".to_owned(),
+            "must be a list of at least one public key (RFC 7517)",
         ));
         return;
     };
@@ -58,13 +55,13 @@ fn check_keys(jwks: &Value, issues: &mut Vec<Issue>) {
         if !private.is_empty() {
             issues.push(wrong(
                 &place,
-                format!(
+                &format!(
                     "has private members ({}): register public keys only, and hold this key for stolen",
                     private.join(", ")
                 ),
             ));
         } else if let Err(problem) = check_public(key) {
-            issues.push(wrong(&place, problem.to_owned()));
+            issues.push(wrong(&place, problem));
         }
     }
 }
@@ -86,7 +83,7 @@ fn check_public(key: &Value) -> Result<(), &'static str> {
         .ok_or("can't be read as a public key (RFC 7517)")
 }
 
-fn wrong(place: &str, text: String) -> Issue {
+fn wrong(place: &str, text: &str) -> Issue {
     Issue::error(IssueCode::Value, format!("{place} {text}")).at(place)
 }
 

@@ -1,6 +1,7 @@
 //! Scopes of entries.
 
 use stele_core::{consent::Purpose, id::OrganizationId};
+use stele_fhir::outcome::IssueCode;
 use stele_service::session::Actor;
 
 use super::*;

@@ -60,8 +60,9 @@ interface IIdentity {
     function addKey(bytes32 keyId, uint8 kind, bytes32 rpIdHash) external;
     /// @notice The caller's account loses a key; never the last one. keyId of the account's own address removes it.
     function removeKey(bytes32 keyId) external;
-    /// @notice A managed patient takes the account over: the passkey becomes its only key (the account's own key and
-    /// every added key stop speaking for it) and a new key directory is published, in one step.
+    /// @notice A managed patient takes the account over: the key becomes its only one (the account's own key and every
+    /// added key stop speaking for it) and a new key directory is published, in one step. A passkey names its relying
+    /// party; with rpIdHash zero the key is secp256k1 and keyId its left-padded address.
     function claim(bytes32 keyId, bytes32 rpIdHash, bytes32 directoryRoot) external;
 
     function account(address who) external view returns (Account memory);

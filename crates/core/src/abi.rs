@@ -82,6 +82,28 @@ pub mod typed {
             uint64 nonce;
             uint40 deadline;
         }
+
+        /// What a key signs to get an access token for the account it speaks for. Its domain is not that of any
+        /// contract, so that it can't be mistaken for a grant, and no transaction has its form.
+        #[derive(Debug, PartialEq, Eq)]
+        struct SignIn {
+            address account;
+            string audience;
+            bytes32 id;
+            uint40 issued;
+        }
+    }
+
+    /// Domain of [`SignIn`]: name `Stele Sign-in`, version `1`, the chain.
+    #[must_use]
+    pub fn sign_in_domain(chain_id: u64) -> Eip712Domain {
+        Eip712Domain::new(
+            Some("Stele Sign-in".into()),
+            Some("1".into()),
+            Some(alloy_primitives::U256::from(chain_id)),
+            None,
+            None,
+        )
     }
 
     /// Domain of both structures: name `Stele Consent`, version `1`, the chain, the contract.

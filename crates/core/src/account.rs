@@ -7,7 +7,10 @@ use alloy_eips::Encodable2718 as _;
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use rand_core::CryptoRng;
 
-use crate::crypto::{Error, Secret32};
+use crate::{
+    crypto::{Error, Secret32},
+    tx::{AccountCall, AccountSignature, AccountTransaction, Transaction},
+};
 
 /// A secp256k1 signing key (SEC 2 §2.4.1) and its Ethereum address.
 #[derive(Clone)]
@@ -105,6 +108,33 @@ impl AccountKey {
         let signature = self.sign_hash(transaction.signature_hash())?;
         Ok(transaction.into_signed(signature).encoded_2718().into())
     }
+
+    /// Signs a call of a contract for an account that this key speaks for: Ethereum's envelope where the account
+    /// is the key's own address, else that of [`crate::tx::ACCOUNT_TX_TYPE`].
+    ///
+    /// # Errors
+    /// As for [`Self::sign_hash`]; a creation, which only an own key may send.
+    pub fn sign_for(&self, account: Address, call: UnsignedCall) -> Result<Bytes, Error> {
+        if account == self.address {
+            return self.sign(call);
+        }
+        let TxKind::Call(to) = call.to else {
+            return Err(Error::Refused {
+                what: "creating a contract for another account",
+            });
+        };
+        let call = AccountCall {
+            chain_id: call.chain_id,
+            account,
+            nonce: call.nonce,
+            gas_limit: call.gas_limit,
+            to,
+            input: call.input,
+        };
+        let signature = AccountSignature::Secp256k1(self.sign_hash(call.signing_hash())?);
+        let signed = AccountTransaction { call, signature };
+        Ok(Transaction::Account(Box::new(signed)).encode())
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +142,7 @@ mod tests {
     use alloy_primitives::{address, b256};
 
     use super::*;
-    use crate::tx::{SenderKey, Transaction};
+    use crate::tx::SenderKey;
 
     #[test]
     fn address_is_that_of_the_well_known_development_key() {
@@ -144,5 +174,25 @@ mod tests {
             (recovered.sender, recovered.key),
             (key.address(), SenderKey::Own)
         );
+    }
+
+    #[test]
+    fn it_signs_for_an_account_it_was_added_to() {
+        let key = AccountKey::new(Secret32::new([7; 32])).unwrap();
+        let account = Address::repeat_byte(9);
+        let call = UnsignedCall {
+            chain_id: 5,
+            nonce: 3,
+            gas_limit: 100_000,
+            to: TxKind::Call(Address::repeat_byte(1)),
+            input: Bytes::from_static(b"abc"),
+        };
+        let signed = key.sign_for(account, call.clone()).unwrap();
+        let recovered = Transaction::decode(&signed).unwrap().recover(5).unwrap();
+        assert_eq!(recovered.sender, account);
+        let key_id = key.address().into_word();
+        assert_eq!(recovered.key, SenderKey::Secp256k1 { key_id });
+        let own = key.sign_for(key.address(), call.clone()).unwrap();
+        assert_eq!(own, key.sign(call).unwrap());
     }
 }

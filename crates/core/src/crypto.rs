@@ -7,6 +7,7 @@
 
 pub mod aead;
 pub mod hpke;
+pub mod jws;
 pub mod kdf;
 pub mod keystore;
 pub mod pad;

@@ -4,6 +4,8 @@
 //! The chain of a proof: content → leaf → path → peak of the log → storage of the Records contract → state
 //! root → header → (headers of later blocks →) certificate → validators that the verifier knows.
 
+mod state;
+
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::Decodable as _;
 use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
@@ -20,6 +22,8 @@ use crate::{
     mmr,
     time::Timestamp,
 };
+
+pub use state::{ProvenState, SlotProof, StateProof, mapping_slot};
 
 /// Format of the files this module writes and reads.
 pub const FORMAT: &str = "stele-proof/1";
@@ -230,10 +234,7 @@ pub struct Proven {
 /// The word is `size (64 bits) | custodian << 64`; the peak of height h stands at this slot + 1 + h.
 #[must_use]
 pub fn log_slot(log: LogId) -> U256 {
-    let mut key = [0_u8; 64];
-    let (padded, _) = key.split_at_mut(32);
-    padded.copy_from_slice(log.into_word().as_slice());
-    keccak256(key).into()
+    mapping_slot(log.into_word(), U256::ZERO)
 }
 
 /// Slot of a peak of a log.
@@ -250,7 +251,7 @@ impl LogProof {
     /// # Errors
     /// The first link that does not hold.
     pub fn verify(&self, anchor: &TrustAnchor) -> Result<Proven, ProofError> {
-        let header = self.verify_headers(anchor)?;
+        let header = verify_headers(&self.headers, &self.certificate, anchor)?;
         let height = header.number;
         let account_key = Nibbles::unpack(keccak256(RECORDS));
         verify_proof(
@@ -320,43 +321,6 @@ impl LogProof {
         } else {
             Err(ProofError::OtherLeaves)
         }
-    }
-
-    fn verify_headers(&self, anchor: &TrustAnchor) -> Result<Header, ProofError> {
-        let headers = self
-            .headers
-            .iter()
-            .map(|bytes| {
-                let mut rest = bytes.as_ref();
-                let header =
-                    Header::decode(&mut rest).map_err(|error| malformed("headers", &error))?;
-                if rest.is_empty() {
-                    Ok(header)
-                } else {
-                    Err(malformed("headers", &"trailing bytes"))
-                }
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        for pair in headers.windows(2) {
-            if let [parent, child] = pair
-                && child.parent_hash != parent.hash()
-            {
-                return Err(ProofError::Headers(parent.number));
-            }
-        }
-        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
-            return Err(malformed("headers", &"there are none"));
-        };
-        let certificate =
-            CommitCertificate::decode(&self.certificate).map_err(ProofError::Certificate)?;
-        certificate
-            .verify(
-                &last.hash(),
-                &anchor.validators,
-                &namespace(anchor.chain_id, &anchor.genesis_hash),
-            )
-            .map_err(ProofError::Certificate)?;
-        Ok(first.clone())
     }
 }
 
@@ -444,6 +408,45 @@ impl RecordProof {
             Disclosure::Elements { .. } | Disclosure::Nothing => Ok(None),
         }
     }
+}
+
+/// The first of some headers, once each is the parent of the next and the certificate covers the last.
+fn verify_headers(
+    headers: &[Bytes],
+    certificate: &Bytes,
+    anchor: &TrustAnchor,
+) -> Result<Header, ProofError> {
+    let headers = headers
+        .iter()
+        .map(|bytes| {
+            let mut rest = bytes.as_ref();
+            let header = Header::decode(&mut rest).map_err(|error| malformed("headers", &error))?;
+            if rest.is_empty() {
+                Ok(header)
+            } else {
+                Err(malformed("headers", &"trailing bytes"))
+            }
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    for pair in headers.windows(2) {
+        if let [parent, child] = pair
+            && child.parent_hash != parent.hash()
+        {
+            return Err(ProofError::Headers(parent.number));
+        }
+    }
+    let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+        return Err(malformed("headers", &"there are none"));
+    };
+    let certificate = CommitCertificate::decode(certificate).map_err(ProofError::Certificate)?;
+    certificate
+        .verify(
+            &last.hash(),
+            &anchor.validators,
+            &namespace(anchor.chain_id, &anchor.genesis_hash),
+        )
+        .map_err(ProofError::Certificate)?;
+    Ok(first.clone())
 }
 
 fn malformed(part: &'static str, problem: &dyn std::fmt::Display) -> ProofError {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_primitives::{Address, B256};
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -14,16 +14,16 @@ use base64::Engine as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stele_core::{
-    abi::consent::IConsent::grantBySigCall,
-    consent::{Period, Permissions, Purpose, Terms},
+    consent::{Period, Permissions, Purpose},
     id::{OrganizationId, PatientId},
+    time::Timestamp,
 };
 use stele_fhir::{category::Category, outcome::IssueCode, parse};
 use stele_service::{
     Service, Write,
     clients::Client,
     directory::{OrganizationKind, role},
-    grants::GrantRequest,
+    grants::{GrantRequest, RequestDetails, RequestStatus},
     session::{Actor, ActorKind},
 };
 
@@ -50,11 +50,10 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
         .route("/admin/practitioners/{account}/status", post(set_status))
         .route("/admin/patients", post(add_own_patient))
         .route("/admin/clients", post(add_client))
-        .route("/admin/consent/{patient}/{grantee}", get(consent_facts))
         .route("/admin/patients/{patient}/grants", get(grants))
+        .route("/admin/patients/{patient}/requests", get(requests))
         .route("/admin/grants", post(grant))
         .route("/admin/grants/revoke", post(revoke))
-        .route("/admin/grants/relay", post(relay))
         .route("/admin/requests", post(request))
         .route("/admin/requests/decline", post(decline))
         .route("/admin/erase", post(erase))
@@ -256,7 +255,7 @@ async fn add_own_patient(
     answer(json!({ "patient": patient }))
 }
 
-fn decode(text: &str, what: &str) -> Result<Vec<u8>, Problem> {
+pub(crate) fn decode(text: &str, what: &str) -> Result<Vec<u8>, Problem> {
     base64::engine::general_purpose::STANDARD
         .decode(text)
         .map_err(|_| Problem::bad_request(IssueCode::Value, format!("{what} is not base64")))
@@ -272,24 +271,9 @@ async fn add_client(
     answer(json!({ "client": client.id }))
 }
 
-/// What a patient's own device needs to sign a grant.
-async fn consent_facts(
-    State(front): State<Arc<Front>>,
-    principal: Principal,
-    Path((patient, grantee)): Path<(Address, Address)>,
-) -> Answer {
-    principal.require_admin()?;
-    let key = front.service.grantee_key(grantee).await?;
-    answer(json!({
-        "chainId": front.service.ledger().facts().chain_id,
-        "nonce": front.service.signature_nonce(PatientId(patient))?,
-        "granteeKey": base64::engine::general_purpose::STANDARD.encode(key)
-    }))
-}
-
 /// Who decides for a patient at the operator's desk: the organisation that registered the patient.
-fn decider(front: &Front, patient: PatientId) -> Result<Actor, Problem> {
-    let organization = front.service.organization_of(patient.0)?;
+pub(crate) fn decider(service: &Service, patient: PatientId) -> Result<Actor, Problem> {
+    let organization = service.organization_of(patient.0)?;
     Ok(Actor {
         kind: ActorKind::System,
         account: organization.0,
@@ -306,20 +290,71 @@ async fn grants(
 ) -> Answer {
     principal.require_admin()?;
     let patient = front.service.patient_of(&patient)?;
-    let now = front.service.now();
-    let actor = decider(&front, patient)?;
-    let all: Vec<Value> = front
-        .service
-        .grants_of(&actor, patient)?
+    let actor = decider(&front.service, patient)?;
+    answer(grant_lines(&front.service, &actor, patient)?)
+}
+
+/// A patient's grants, ended ones too, as both the desk and the patient see them. Categories are named where the
+/// patient's key is here; the slots are for who has it.
+pub(crate) fn grant_lines(
+    service: &Service,
+    actor: &Actor,
+    patient: PatientId,
+) -> Result<Value, Problem> {
+    let now = service.now();
+    let lines: Vec<Value> = service
+        .grants_of(actor, patient)?
         .iter()
         .map(|grant| {
+            let names = service
+                .categories_of(patient, grant.terms.categories)
+                .map(|found| found.into_iter().map(Category::name).collect::<Vec<_>>())
+                .ok();
             json!({
                 "grantee": grant.grantee, "id": grant.id, "live": grant.is_live(now),
-                "terms": grant.terms, "transaction": grant.granted.tx
+                "categories": names, "terms": grant.terms, "request": grant.request,
+                "granted": grant.granted.at.to_instant(), "transaction": grant.granted.tx,
+                "revoked": grant.revoked.as_ref().map(|ended| ended.at.to_instant())
             })
         })
         .collect();
-    answer(json!(all))
+    Ok(json!(lines))
+}
+
+async fn requests(
+    State(front): State<Arc<Front>>,
+    principal: Principal,
+    Path(patient): Path<String>,
+) -> Answer {
+    principal.require_admin()?;
+    let patient = front.service.patient_of(&patient)?;
+    let actor = decider(&front.service, patient)?;
+    answer(request_lines(&front.service, &actor, patient)?)
+}
+
+/// Requests made to a patient, with what each asks for where it was made here.
+pub(crate) fn request_lines(
+    service: &Service,
+    actor: &Actor,
+    patient: PatientId,
+) -> Result<Value, Problem> {
+    let now = service.now();
+    let mut lines = Vec::new();
+    for request in service.requests_of(actor, patient)? {
+        let status = match request.status {
+            RequestStatus::Granted => "approved",
+            RequestStatus::Declined => "declined",
+            RequestStatus::Open if request.expires <= now => "expired",
+            RequestStatus::Open => "open",
+        };
+        lines.push(json!({
+            "request": request.id, "status": status, "requester": request.requester,
+            "asks": service.request_details(&request)?, "expires": request.expires.to_instant(),
+            "requested": request.requested.at.to_instant(),
+            "transaction": request.requested.tx
+        }));
+    }
+    Ok(json!(lines))
 }
 
 #[derive(Deserialize)]
@@ -330,9 +365,17 @@ struct NewGrant {
     categories: Vec<String>,
     permissions: Vec<String>,
     purposes: Vec<String>,
-    days: u32,
+    /// For how long, unless `until` says when it ends.
+    days: Option<u32>,
+    /// When it ends, in milliseconds since the Unix epoch.
+    until: Option<Timestamp>,
+    /// First and last month of sealing of the records it opens, since January 1970; all when absent.
+    months: Option<(u16, u16)>,
     request: Option<u32>,
 }
+
+/// How long a grant lasts when nothing else is said, in days.
+const GRANT_DAYS: u32 = 30;
 
 async fn grant(
     State(front): State<Arc<Front>>,
@@ -355,14 +398,17 @@ async fn grant(
             .collect::<Result<_, _>>()?,
         period: Period {
             from: now,
-            until: now.plus_ms(u64::from(new.days).saturating_mul(DAY_MS)),
+            until: new.until.unwrap_or_else(|| {
+                let days = new.days.unwrap_or(GRANT_DAYS);
+                now.plus_ms(u64::from(days).saturating_mul(DAY_MS))
+            }),
         },
-        months: None,
+        months: new.months.map(|(from, to)| from..=to),
         request: new.request,
     };
     let granted = front
         .service
-        .grant(&decider(&front, patient)?, request)
+        .grant(&decider(&front.service, patient)?, request)
         .await?;
     answer(json!(granted))
 }
@@ -415,7 +461,7 @@ async fn revoke(
 ) -> Answer {
     principal.require_admin()?;
     let patient = front.service.patient_of(&old.patient)?;
-    let actor = decider(&front, patient)?;
+    let actor = decider(&front.service, patient)?;
     let (transaction, height) = front
         .service
         .revoke(&actor, patient, old.grantee, old.id)
@@ -425,56 +471,16 @@ async fn revoke(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Relayed {
-    grant: SignedGrant,
-    envelopes: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SignedGrant {
-    patient: Address,
-    grantee: Address,
-    terms: Terms,
-    envelope_digest: B256,
-    request: u32,
-    nonce: u64,
-    deadline: u64,
-    signature: Bytes,
-}
-
-async fn relay(
-    State(front): State<Arc<Front>>,
-    principal: Principal,
-    Json(relayed): Json<Relayed>,
-) -> Answer {
-    principal.require_admin()?;
-    let envelopes = relayed
-        .envelopes
-        .iter()
-        .map(|text| decode(text, "an envelope"))
-        .collect::<Result<Vec<_>, _>>()?;
-    let signed = relayed.grant;
-    let call = grantBySigCall {
-        patient: signed.patient,
-        grantee: signed.grantee,
-        terms: signed.terms.to_abi(),
-        envelopeDigest: signed.envelope_digest,
-        request: signed.request,
-        nonce: signed.nonce,
-        deadline: alloy_primitives::aliases::U40::saturating_from(signed.deadline),
-        signature: signed.signature,
-    };
-    let (transaction, height) = front.service.relay_encoded_grant(call, &envelopes).await?;
-    answer(json!({ "transaction": transaction, "height": height }))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct NewRequest {
     patient: String,
     requester: Address,
     reason: String,
+    #[serde(default)]
+    categories: Vec<String>,
+    #[serde(default)]
+    permissions: Vec<String>,
+    #[serde(default)]
+    purposes: Vec<Purpose>,
 }
 
 async fn request(
@@ -490,13 +496,30 @@ async fn request(
         kind: ActorKind::Practitioner,
         ..principal.actor
     };
+    // Checked now, so that approving it later can't fail on a typing mistake.
+    categories(&new.categories)?;
+    permissions(&new.permissions)?;
+    let mut salt = B256::ZERO;
+    getrandom::fill(salt.as_mut_slice()).map_err(|_| {
+        Problem::one(
+            http::StatusCode::INTERNAL_SERVER_ERROR,
+            IssueCode::Exception,
+            "the system gives no random numbers",
+        )
+    })?;
+    let details = RequestDetails {
+        reason: new.reason,
+        categories: new.categories,
+        permissions: new.permissions,
+        purposes: new.purposes,
+        salt,
+    };
     let until = front.service.now().plus_ms(REQUEST_DAYS * DAY_MS);
-    let digest = keccak256(new.reason.as_bytes());
     let id = front
         .service
-        .request_access(&actor, patient, digest, until)
+        .request_access(&actor, patient, &details, until)
         .await?;
-    answer(json!({ "request": id, "detailsDigest": digest }))
+    answer(json!({ "request": id, "expires": until.to_instant() }))
 }
 
 #[derive(Deserialize)]
@@ -513,7 +536,7 @@ async fn decline(
 ) -> Answer {
     principal.require_admin()?;
     let patient = front.service.patient_of(&old.patient)?;
-    let actor = decider(&front, patient)?;
+    let actor = decider(&front.service, patient)?;
     let transaction = front.service.decline(&actor, patient, old.request).await?;
     answer(json!({ "transaction": transaction }))
 }

@@ -16,6 +16,8 @@ mod read;
 mod search;
 mod write;
 
+pub(crate) use operations::only_patient;
+
 use std::sync::Arc;
 
 use axum::{

@@ -22,10 +22,12 @@ use axum::{
     routing::{get, post},
 };
 use stele_fhir::outcome::IssueCode;
-use stele_service::Service;
+use stele_service::{Service, metrics::Class};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{GatewayConfig, admin, fhir, health, home, ipfs, problem::Problem, smart};
+use crate::{
+    GatewayConfig, admin, export, fhir, health, home, ipfs, members, own, problem::Problem, smart,
+};
 
 /// What every handler works with.
 pub(crate) struct Front {
@@ -115,6 +117,9 @@ fn routes(with_home: bool) -> Router<Arc<Front>> {
     let routes = Router::new()
         .merge(fhir::routes())
         .merge(admin::routes())
+        .merge(members::routes())
+        .merge(own::routes())
+        .merge(export::routes())
         .route("/.well-known/stele.json", get(admin::facts))
         .route("/auth/token", post(smart::token))
         .route("/auth/introspect", post(smart::introspect))
@@ -141,7 +146,7 @@ async fn around(State(front): State<Arc<Front>>, request: Request, next: Next) -
     let method = request.method().clone();
     let path = request.uri().path();
     let is_stream = path.starts_with("/fhir/r4/Binary") || path.starts_with("/ipfs/");
-    let started = front.service.now();
+    let started = tokio::time::Instant::now();
     let answer = Box::pin(next.run(request));
     let mut response = if is_stream {
         answer.await
@@ -162,8 +167,12 @@ async fn around(State(front): State<Arc<Front>>, request: Request, next: Next) -
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let ms = front.service.now().0.saturating_sub(started.0);
-    tracing::info!(%method, route, status = response.status().as_u16(), ms, id, "http.request");
+    let took = started.elapsed();
+    let class = Class::of(method.as_str(), &route);
+    let status = response.status().as_u16();
+    front.service.metrics().answered(class, status, took);
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(%method, route, status, ms, id, "http.request");
     response
 }
 
@@ -251,6 +260,9 @@ mod tests {
             include_str!("front.rs"),
             include_str!("fhir.rs"),
             include_str!("admin.rs"),
+            include_str!("members.rs"),
+            include_str!("own.rs"),
+            include_str!("export.rs"),
         ];
         let mut served = std::collections::BTreeSet::new();
         for source in sources {

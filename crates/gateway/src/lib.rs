@@ -4,6 +4,7 @@
 //! consent or keys: every answer comes from a use case of `stele-service`. Must never log an address's query, a
 //! body, or anything clinical; never re-serialise a stored resource; never import the ledger or the stores.
 
+pub mod export;
 pub mod rpc;
 
 mod admin;
@@ -14,6 +15,8 @@ mod front;
 mod health;
 mod home;
 mod ipfs;
+mod members;
+mod own;
 mod problem;
 mod smart;
 

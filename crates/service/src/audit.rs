@@ -170,6 +170,7 @@ impl Service {
         )
         .await
         .map_err(Error::vault("writing an access receipt"))?;
+        self.metrics.receipt(written.receipt().allowed);
         self.receipts_wait.notify_one();
         Ok(written)
     }
@@ -195,6 +196,8 @@ impl Service {
     /// The ledger or the index refuses; nothing is lost, the next call tries again.
     pub async fn anchor_receipts(&self) -> Result<u64> {
         const WHAT: &str = "anchoring access receipts";
+        // Two that anchor at once would send the same batch, and the ledger takes it once.
+        let _turn = self.anchoring.lock().await;
         let mut anchored = 0_u64;
         for organization in self.hosted_organizations()? {
             loop {

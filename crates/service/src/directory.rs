@@ -9,7 +9,7 @@ use stele_core::{
         consent::IConsent::grantBySigCall,
         governance::IGovernance::{proposeCall, voteCall},
         identity::IIdentity::{
-            accountCall, claimCall, organizationAtCall, organizationCountCall, organizationOfCall,
+            accountCall, organizationAtCall, organizationCountCall, organizationOfCall,
             registerMemberCall, registerPatientCall, updateMemberCall,
         },
     },
@@ -47,6 +47,22 @@ pub enum OrganizationKind {
     Regulator = 5,
     /// Research institution.
     Research = 6,
+}
+
+impl OrganizationKind {
+    /// From its number in `Identity`.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Hospital,
+            2 => Self::Laboratory,
+            3 => Self::Pharmacy,
+            4 => Self::Insurer,
+            5 => Self::Regulator,
+            6 => Self::Research,
+            _ => return None,
+        })
+    }
 }
 
 /// Roles of a member, as bits in `Identity`.
@@ -369,39 +385,6 @@ impl Service {
             )
             .await?;
         Ok(patient)
-    }
-
-    /// A managed patient takes over: their key is added to the account, the organisation's is removed and its
-    /// copy of the keys destroyed. Earlier records stay openable by those who were granted their keys.
-    ///
-    /// # Errors
-    /// Not managed here, or the ledger refuses.
-    pub async fn hand_over(
-        &self,
-        patient: PatientId,
-        key_id: B256,
-        rp_id_hash: B256,
-        directory: &Directory,
-    ) -> Result<()> {
-        const WHAT: &str = "handing an account over";
-        let call = claimCall {
-            keyId: key_id,
-            rpIdHash: rp_id_hash,
-            directoryRoot: directory.root(),
-        };
-        self.transactions
-            .settle(WHAT, patient.0, Order::new(IDENTITY, &call, 500_000))
-            .await?;
-        let keys = self.vault.keys();
-        keys.add_directory(directory)
-            .await
-            .map_err(Error::vault(WHAT))?;
-        keys.remove_root(patient.0)
-            .await
-            .map_err(Error::vault(WHAT))?;
-        keys.remove_signing(patient.0)
-            .await
-            .map_err(Error::vault(WHAT))
     }
 
     /// Seals the keys of a managed patient's categories to a grantee hosted here.

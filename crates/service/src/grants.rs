@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, keccak256};
 use alloy_sol_types::{SolCall as _, SolStruct as _};
 use stele_core::{
     abi::{
@@ -17,12 +17,14 @@ use stele_core::{
     time::Timestamp,
 };
 use stele_fhir::category::Category;
+pub use stele_index::grants::RequestStatus;
 use stele_index::grants::{AccessRequest, Grant};
 
 use crate::{
     Service,
     directory::{ALL_MONTHS, envelopes_digest, slots_of},
     error::{Error, Result},
+    ports::ReceiptView,
     session::{Actor, ActorKind},
     transactions::Order,
 };
@@ -46,6 +48,25 @@ pub struct GrantRequest {
     pub months: Option<RangeInclusive<u16>>,
     /// The request it answers.
     pub request: Option<u32>,
+}
+
+/// What somebody asks a patient for, in words and terms. Stays off chain.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RequestDetails {
+    /// Why, for the patient to read.
+    pub reason: String,
+    /// Names of the categories asked for; the patient chooses when there are none.
+    #[serde(default)]
+    pub categories: Vec<String>,
+    /// Names of the permissions asked for.
+    #[serde(default)]
+    pub permissions: Vec<String>,
+    /// Purposes of use.
+    #[serde(default)]
+    pub purposes: Vec<Purpose>,
+    /// Random, so that the digest on the ledger can't be guessed.
+    pub salt: B256,
 }
 
 /// A grant on the ledger.
@@ -111,14 +132,7 @@ impl Service {
             .transactions
             .settle(WHAT, request.patient.0, Order::new(CONSENT, &call, 500_000))
             .await?;
-        let id = receipt
-            .receipt
-            .logs
-            .iter()
-            .find(|log| log.address == CONSENT)
-            .and_then(|log| log.topics().get(3))
-            .and_then(|topic| u32::try_from(alloy_primitives::U256::from_be_bytes(topic.0)).ok())
-            .ok_or_else(|| Error::internal(WHAT, "the ledger recorded no grant"))?;
+        let id = consent_number(&receipt).ok_or_else(|| Error::internal(WHAT, "the ledger recorded no grant"))?;
         let words: Vec<&str> = request.categories.iter().map(|c| c.plain_name()).collect();
         Ok(Granted {
             id,
@@ -210,7 +224,7 @@ impl Service {
         Ok(())
     }
 
-    /// Asks a patient for access. What is asked for stays off chain; its digest is recorded.
+    /// Asks a patient for access. What is asked for stays off chain, here; its digest is recorded.
     ///
     /// # Errors
     /// The ledger refuses.
@@ -218,10 +232,16 @@ impl Service {
         &self,
         actor: &Actor,
         patient: PatientId,
-        details_digest: B256,
+        details: &RequestDetails,
         expires: Timestamp,
     ) -> Result<u32> {
         const WHAT: &str = "a request for access";
+        let document = serde_json::to_vec(details).map_err(|e| Error::internal(WHAT, e))?;
+        let details_digest = keccak256(&document);
+        self.index
+            .local()
+            .put_session(&details_digest, &document, expires)
+            .map_err(Error::index(WHAT))?;
         let call = requestCall {
             patient: patient.0,
             detailsDigest: details_digest,
@@ -231,14 +251,7 @@ impl Service {
             .transactions
             .settle(WHAT, actor.account, Order::new(CONSENT, &call, 500_000))
             .await?;
-        receipt
-            .receipt
-            .logs
-            .iter()
-            .find(|log| log.address == CONSENT)
-            .and_then(|log| log.topics().get(3))
-            .and_then(|topic| u32::try_from(alloy_primitives::U256::from_be_bytes(topic.0)).ok())
-            .ok_or_else(|| Error::internal(WHAT, "the ledger recorded no request"))
+        consent_number(&receipt).ok_or_else(|| Error::internal(WHAT, "the ledger recorded no request"))
     }
 
     /// Declines a request.
@@ -278,6 +291,20 @@ impl Service {
             .chain()
             .requests_of(patient)
             .map_err(Error::index("listing requests"))
+    }
+
+    /// What a request asks for, if it was made here and has not expired.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn request_details(&self, request: &AccessRequest) -> Result<Option<RequestDetails>> {
+        const WHAT: &str = "reading a request's details";
+        self.index
+            .local()
+            .session(&request.details_digest, self.clock.now())
+            .map_err(Error::index(WHAT))?
+            .map(|bytes| serde_json::from_slice(&bytes).map_err(|e| Error::internal(WHAT, e)))
+            .transpose()
     }
 
     /// Names of the categories in a patient's slots.
@@ -345,7 +372,7 @@ impl Service {
             .map_err(Error::vault("reading a patient's key"))?
             .ok_or_else(|| Error::NotSupported {
                 message: format!(
-                    "{patient} keeps their own keys: grant with `stele grant --key-file`"
+                    "{patient} keeps their own keys: name their key file with --key-file-of-patient"
                 ),
             })
     }
@@ -358,7 +385,7 @@ impl Service {
         &self,
         grant: grantBySigCall,
         envelopes: &[stele_vault::keys::Grant],
-    ) -> Result<(B256, u64)> {
+    ) -> Result<(u32, B256, u64)> {
         const WHAT: &str = "relaying a grant";
         if envelopes_digest(envelopes) != grant.envelopeDigest {
             return Err(Error::Conflict {
@@ -377,8 +404,21 @@ impl Service {
             .transactions
             .settle(WHAT, self.organization.0, order)
             .await?;
-        Ok((receipt.hash, receipt.position.height))
+        let id = consent_number(&receipt)
+            .ok_or_else(|| Error::internal(WHAT, "the ledger recorded no grant"))?;
+        Ok((id, receipt.hash, receipt.position.height))
     }
+}
+
+/// The number of the grant or request that a transaction recorded: the third indexed value of Consent's event.
+fn consent_number(receipt: &ReceiptView) -> Option<u32> {
+    receipt
+        .receipt
+        .logs
+        .iter()
+        .find(|log| log.address == CONSENT)
+        .and_then(|log| log.topics().get(3))
+        .and_then(|topic| u32::try_from(alloy_primitives::U256::from_be_bytes(topic.0)).ok())
 }
 
 /// An order that carries a grant signed by the patient's key, for somebody else to send.

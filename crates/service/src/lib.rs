@@ -10,8 +10,12 @@ pub mod bundle;
 pub mod clients;
 pub mod directory;
 pub mod erase;
+pub mod export;
+pub mod governance;
 pub mod grants;
+pub mod metrics;
 pub mod operator;
+pub mod own;
 pub mod ports;
 pub mod proofs;
 pub mod records;
@@ -46,6 +50,8 @@ pub struct Service {
     pub(crate) turns: turns::Turns,
     pub(crate) directories: parking_lot::Mutex<HashSet<Address>>,
     pub(crate) receipts_wait: tokio::sync::Notify,
+    pub(crate) anchoring: tokio::sync::Mutex<()>,
+    pub(crate) metrics: metrics::Metrics,
     pub(crate) tombstones_file: std::sync::OnceLock<std::path::PathBuf>,
 }
 
@@ -70,6 +76,8 @@ impl Service {
             turns: turns::Turns::default(),
             directories: parking_lot::Mutex::default(),
             receipts_wait: tokio::sync::Notify::new(),
+            anchoring: tokio::sync::Mutex::default(),
+            metrics: metrics::Metrics::default(),
             tombstones_file: std::sync::OnceLock::new(),
         })
     }

@@ -75,7 +75,7 @@ impl Service {
         &self,
         grant: grantBySigCall,
         envelopes: &[Vec<u8>],
-    ) -> Result<(alloy_primitives::B256, u64)> {
+    ) -> Result<(u32, alloy_primitives::B256, u64)> {
         let envelopes = envelopes
             .iter()
             .map(|bytes| Grant::decode(bytes))

@@ -11,11 +11,13 @@ use stele_core::{
     leaf::LeafKind,
     mmr,
     proof::{
-        Disclosure, FORMAT, LogProof, PeakProof, RecordProof, StorageProof, log_slot, peak_slot,
+        Disclosure, FORMAT, LogProof, PeakProof, RecordProof, SlotProof, StateProof, StorageProof,
+        log_slot, peak_slot,
     },
     receipt::AccessAction,
 };
 use stele_index::ResourceVersion;
+use stele_vault::RecordMeta;
 
 use crate::{
     Service,
@@ -94,26 +96,63 @@ impl Service {
                     .map_err(|error| read_error(&found, error))?;
                 disclose(&found, &text, &meta.element_salt, &elements)?
             };
-            let (log, leaves) =
-                service.log_proof(found.placement.log, Some(found.placement.leaf))?;
-            let index = found.placement.leaf;
-            let path = mmr::path(&leaves, index)
-                .ok_or_else(|| Error::internal(WHAT, "the leaf is beyond its log"))?;
-            Ok(RecordProof {
-                format: FORMAT.into(),
-                organization: service.organization,
-                resource_type: found.resource_type.to_owned(),
-                id: found.id,
-                disclosure,
-                leaf: meta.preimage.clone(),
-                leaf_salt: meta.leaf_salt.into(),
-                log,
-                path,
-                index,
-            })
+            service.record_proof(&found, &meta, disclosure)
         })
         .await
         .map_err(|error| Error::internal(WHAT, error))?
+    }
+
+    /// The proof of one version's leaf, with what of its content is disclosed.
+    pub(crate) fn record_proof(
+        &self,
+        found: &ResourceVersion,
+        meta: &RecordMeta,
+        disclosure: Disclosure,
+    ) -> Result<RecordProof> {
+        let index = found.placement.leaf;
+        let (log, leaves) = self.log_proof(found.placement.log, Some(index))?;
+        let path = mmr::path(&leaves, index)
+            .ok_or_else(|| Error::internal("making a proof", "the leaf is beyond its log"))?;
+        Ok(RecordProof {
+            format: FORMAT.into(),
+            organization: self.organization,
+            resource_type: found.resource_type.to_owned(),
+            id: found.id.clone(),
+            disclosure,
+            leaf: meta.preimage.clone(),
+            leaf_salt: meta.leaf_salt.into(),
+            log,
+            path,
+            index,
+        })
+    }
+
+    /// Some words of a contract's storage, proven against a certified block.
+    pub(crate) fn state_proof(&self, contract: Address, slots: &[U256]) -> Result<StateProof> {
+        let slots: Vec<B256> = slots.iter().map(|slot| B256::from(*slot)).collect();
+        let proof = self
+            .ledger
+            .proof(contract, &slots, BlockRef::Latest)
+            .map_err(Error::ledger("proving a contract's state"))?;
+        let (headers, certificate) = self.certified(proof.height)?;
+        let account = account_rlp(&proof);
+        let words = proof
+            .storage
+            .into_iter()
+            .map(|word| SlotProof {
+                slot: word.key,
+                value: word.value,
+                proof: word.proof,
+            })
+            .collect();
+        Ok(StateProof {
+            contract,
+            words,
+            account,
+            account_proof: proof.proof,
+            headers,
+            certificate,
+        })
     }
 
     /// Proof of a patient's whole log, with all its leaves: that no record was withheld can be checked by holding
@@ -158,7 +197,7 @@ impl Service {
     }
 
     /// Proof of a log's size and peaks (all, or the one over a leaf), and its leaves as the index has them.
-    fn log_proof(&self, log: Address, leaf: Option<u64>) -> Result<(LogProof, Vec<B256>)> {
+    pub(crate) fn log_proof(&self, log: Address, leaf: Option<u64>) -> Result<(LogProof, Vec<B256>)> {
         const WHAT: &str = "proving a log";
         let chain = self.index.chain();
         let size = chain.log_size(log).map_err(Error::index(WHAT))?;

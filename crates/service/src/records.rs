@@ -14,10 +14,11 @@ use std::sync::Arc;
 use stele_core::time::Timestamp;
 use stele_fhir::{outcome::Issue, parse::Resource};
 
-pub(crate) use fetch::read_error;
+pub(crate) use fetch::{read_error, read_request};
 pub use place::ACCOUNT_SYSTEM;
 pub(crate) use place::new_id;
 pub use read::COUNT_MAX;
+pub(crate) use read::index_error;
 pub use rebuild::Rebuilt;
 pub use reconcile::Reconciled;
 pub use stream::BinaryInfo;

@@ -1,10 +1,14 @@
 //! The command line. Every command has `--help` and `--json`; exit code 0 is yes, 1 is no, 2 is "could not tell".
 
 mod client;
+mod consent;
 mod demo;
+mod export;
+mod governance;
 mod import;
 mod operator;
 mod own_keys;
+mod patients;
 mod store;
 mod up;
 mod verify;
@@ -40,17 +44,29 @@ enum Command {
     /// Staff of an organisation.
     Practitioner(operator::PractitionerCommand),
     /// Patients.
-    Patient(operator::PatientCommand),
+    Patient(patients::PatientCommand),
     /// Let somebody see or add to a patient's records.
-    Grant(operator::Grant),
-    /// End a grant.
-    Revoke(operator::Revoke),
+    Grant(consent::Grant),
+    /// End a grant: refused from its block on.
+    Revoke(consent::Revoke),
+    /// List who may see or add what, ended grants too.
+    Grants(consent::Grants),
     /// Ask a patient for access.
-    Request(operator::Request),
+    Request(consent::Request),
+    /// List the requests made to a patient.
+    Requests(consent::Requests),
+    /// Approve a request.
+    Approve(consent::Approve),
+    /// Decline a request.
+    Decline(consent::Decline),
     /// Records.
-    Record(operator::RecordCommand),
-    /// Who accessed a patient's records, refused attempts too.
-    Audit(operator::Audit),
+    Record(patients::RecordCommand),
+    /// Take a patient's record out as one signed file.
+    Export(export::Export),
+    /// Who accessed a patient's records, refused attempts too; or a signed report of it.
+    Audit(export::Audit),
+    /// The consortium's decisions: propose, vote, show.
+    Governance(governance::GovernanceCommand),
     /// Erase a record: its key, salt and pepper are destroyed, a tombstone is recorded.
     Erase(operator::Erase),
     /// Check a record, a proof file, a patient's log, the vault or the chain.
@@ -90,6 +106,9 @@ pub(crate) struct Addresses {
     /// Ethereum JSON-RPC, HTTP and WebSocket [default: 127.0.0.1:8545].
     #[arg(long, env = "STELE_RPC", value_name = "ADDR")]
     pub(crate) rpc: Option<SocketAddr>,
+    /// OpenMetrics [default: 127.0.0.1:9464]; port 0 picks a free one.
+    #[arg(long, env = "STELE_METRICS", value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -116,6 +135,9 @@ impl Addresses {
         }
         if let Some(rpc) = self.rpc {
             config.rpc = rpc;
+        }
+        if let Some(metrics) = self.metrics {
+            config.metrics = metrics;
         }
     }
 }
@@ -160,9 +182,15 @@ async fn dispatch(command: Command) -> Result<Answer> {
         Command::Patient(command) => command.run().await,
         Command::Grant(grant) => grant.run().await,
         Command::Revoke(revoke) => revoke.run().await,
+        Command::Grants(grants) => grants.run().await,
         Command::Request(request) => request.run().await,
+        Command::Requests(requests) => requests.run().await,
+        Command::Approve(approve) => approve.run().await,
+        Command::Decline(decline) => decline.run().await,
         Command::Record(command) => command.run().await,
+        Command::Export(export) => export.run().await,
         Command::Audit(audit) => audit.run().await,
+        Command::Governance(command) => command.run().await,
         Command::Erase(erase) => erase.run().await,
         Command::Verify(command) => command.run().await,
         Command::Index(command) => command.run().await,

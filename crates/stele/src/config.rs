@@ -24,6 +24,8 @@ pub(crate) struct Config {
     pub(crate) http: SocketAddr,
     /// Ethereum JSON-RPC, HTTP and WebSocket.
     pub(crate) rpc: SocketAddr,
+    /// OpenMetrics.
+    pub(crate) metrics: SocketAddr,
     /// Key file that unlocks the vault; `<data>.key` when absent. A passphrase in `STELE_PASSPHRASE` or in the file
     /// named by `STELE_PASSPHRASE_FILE` takes its place.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +61,7 @@ impl Default for Config {
             data: "stele-data".into(),
             http: SocketAddr::from(([127, 0, 0, 1], 8480)),
             rpc: SocketAddr::from(([127, 0, 0, 1], 8545)),
+            metrics: SocketAddr::from(([127, 0, 0, 1], 9464)),
             key_file: None,
             max_body_bytes: 64 << 20,
             max_binary_bytes: 1 << 30,

@@ -2,6 +2,7 @@
 
 mod app;
 pub(crate) mod ledger;
+mod metrics;
 
 use std::{
     fs,
@@ -49,6 +50,9 @@ pub(crate) struct Ready {
     pub(crate) http: String,
     /// JSON-RPC over HTTP; the same port takes WebSockets.
     pub(crate) rpc: String,
+    /// OpenMetrics.
+    #[serde(default)]
+    pub(crate) metrics: String,
     /// FHIR base.
     pub(crate) fhir: String,
     /// The node's own organisation.
@@ -78,6 +82,8 @@ pub(crate) struct Node {
     stop: watch::Sender<bool>,
     http: tokio::task::JoinHandle<std::io::Result<()>>,
     receipts: tokio::task::JoinHandle<()>,
+    parameters: tokio::task::JoinHandle<()>,
+    metrics: tokio::task::JoinHandle<std::io::Result<()>>,
     ready_file: PathBuf,
 }
 
@@ -251,6 +257,11 @@ impl Node {
         finish_half_done(&service, &stores, &app, &consensus).await?;
         let (http_addr, http, stop) = serve_http(config, &service, &token_key).await?;
         let rpc = serve_rpc(config, &service, &stores.genesis, &token_key).await?;
+        let (metrics_addr, metrics) = metrics::serve(config, &service).await?;
+        service
+            .apply_parameters()
+            .context("putting the consortium's parameters into force")?;
+        let parameters = tokio::spawn(Arc::clone(&service).run_parameters());
         let receipts = tokio::spawn(Arc::clone(&service).run_receipt_anchoring(RECEIPTS_PAUSE));
         // Passkeys refuse IP addresses as relying parties, so people are sent to a name.
         let base = base_url(http_addr);
@@ -259,6 +270,7 @@ impl Node {
             fhir: format!("{base}/fhir/r4"),
             http: base,
             rpc: format!("http://{}", rpc.local_addr()),
+            metrics: format!("http://{metrics_addr}/metrics"),
             organization: stores.organization,
             chain_id: stores.genesis.chain_id,
         };
@@ -275,6 +287,8 @@ impl Node {
             stop,
             http,
             receipts,
+            parameters,
+            metrics,
             ready_file,
         })
     }
@@ -289,6 +303,8 @@ impl Node {
         drop(fs::remove_file(&self.ready_file));
         self.stop.send_replace(true);
         self.receipts.abort();
+        self.parameters.abort();
+        self.metrics.abort();
         self.rpc.stop().await;
         if tokio::time::timeout(Duration::from_secs(10), self.http)
             .await

@@ -13,4 +13,4 @@ pub mod tree;
 pub use directory::Directory;
 pub use grant::{Grant, GrantKeys};
 pub use service::{Holder, KeyService};
-pub use tree::{CategoryTree, KeyPlace, RootKey};
+pub use tree::{CategoryTree, KeyPlace, OwnRoot, RootKey};

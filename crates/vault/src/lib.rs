@@ -27,6 +27,7 @@ pub mod keys;
 pub mod meta;
 pub mod open;
 pub mod seal;
+pub mod sealed;
 pub mod store;
 pub mod unlock;
 
@@ -40,5 +41,6 @@ mod vault;
 pub use error::{Error, Result};
 pub use meta::RecordMeta;
 pub use seal::{Content, NewRecord, SealedBatch};
+pub use sealed::SealedRecord;
 pub use store::Store;
 pub use vault::{Config, Vault};

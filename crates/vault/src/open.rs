@@ -11,6 +11,7 @@ use stele_core::{
         hpke::Exporter,
         stream::{self, CHUNK_LEN, Encoding, HEADER_LEN, Opener},
     },
+    id::RecordId,
     leaf::content_digest,
 };
 use zeroize::Zeroizing;
@@ -57,7 +58,7 @@ impl Vault {
         let key = self.content_key(meta, holder, pepper)?;
         let (encoding, content) =
             stream::open(&key, &sealed).map_err(Error::crypto("opening a record"))?;
-        let content = expand(meta, encoding, content)?;
+        let content = expand(record, version, meta.size_bytes, encoding, content)?;
         if content_digest(meta.element_salt.expose(), &content) != meta.preimage.content {
             return Err(Error::RecordMismatch { record, version });
         }
@@ -268,8 +269,10 @@ impl ChunkReader {
     }
 }
 
-fn expand(
-    meta: &RecordMeta,
+pub(crate) fn expand(
+    record: RecordId,
+    version: u32,
+    size_bytes: u64,
     encoding: Encoding,
     content: Zeroizing<Vec<u8>>,
 ) -> Result<Zeroizing<Vec<u8>>> {
@@ -277,13 +280,15 @@ fn expand(
         return Ok(content);
     }
     // The length is known, so a forged stream cannot expand beyond it.
-    let mut out = Zeroizing::new(Vec::with_capacity(to_usize(meta.size_bytes)));
+    // A length told by somebody else reserves no more than a small record needs.
+    let reserved = to_usize(size_bytes.min(1 << 20));
+    let mut out = Zeroizing::new(Vec::with_capacity(reserved));
     DeflateDecoder::new(content.as_slice())
-        .take(meta.size_bytes)
+        .take(size_bytes)
         .read_to_end(&mut out)
         .map_err(|source| Error::Expand {
-            record: meta.record(),
-            version: meta.version(),
+            record,
+            version,
             source,
         })?;
     Ok(out)

@@ -202,6 +202,13 @@ impl Store {
         })
     }
 
+    /// Number of ciphertexts, approximately; costs nothing.
+    #[must_use]
+    pub fn blobs(&self) -> u64 {
+        let of = |table| self.tables.of(table).approximate_len() as u64;
+        of(Table::Blobs).saturating_add(of(Table::Objects))
+    }
+
     /// Makes writes durable: all of them, or none. Concurrent callers share one fsync.
     pub(crate) async fn commit(&self, writes: Writes) -> Result<()> {
         self.committer.commit(writes).await

@@ -146,7 +146,7 @@ pub(super) async fn log_proof(
     Ok(Json(json!({ "patient": patient, "log": log, "leaves": leaves })).into_response())
 }
 
-fn only_patient(resource_type: &str, operation: &str) -> Result<(), Problem> {
+pub(crate) fn only_patient(resource_type: &str, operation: &str) -> Result<(), Problem> {
     known_type(resource_type)?;
     if resource_type == "Patient" {
         return Ok(());

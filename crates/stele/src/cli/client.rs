@@ -44,14 +44,19 @@ pub(crate) struct Client {
 }
 
 impl Target {
-    pub(crate) fn connect(&self) -> Result<Client> {
-        let base = match &self.gateway {
+    /// Base URL of the gateway.
+    pub(crate) fn base(&self) -> Result<String> {
+        Ok(match &self.gateway {
             Some(url) => url
                 .trim_end_matches('/')
                 .trim_end_matches("/fhir/r4")
                 .to_owned(),
             None => self.ready()?.http,
-        };
+        })
+    }
+
+    pub(crate) fn connect(&self) -> Result<Client> {
+        let base = self.base()?;
         let token = match &self.token {
             Some(token) => match token.strip_prefix('@') {
                 Some(path) => fs::read_to_string(path)
@@ -256,8 +261,10 @@ impl Client {
         let mut request = self
             .http
             .request(method, &url)
-            .bearer_auth(&self.token)
             .header("accept", "application/fhir+json, application/json");
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
         if let Some(body) = body {
             request = request
                 .header("content-type", "application/fhir+json")
@@ -289,6 +296,20 @@ impl Client {
         self.expect(Method::POST, path, Some(body)).await
     }
 
+    /// The body of an answer as it is.
+    pub(crate) async fn text(&self, path: &str) -> Result<String> {
+        let reply = self.send(Method::GET, path, None).await?;
+        if reply.is_success() {
+            Ok(reply.body)
+        } else {
+            bail!("{}", reply.problem())
+        }
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.expect(Method::PUT, path, Some(body)).await
+    }
+
     async fn expect(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let reply = self.send(method, path, body.map(Value::to_string)).await?;
         if !reply.is_success() {
@@ -300,6 +321,18 @@ impl Client {
             reply.json()
         }
     }
+}
+
+/// Percent-encoding of what is not an unreserved character of a URL (RFC 3986) or a slash.
+pub(crate) fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
 }
 
 /// A file to write to, if it does not exist yet.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stele_chain::{Certificates, CheckStep, Genesis, verify_chain};
 use stele_core::{
     certificate::{ValidatorKey, ValidatorSet},
+    export::{self, AuditReport, ExportError},
     proof::{LogProof, Proven, RecordProof, TrustAnchor},
 };
 
@@ -24,14 +25,34 @@ pub(crate) struct VerifyCommand {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Export a proof file for a record and check it.
+    #[command(after_help = "Examples:
+  stele verify record Observation/o1 --out proof.json
+  stele verify record Observation/o1 --element /valueQuantity/value")]
     Record(Record),
     /// Check a proof file; needs no node.
+    #[command(after_help = "Examples:
+  stele verify proof proof.json --genesis genesis.json")]
     Proof(Proof),
+    /// Check an exported record (`stele export`), as page or Bundle; needs no node.
+    #[command(after_help = "Examples:
+  stele verify export health-record.html --genesis genesis.json
+  stele verify export health-record.fhir.json --genesis genesis.json --json")]
+    Export(Proof),
+    /// Check a report of accesses (`stele audit --out`); needs no node.
+    #[command(after_help = "Examples:
+  stele verify audit accesses.json --genesis genesis.json")]
+    Audit(Proof),
     /// Check that a patient's log is whole: no record was withheld.
+    #[command(after_help = "Examples:
+  stele verify patient p1")]
     Patient(Patient),
     /// Check every stored blob against its address (the node must be stopped).
+    #[command(after_help = "Examples:
+  stele verify vault --data stele-data")]
     Vault(Stopped),
     /// Execute the whole chain again from its first block (the node must be stopped).
+    #[command(after_help = "Examples:
+  stele verify chain --data stele-data")]
     Chain(Stopped),
 }
 
@@ -60,7 +81,7 @@ struct Record {
 
 #[derive(Debug, Args)]
 struct Proof {
-    /// Proof file.
+    /// The file.
     file: PathBuf,
     /// Genesis file of the consortium.
     #[arg(long, value_name = "FILE")]
@@ -95,6 +116,8 @@ impl VerifyCommand {
         match self.what {
             What::Record(record) => record.run().await,
             What::Proof(proof) => proof.run(),
+            What::Export(file) => file.export(),
+            What::Audit(file) => file.audit(),
             What::Patient(patient) => patient.run().await,
             What::Vault(stopped) => stopped.vault().await,
             What::Chain(stopped) => stopped.chain(),
@@ -103,7 +126,9 @@ impl VerifyCommand {
 }
 
 /// What is trusted, and who said so.
-async fn anchor(target: &Target, genesis: Option<&PathBuf>) -> Result<(TrustAnchor, &'static str)> {
+pub(super) async fn anchor(target: &Target,
+    genesis: Option<&PathBuf>,
+) -> Result<(TrustAnchor, &'static str)> {
     if let Some(path) = genesis {
         return Ok((read_anchor(path)?, "genesis file"));
     }
@@ -157,7 +182,7 @@ impl Record {
         let mut query: Vec<String> = self
             .elements
             .iter()
-            .map(|e| format!("element={}", encode(e)))
+            .map(|e| format!("element={}", super::client::encode(e)))
             .collect();
         query.extend(self.version.map(|version| format!("version={version}")));
         let path = format!("/fhir/r4/{}/$proof?{}", self.record, query.join("&"));
@@ -195,6 +220,81 @@ impl Proof {
             self.json,
         ))
     }
+}
+
+impl Proof {
+    fn read(&self) -> Result<(String, TrustAnchor)> {
+        // Bytes that are no text are a changed file, not one that could not be read.
+        let bytes =
+            fs::read(&self.file).with_context(|| format!("reading {}", self.file.display()))?;
+        Ok((
+            String::from_utf8_lossy(&bytes).into_owned(),
+            read_anchor(&self.genesis)?,
+        ))
+    }
+
+    fn export(self) -> Result<Answer> {
+        let (text, anchor) = self.read()?;
+        let outcome = if text.trim_start().starts_with('<') {
+            export::verify_page(&text, &anchor)
+        } else {
+            export::verify(&text, &anchor)
+        };
+        Ok(match outcome {
+            Ok(proven) => {
+                let line = format!(
+                    "Verified: {} records of {} are what was recorded, as of block {} at {}.\n  signed by {} ({:?}), made {}\n  {} with content elsewhere, {} left out, {} versions in the log",
+                    proven.records,
+                    proven.patient,
+                    proven.height,
+                    proven.timestamp,
+                    proven.signer,
+                    proven.role,
+                    proven.made,
+                    proven.elsewhere,
+                    proven.withheld.len(),
+                    proven.log_size
+                );
+                yes(&json!(proven), &line, self.json)
+            }
+            Err(error) => export_no(&error, self.json),
+        })
+    }
+
+    fn audit(self) -> Result<Answer> {
+        let (text, anchor) = self.read()?;
+        Ok(match AuditReport::verify(&text, &anchor) {
+            Ok((_, proven)) => {
+                let line = format!(
+                    "Verified: {} accesses to {} ({} refused) stand where the ledger has them, as of block {} at {}.\n  signed by {} ({:?}), made {}",
+                    proven.accesses,
+                    proven.patient,
+                    proven.refused,
+                    proven.height,
+                    proven.timestamp,
+                    proven.signer,
+                    proven.role,
+                    proven.made
+                );
+                yes(&json!(proven), &line, self.json)
+            }
+            Err(error) => export_no(&error, self.json),
+        })
+    }
+}
+
+fn yes(proven: &Value, line: &str, as_json: bool) -> Answer {
+    if as_json {
+        output::json(&json!({ "ok": true, "proven": proven, "trusted": "genesis file" }));
+    } else {
+        output::line(line);
+    }
+    Answer::Yes
+}
+
+fn export_no(error: &ExportError, as_json: bool) -> Answer {
+    let no = json!({ "ok": false, "what": error.what, "where": error.part });
+    answer_no(&no, as_json)
 }
 
 /// What is proven of the record, for people: disclosed elements with their values, or the content's size.
@@ -260,7 +360,7 @@ fn say(
     }
 }
 
-fn answer_no(no: &Value, as_json: bool) -> Answer {
+pub(super) fn answer_no(no: &Value, as_json: bool) -> Answer {
     if as_json {
         output::json(no);
     } else {
@@ -408,15 +508,4 @@ impl Stopped {
             }
         }
     }
-}
-
-fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }

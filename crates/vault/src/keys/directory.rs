@@ -79,6 +79,15 @@ impl Directory {
         self.log
     }
 
+    /// The key generation that new records of a category are sealed to; `None` if the category is not in it.
+    #[must_use]
+    pub fn generation(&self, category: u8) -> Option<u32> {
+        self.entries
+            .iter()
+            .find(|entry| entry.category == category)
+            .map(|entry| entry.generation)
+    }
+
     /// The key to write a category with in a month: that month's, or the nearest published one.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! The key file of a patient who holds their own keys, for the command line.
 //!
 //! The format is `stele_core::crypto::keystore` with context `stele/patient/v1`, around
-//! `account (20) ‖ root key (32) ‖ secp256k1 secret of the account (32)`: 84 bytes. No copy of it is
+//! `account (20) ‖ root key (32) ‖ secp256k1 secret of the account (32)`: 84 bytes; where the patient took the
+//! account over, `‖ own secret (32) ‖ its first generation (u32, big-endian)`: 120 bytes. No copy of it is
 //! kept by any organisation; who loses the file and the guardians loses the record.
 
 use alloy_primitives::Address;
@@ -9,7 +10,7 @@ use rand_core::CryptoRng;
 use stele_core::crypto::{Secret32, keystore, keystore::Unlock};
 use zeroize::Zeroizing;
 
-use super::tree::RootKey;
+use super::tree::{OwnRoot, RootKey};
 use crate::{
     codec::Reader,
     error::{Error, Result},
@@ -34,10 +35,14 @@ impl PatientKeys {
     /// # Errors
     /// [`Error::Crypto`] if the memory for the passphrase function cannot be had.
     pub fn wrap(&self, unlock: &Unlock, rng: &mut impl CryptoRng) -> Result<Vec<u8>> {
-        let mut plain = Zeroizing::new(Vec::with_capacity(84));
+        let mut plain = Zeroizing::new(Vec::with_capacity(120));
         plain.extend_from_slice(self.account.as_slice());
         plain.extend_from_slice(self.root.secret().expose());
         plain.extend_from_slice(self.signing.expose());
+        if let Some(own) = self.root.own() {
+            plain.extend_from_slice(own.secret.expose());
+            plain.extend_from_slice(&own.from_generation.to_be_bytes());
+        }
         keystore::wrap(&plain, unlock, CONTEXT, rng).map_err(Error::crypto("wrapping a key file"))
     }
 
@@ -50,11 +55,17 @@ impl PatientKeys {
         let plain =
             keystore::unwrap(file, unlock, CONTEXT).map_err(Error::crypto("opening a key file"))?;
         let mut reader = Reader::new(&plain, "a patient's key file");
-        let keys = Self {
+        let mut keys = Self {
             account: Address::new(reader.array()?),
             root: RootKey::new(Secret32::new(reader.array()?)),
             signing: Secret32::new(reader.array()?),
         };
+        if !reader.is_empty() {
+            keys.root = keys.root.taken_over(OwnRoot {
+                secret: Secret32::new(reader.array()?),
+                from_generation: reader.u32()?,
+            });
+        }
         reader.end()?;
         Ok(keys)
     }
@@ -82,5 +93,14 @@ mod tests {
             Err(Error::Crypto { .. })
         ));
         assert!(!format!("{keys:?}").contains("Secret32(["));
+        let taken = PatientKeys {
+            root: keys.root.clone().taken_over(OwnRoot {
+                secret: Secret32::random(&mut os_rng()),
+                from_generation: 3,
+            }),
+            ..keys
+        };
+        let file = taken.wrap(&unlock, &mut os_rng()).unwrap();
+        assert_eq!(PatientKeys::unwrap(&file, &unlock).unwrap(), taken);
     }
 }

@@ -221,6 +221,17 @@ impl KeyService {
         Ok(())
     }
 
+    /// The directory of a patient who keeps their own keys, if one was handed over.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Malformed`].
+    pub fn directory(&self, log: LogId) -> Result<Option<Directory>> {
+        self.store
+            .value(Table::Keys, &key(DIRECTORY, log))?
+            .map(|bytes| Directory::decode(&bytes))
+            .transpose()
+    }
+
     /// The key generation that new records of a category are sealed to. 0 until it is changed.
     ///
     /// # Errors
@@ -317,13 +328,10 @@ impl KeyService {
                     public,
                 )
             }
-            None => {
-                let bytes = self
-                    .store
-                    .value(Table::Keys, &key(DIRECTORY, log))?
-                    .ok_or(Error::UnknownLog { log })?;
-                Directory::decode(&bytes)?.writing_key(category, epoch)?
-            }
+            None => self
+                .directory(log)?
+                .ok_or(Error::UnknownLog { log })?
+                .writing_key(category, epoch)?,
         };
         let mut cache = self.writing_keys.write();
         if cache.len() >= CACHED_MAX {

@@ -69,26 +69,55 @@ impl KeyPlace {
     }
 }
 
-/// The one secret all of a patient's record keys come from. 32 bytes.
+/// The secret all of a patient's record keys come from: 32 bytes, and 32 more where the patient took the account
+/// over from an organisation that had managed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RootKey(Secret32);
+pub struct RootKey {
+    secret: Secret32,
+    own: Option<OwnRoot>,
+}
+
+/// A secret that no organisation ever had, and the first key generation that comes from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnRoot {
+    /// The secret. 32 bytes.
+    pub secret: Secret32,
+    /// First generation of every category that is derived from it.
+    pub from_generation: u32,
+}
 
 impl RootKey {
     /// A new random root key.
     pub fn random(rng: &mut impl CryptoRng) -> Self {
-        Self(Secret32::random(rng))
+        Self::new(Secret32::random(rng))
     }
 
     /// Takes an existing root key.
     #[must_use]
     pub const fn new(secret: Secret32) -> Self {
-        Self(secret)
+        Self { secret, own: None }
+    }
+
+    /// This root key, with later generations derived from a secret of the patient's own: whoever managed the
+    /// account before can open earlier records and no later one. Slots stay what they are.
+    #[must_use]
+    pub fn taken_over(self, own: OwnRoot) -> Self {
+        Self {
+            own: Some(own),
+            ..self
+        }
     }
 
     /// The secret, for wrapping it.
     #[must_use]
     pub const fn secret(&self) -> &Secret32 {
-        &self.0
+        &self.secret
+    }
+
+    /// The patient's own secret, where the account was taken over.
+    #[must_use]
+    pub const fn own(&self) -> Option<&OwnRoot> {
+        self.own.as_ref()
     }
 
     /// The slot a category is shown as on the ledger.
@@ -119,7 +148,11 @@ impl RootKey {
     #[must_use]
     pub fn category(&self, category: u8, generation: u32) -> CategoryTree {
         let context: [&[u8]; 2] = [&[category], &generation.to_be_bytes()];
-        CategoryTree(kdf::derive(self.0.expose(), "stele/tree/v1", &context))
+        let secret = match &self.own {
+            Some(own) if generation >= own.from_generation => &own.secret,
+            _ => &self.secret,
+        };
+        CategoryTree(kdf::derive(secret.expose(), "stele/tree/v1", &context))
     }
 
     /// Fisher and Yates' shuffle, fed with bytes derived from the root key; a byte that would bias
@@ -130,7 +163,7 @@ impl RootKey {
             *to = from;
         }
         let mut bytes = (0u32..).flat_map(|block| {
-            *kdf::derive(self.0.expose(), "stele/slots/v1", &[&block.to_be_bytes()]).expose()
+            *kdf::derive(self.secret.expose(), "stele/slots/v1", &[&block.to_be_bytes()]).expose()
         });
         for last in (1..slots.len()).rev() {
             let choices = last + 1;
@@ -252,6 +285,20 @@ mod tests {
         for other in [key(2, 0, 650), key(1, 1, 650), key(1, 0, 651)] {
             assert_ne!(key(1, 0, 650), other);
         }
+    }
+
+    #[test]
+    fn after_a_takeover_only_later_generations_change() {
+        let own = OwnRoot {
+            secret: Secret32::new([9; 32]),
+            from_generation: 2,
+        };
+        let taken = root(1).taken_over(own);
+        let key = |root: &RootKey, generation| root.category(4, generation).leaf(650).unwrap().seed();
+        assert_eq!(taken.slot_of(4).unwrap(), root(1).slot_of(4).unwrap());
+        assert_eq!(key(&taken, 1), key(&root(1), 1));
+        assert_ne!(key(&taken, 2), key(&root(1), 2));
+        assert_eq!(key(&taken, 2), key(&root(9), 2));
     }
 
     proptest! {

@@ -273,7 +273,16 @@ pub(super) fn claim(
     if account.own_key_removed {
         return Err(abi::AlreadyClaimed { account: who }.into());
     }
-    let key = new_key(key_id, PASSKEY, rp_id_hash)?;
+    // A passkey always names its relying party; a key file has none.
+    let kind = if rp_id_hash.is_zero() {
+        SECP256K1
+    } else {
+        PASSKEY
+    };
+    let key = new_key(key_id, kind, rp_id_hash)?;
+    if key_id == who.into_word() {
+        return Err(abi::InvalidKey { keyId: key_id }.into());
+    }
     account.own_key_removed = true;
     account.keys = 1;
     // The organisation may have added keys of its own before: a new generation leaves them all behind.
@@ -293,7 +302,7 @@ pub(super) fn claim(
     let added = abi::KeyAdded {
         account: who,
         keyId: key_id,
-        kind: PASSKEY,
+        kind,
         rpIdHash: rp_id_hash,
     };
     host.emit(IDENTITY, &added)?;

@@ -286,6 +286,27 @@ fn claim_leaves_one_key() {
     let _: InvalidKind = chain.send(person(DOCTOR), IDENTITY, &claim).refused();
 }
 
+/// A patient with a key file takes over without a passkey; the account's own key can't be claimed again.
+#[test]
+fn claim_takes_a_key_file_too() {
+    let mut chain = populated();
+    let claim = |key: B256| claimCall {
+        keyId: key,
+        rpIdHash: B256::ZERO,
+        directoryRoot: keccak256("new"),
+    };
+    let own = claim(person(PATIENT).into_word());
+    let _: InvalidKey = chain.send(person(PATIENT), IDENTITY, &own).refused();
+    let _: InvalidKey = chain
+        .send(person(PATIENT), IDENTITY, &claim(B256::repeat_byte(8)))
+        .refused();
+    let key = person(31).into_word();
+    let receipt = chain.send(person(PATIENT), IDENTITY, &claim(key)).ok();
+    assert_eq!(receipt.events::<KeyAdded>()[0].kind, 0);
+    assert!(speaks(&mut chain, PATIENT, key));
+    assert!(!speaks(&mut chain, PATIENT, person(PATIENT).into_word()));
+}
+
 #[test]
 fn origins_are_allowed_by_their_organization() {
     let mut chain = populated();

@@ -1,0 +1,608 @@
+//! Patients who keep their own keys: the node relays what they signed, keeps what they publish, and hands out their
+//! records sealed. It never has their keys; what opens a record is done where the key file is.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, Bytes, Signature};
+use alloy_sol_types::{SolCall as _, SolStruct as _};
+use serde::{Deserialize, Serialize};
+use stele_core::{
+    abi::{
+        consent::IConsent::{directoryRootCall, revokeBySigCall},
+        identity::IIdentity::{claimCall, speaksForCall},
+        typed,
+    },
+    consent::Permissions,
+    id::{CONSENT, IDENTITY, PatientId},
+    proof::{Disclosure, RecordProof},
+    receipt::AccessAction,
+    time::Timestamp,
+    tx::Transaction,
+};
+use stele_fhir::category::Category;
+use stele_vault::{
+    SealedRecord,
+    keys::{Directory, Grant as KeyGrant},
+};
+
+use crate::{
+    Service,
+    audit::LiveConsent,
+    directory::slots_of,
+    error::{Error, Result},
+    ports::{BlockRef, Call},
+    records::{read_error, read_request},
+    session::Actor,
+    transactions::{Order, WAIT_MS, refused},
+};
+
+/// How old or how far ahead a signed sign-in may be, in milliseconds.
+const SIGN_IN_MS: u64 = 120_000;
+
+/// What a key signed to speak for an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignIn {
+    /// The account.
+    pub account: Address,
+    /// Address of the gateway it is meant for.
+    pub audience: String,
+    /// Random; used once.
+    pub id: B256,
+    /// When it was signed, in Unix seconds.
+    pub issued: u64,
+    /// EIP-712 signature, 65 bytes.
+    pub signature: Bytes,
+}
+
+/// What a patient's own device needs to sign.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnAccount {
+    /// The account.
+    pub account: Address,
+    /// Chain id.
+    pub chain_id: u64,
+    /// Nonce of the account's next transaction.
+    pub nonce: u64,
+    /// Nonce of the next grant or revocation signed for somebody else to send.
+    pub signature_nonce: u64,
+    /// Root of the key directory on the ledger.
+    pub directory_root: B256,
+    /// The key directory kept here, in base64; absent where none was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+}
+
+/// A record of a patient as it is handed to the patient: sealed, with the proof of its place on the ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnRecord {
+    /// What the patient's key opens.
+    pub sealed: SealedRecord,
+    /// Proof of its leaf; discloses no content.
+    pub proof: RecordProof,
+}
+
+/// One line of the list of a patient's own records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnEntry {
+    /// `Type/id`.
+    pub record: String,
+    /// Version.
+    pub version: u32,
+    /// When it changed last.
+    pub last_updated: Timestamp,
+    /// Part of the record it belongs to.
+    pub category: String,
+}
+
+/// What a managed patient gets when taking the account over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimOffer {
+    /// The account.
+    pub account: Address,
+    /// The root key so far, sealed to the key that was given; in base64.
+    pub root: String,
+    /// First key generation that is the patient's own.
+    pub from_generation: u32,
+    /// Who holds keys and is to get those of the new generation.
+    pub grantees: Vec<ClaimGrantee>,
+}
+
+/// A grantee of a patient who takes over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimGrantee {
+    /// The account.
+    pub account: Address,
+    /// Its X-Wing public key, in base64.
+    pub key: String,
+    /// Category slots it may read.
+    pub categories: u64,
+    /// First month of sealing.
+    pub records_from: u16,
+    /// Last such month.
+    pub records_to: u16,
+}
+
+/// Domain of the envelope that a root key travels in.
+pub const ROOT_INFO: &[u8] = b"stele/claim/v1";
+
+impl Service {
+    /// Checks a sign-in: signed just now, for this gateway, by a key that speaks for an active patient, and not
+    /// used before. Gives the patient.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`] with what is wrong.
+    pub fn sign_in(&self, signed: &SignIn, audience: &str) -> Result<PatientId> {
+        const WHAT: &str = "signing in";
+        let no = |message: String| Error::NotPermitted { message };
+        if signed.audience != audience {
+            return Err(no(format!("the sign-in is not meant for {audience}")));
+        }
+        let (now, issued) = (self.clock.now(), Timestamp::from_seconds(signed.issued));
+        if now.0.abs_diff(issued.0) > SIGN_IN_MS {
+            return Err(no("the sign-in is too old, or the clocks differ".into()));
+        }
+        let typed = typed::SignIn {
+            account: signed.account,
+            audience: signed.audience.clone(),
+            id: signed.id,
+            issued: alloy_primitives::aliases::U40::saturating_from(signed.issued),
+        };
+        let domain = typed::sign_in_domain(self.ledger.facts().chain_id);
+        let hash = typed.eip712_signing_hash(&domain);
+        let signer = Signature::from_raw(&signed.signature)
+            .and_then(|signature| signature.recover_address_from_prehash(&hash))
+            .map_err(|_| no("the sign-in's signature can't be read".into()))?;
+        let call = speaksForCall {
+            who: signed.account,
+            keyId: signer.into_word(),
+        };
+        let output = self.view(WHAT, IDENTITY, call.abi_encode())?;
+        let speaks = speaksForCall::abi_decode_returns(&output)
+            .map_err(|error| Error::internal(WHAT, error))?;
+        let is_patient = self
+            .account(signed.account)?
+            .is_some_and(|account| account.kind == 3 && account.active);
+        if !(speaks.ok && speaks.kind == 0 && is_patient) {
+            return Err(no(format!(
+                "the key does not speak for {}, or that is no active patient",
+                signed.account
+            )));
+        }
+        let fresh = self
+            .index
+            .local()
+            .use_assertion(
+                "own-key",
+                &signed.id.to_string(),
+                issued.plus_ms(2 * SIGN_IN_MS),
+                now,
+            )
+            .map_err(Error::index(WHAT))?;
+        if fresh {
+            Ok(PatientId(signed.account))
+        } else {
+            Err(no("the sign-in was used before".into()))
+        }
+    }
+
+    /// What the patient's device needs to sign. For the patient alone.
+    ///
+    /// # Errors
+    /// The actor is no patient.
+    pub fn own_account(&self, actor: &Actor) -> Result<OwnAccount> {
+        const WHAT: &str = "reading an own account";
+        let patient = own(actor)?;
+        let call = directoryRootCall { patient: patient.0 };
+        let output = self.view(WHAT, CONSENT, call.abi_encode())?;
+        let directory_root = directoryRootCall::abi_decode_returns(&output)
+            .map_err(|error| Error::internal(WHAT, error))?;
+        let (_, nonce, _) = self
+            .ledger
+            .account(patient.0, BlockRef::Pending)
+            .map_err(Error::ledger(WHAT))?;
+        let directory = self
+            .vault
+            .keys()
+            .directory(patient.0)
+            .map_err(Error::vault(WHAT))?;
+        Ok(OwnAccount {
+            account: patient.0,
+            chain_id: self.ledger.facts().chain_id,
+            nonce,
+            signature_nonce: self.signature_nonce(patient)?,
+            directory_root,
+            directory: directory.map(|directory| base64(&directory.encode())),
+        })
+    }
+
+    /// The patient's own records, newest versions, a page at a time.
+    ///
+    /// # Errors
+    /// The actor is no patient; a cursor of another list.
+    pub async fn own_records(
+        &self,
+        actor: &Actor,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<OwnEntry>, Option<String>)> {
+        let patient = own(actor)?;
+        let page = self
+            .index
+            .search()
+            .everything(
+                patient,
+                None,
+                cursor,
+                crate::records::COUNT_MAX,
+                &actor.viewer(),
+                self.clock.now(),
+            )
+            .map_err(crate::records::index_error("listing own records"))?;
+        let mut records = Vec::with_capacity(page.matches.len());
+        let mut slots = 0_u64;
+        let entries = page
+            .matches
+            .iter()
+            .map(|found| {
+                let place = &found.placement;
+                slots |= 1_u64.checked_shl(place.category_slot.into()).unwrap_or(0);
+                records.push((place.record, found.version));
+                OwnEntry {
+                    record: format!("{}/{}", found.resource_type, found.id),
+                    version: found.version,
+                    last_updated: found.last_updated,
+                    category: Category::from_number(place.category)
+                        .map_or("other", Category::name)
+                        .to_owned(),
+                }
+            })
+            .collect();
+        if !records.is_empty() {
+            let receipt = self.receipt(actor, patient.0, AccessAction::Search, slots, &records);
+            self.write_receipt(receipt, &records).await?;
+        }
+        Ok((entries, page.next))
+    }
+
+    /// One of the patient's own records, sealed, with the pepper the custodian releases for it and the proof of
+    /// its leaf. The receipt is written first, as for every reading.
+    ///
+    /// # Errors
+    /// As for [`Service::read`].
+    pub async fn own_record(
+        self: &Arc<Self>,
+        actor: &Actor,
+        resource_type: &str,
+        id: &str,
+        version: Option<u32>,
+    ) -> Result<OwnRecord> {
+        const WHAT: &str = "handing out an own record";
+        let patient = own(actor)?;
+        let found = self
+            .index
+            .search()
+            .read(
+                resource_type,
+                id,
+                version,
+                &actor.viewer(),
+                self.clock.now(),
+            )
+            .map_err(Error::index(WHAT))?
+            .filter(|found| found.placement.log == patient.0);
+        let Some(found) = found else {
+            self.refuse_hidden(actor, resource_type, id).await?;
+            return Err(Error::not_found(resource_type, id));
+        };
+        if found.deleted {
+            return Err(Error::Gone {
+                resource: format!("{resource_type}/{id}"),
+            });
+        }
+        let place = &found.placement;
+        let records = [(place.record, found.version)];
+        let slot = 1_u64.checked_shl(place.category_slot.into()).unwrap_or(0);
+        let receipt = self.receipt(actor, place.log, AccessAction::Read, slot, &records);
+        let receipt = self.write_receipt(receipt, &records).await?;
+        let (service, actor, version) = (Arc::clone(self), actor.clone(), found.clone());
+        let (meta, pepper, proof) = tokio::task::spawn_blocking(move || {
+            let meta = service.checked_meta(&version)?;
+            let consent = LiveConsent::new(&service, &actor)?;
+            let request = read_request(&actor, &meta);
+            let pepper = service
+                .vault
+                .custodian()
+                .release(&request, &consent, &receipt, service.clock.now())
+                .map_err(|error| read_error(&version, error))?;
+            let proof = service.record_proof(&version, &meta, Disclosure::Nothing)?;
+            Ok::<_, Error>((meta, pepper, proof))
+        })
+        .await
+        .map_err(|error| Error::internal(WHAT, error))??;
+        let sealed = self
+            .vault
+            .sealed_record(&meta, &pepper)
+            .await
+            .map_err(|error| read_error(&found, error))?;
+        Ok(OwnRecord { sealed, proof })
+    }
+
+    /// Relays the end of a grant that a patient signed (EIP-712), and keeps what goes with it: the directory of
+    /// the new key generations, and their keys sealed to who remains.
+    ///
+    /// # Errors
+    /// The directory is not the one the signature names, or the ledger refuses.
+    pub async fn relay_revoke(
+        &self,
+        revoke: revokeBySigCall,
+        directory: &[u8],
+        envelopes: &[(Address, Vec<u8>)],
+    ) -> Result<(B256, u64)> {
+        const WHAT: &str = "relaying the end of a grant";
+        let directory = decode_directory(directory)?;
+        if directory.log() != revoke.patient || directory.root() != revoke.directoryRoot {
+            return Err(Error::Conflict {
+                message: "the key directory is not the one the signature names".into(),
+            });
+        }
+        let patient = PatientId(revoke.patient);
+        let (grantee, id) = (revoke.grantee, revoke.id);
+        let order = Order::new(CONSENT, &revoke, 600_000);
+        let receipt = self
+            .transactions
+            .settle(WHAT, self.organization.0, order)
+            .await?;
+        let keys = self.vault.keys();
+        keys.add_directory(&directory)
+            .await
+            .map_err(Error::vault(WHAT))?;
+        self.keep_envelopes(WHAT, patient, envelopes).await?;
+        self.forget_ended(patient, grantee, id).await?;
+        self.vault.clear_cached_keys();
+        Ok((receipt.hash, receipt.position.height))
+    }
+
+    /// Keeps key envelopes that a patient sealed to grantees.
+    async fn keep_envelopes(
+        &self,
+        what: &'static str,
+        patient: PatientId,
+        envelopes: &[(Address, Vec<u8>)],
+    ) -> Result<()> {
+        for (grantee, bytes) in envelopes {
+            let envelope = KeyGrant::decode(bytes).map_err(|error| malformed(&error))?;
+            if envelope.log != patient.0 {
+                return Err(Error::Conflict {
+                    message: "a key envelope is for another patient's records".into(),
+                });
+            }
+            self.vault
+                .keys()
+                .add_grant(*grantee, &envelope)
+                .await
+                .map_err(Error::vault(what))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the keys of an ended grant, unless another live one of the same grantee needs them.
+    async fn forget_ended(&self, patient: PatientId, grantee: Address, id: u32) -> Result<()> {
+        const WHAT: &str = "forgetting the keys of an ended grant";
+        let grants = self
+            .index
+            .chain()
+            .grants_of(patient)
+            .map_err(Error::index(WHAT))?;
+        let now = self.clock.now();
+        let of = |wanted: bool| {
+            grants
+                .iter()
+                .filter(move |grant| grant.grantee == grantee && (grant.id == id) == wanted)
+        };
+        let ended = of(true).fold(0, |slots, grant| slots | grant.terms.categories);
+        let kept = of(false)
+            .filter(|grant| grant.is_live(now) && grant.terms.permissions.contains(Permissions::READ))
+            .fold(0_u64, |slots, grant| slots | grant.terms.categories);
+        for slot in 0..stele_core::consent::SLOTS {
+            if (ended & !kept) >> slot & 1 == 1 {
+                self.vault
+                    .keys()
+                    .remove_grants(grantee, patient.0, slot)
+                    .await
+                    .map_err(Error::vault(WHAT))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Relays a transaction that a patient signed, and waits for it.
+    ///
+    /// # Errors
+    /// It is another sender's, or the ledger refuses.
+    pub async fn relay_transaction(&self, actor: &Actor, signed: Bytes) -> Result<(B256, u64)> {
+        const WHAT: &str = "relaying a transaction";
+        let patient = own(actor)?;
+        let conflict = |message: String| Error::Conflict { message };
+        let recovered = Transaction::decode(&signed)
+            .and_then(|transaction| transaction.recover(self.ledger.facts().chain_id))
+            .map_err(|error| conflict(error.to_string()))?;
+        if recovered.sender != patient.0 {
+            return Err(conflict(format!("the transaction is not {patient}'s")));
+        }
+        let hash = self
+            .ledger
+            .submit(signed)
+            .await
+            .map_err(Error::ledger(WHAT))?;
+        let receipt = self
+            .ledger
+            .wait(hash, WAIT_MS)
+            .await
+            .map_err(Error::ledger(WHAT))?;
+        if receipt.receipt.success {
+            return Ok((hash, receipt.position.height));
+        }
+        let call = Call {
+            from: patient.0,
+            to: receipt.to,
+            input: recovered.transaction.input().clone(),
+            gas: Some(recovered.transaction.gas_limit()),
+            ..Call::default()
+        };
+        match self.ledger.call(&call, BlockRef::Latest) {
+            Err(source) => Err(refused(WHAT, source)),
+            Ok(_) => Err(conflict("the ledger refused it; try again".into())),
+        }
+    }
+
+    /// What a managed patient needs to take the account over, sealed to a key of theirs. The organisation's staff
+    /// asks for it, with the patient present.
+    ///
+    /// # Errors
+    /// The actor may not decide for this patient, or the key is none.
+    pub async fn offer_claim(
+        &self,
+        actor: &Actor,
+        patient: PatientId,
+        to: &[u8],
+    ) -> Result<ClaimOffer> {
+        const WHAT: &str = "offering an account";
+        self.require_decider(actor, patient)?;
+        let root = self.managed_root(patient)?;
+        let public = stele_core::crypto::hpke::KemPublic::from_bytes(to)
+            .map_err(|error| Error::Conflict {
+                message: format!("the key to seal to: {error}"),
+            })?;
+        let sealed = stele_core::crypto::hpke::seal(
+            &public,
+            ROOT_INFO,
+            patient.0.as_slice(),
+            root.secret().expose(),
+            &mut stele_core::crypto::os_rng(),
+        )
+        .map_err(|error| Error::internal(WHAT, error))?;
+        let keys = self.vault.keys();
+        let mut from_generation = 1_u32;
+        for category in Category::ALL {
+            let generation = keys
+                .generation(patient.0, category.number())
+                .map_err(Error::vault(WHAT))?;
+            from_generation = from_generation.max(generation.saturating_add(1));
+        }
+        let now = self.clock.now();
+        let mut grantees = Vec::new();
+        for grant in self.grants_of(actor, patient)? {
+            if grant.is_live(now) && grant.terms.permissions.contains(Permissions::READ) {
+                grantees.push(ClaimGrantee {
+                    account: grant.grantee,
+                    key: base64(&self.grantee_key(grant.grantee).await?),
+                    categories: grant.terms.categories,
+                    records_from: grant.terms.records_from,
+                    records_to: grant.terms.records_to,
+                });
+            }
+        }
+        Ok(ClaimOffer {
+            account: patient.0,
+            root: base64(&sealed),
+            from_generation,
+            grantees,
+        })
+    }
+
+    /// A managed patient takes over: their key becomes the account's only one, the organisation's copies of the
+    /// account's key and of the root key are destroyed, and records written from now on are sealed to key
+    /// generations that the organisation can't derive. Earlier records stay openable by who was granted them.
+    ///
+    /// # Errors
+    /// Not managed here, what is handed over does not fit together, or the ledger refuses.
+    pub async fn claim(
+        &self,
+        actor: &Actor,
+        patient: PatientId,
+        key_id: B256,
+        directory: &[u8],
+        envelopes: &[(Address, Vec<u8>)],
+    ) -> Result<(B256, u64)> {
+        const WHAT: &str = "taking an account over";
+        self.require_decider(actor, patient)?;
+        let root = self.managed_root(patient)?;
+        let directory = decode_directory(directory)?;
+        if directory.log() != patient.0 {
+            return Err(Error::Conflict {
+                message: "the key directory is another patient's".into(),
+            });
+        }
+        for category in Category::ALL {
+            // Grants on the ledger name slots: a directory with other slots would silently change who sees what.
+            let slot = 1_u64
+                .checked_shl(self.slot_in(&directory, category)?.into())
+                .unwrap_or(0);
+            if slots_of(&root, &[category])? != slot {
+                return Err(Error::Conflict {
+                    message: "the key directory was not derived from this patient's root key".into(),
+                });
+            }
+        }
+        let call = claimCall {
+            keyId: key_id,
+            rpIdHash: B256::ZERO,
+            directoryRoot: directory.root(),
+        };
+        let keys = self.vault.keys();
+        // Kept first: as long as the root key is here it goes before a directory, and envelopes of a generation
+        // that nothing is sealed to open nothing.
+        keys.add_directory(&directory)
+            .await
+            .map_err(Error::vault(WHAT))?;
+        self.keep_envelopes(WHAT, patient, envelopes).await?;
+        let receipt = self
+            .transactions
+            .settle(WHAT, patient.0, Order::new(IDENTITY, &call, 500_000))
+            .await?;
+        keys.remove_root(patient.0)
+            .await
+            .map_err(Error::vault(WHAT))?;
+        keys.remove_signing(patient.0)
+            .await
+            .map_err(Error::vault(WHAT))?;
+        self.vault.clear_cached_keys();
+        Ok((receipt.hash, receipt.position.height))
+    }
+
+    fn slot_in(&self, directory: &Directory, category: Category) -> Result<u8> {
+        directory
+            .writing_key(category.number(), self.clock.now().month())
+            .map(|(place, _)| place.slot)
+            .map_err(|error| malformed(&error))
+    }
+}
+
+/// The patient that an actor is.
+fn own(actor: &Actor) -> Result<PatientId> {
+    if actor.is_patient(actor.account) {
+        return Ok(PatientId(actor.account));
+    }
+    Err(Error::NotPermitted {
+        message: "only patients themselves do this; sign in with the patient's key file".into(),
+    })
+}
+
+fn decode_directory(bytes: &[u8]) -> Result<Directory> {
+    Directory::decode(bytes).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &stele_vault::Error) -> Error {
+    Error::Conflict {
+        message: error.to_string(),
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
+}

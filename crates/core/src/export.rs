@@ -275,7 +275,10 @@ fn parse(text: &str) -> Result<Parsed<'_>, ExportError> {
     };
     let bundle: Bundle<'_> = serde_json::from_str(text).map_err(|error| at(&error))?;
     if bundle.resource_type != "Bundle" || bundle.r#type != "collection" {
-        return Err(ExportError::new("resourceType", "the file is no Bundle of type collection"));
+        return Err(ExportError::new(
+            "resourceType",
+            "the file is no Bundle of type collection",
+        ));
     }
     let mut entries = Vec::with_capacity(bundle.entry.len());
     let mut proofs = None;
@@ -321,7 +324,10 @@ pub fn verify(text: &str, anchor: &TrustAnchor) -> Result<ProvenExport, ExportEr
             log.proof.verify_complete(anchor, &log.leaves)
         }
         .map_err(|error| ExportError::proof(&part, &error))?;
-        if newest.as_ref().is_none_or(|one: &crate::proof::Proven| one.height < proven.height) {
+        if newest
+            .as_ref()
+            .is_none_or(|one: &crate::proof::Proven| one.height < proven.height)
+        {
             newest = Some(proven);
         }
     }

@@ -151,8 +151,7 @@ fn file(content: String, kind: &'static str, name: &'static str) -> Response {
         (CONTENT_TYPE, HeaderValue::from_static(kind)),
         (
             CONTENT_DISPOSITION,
-            HeaderValue::from_str(&disposition)
-                .unwrap_or(HeaderValue::from_static("attachment")),
+            HeaderValue::from_str(&disposition).unwrap_or(HeaderValue::from_static("attachment")),
         ),
     ];
     (headers, content).into_response()

@@ -100,9 +100,6 @@ async fn vote(
 ) -> Answer {
     principal.require_admin()?;
     let member = vote.member.unwrap_or(principal.actor.organization);
-    let decided = front
-        .service
-        .vote(member, vote.proposal, vote.yes)
-        .await?;
+    let decided = front.service.vote(member, vote.proposal, vote.yes).await?;
     Ok(Json(decided).into_response())
 }

@@ -187,10 +187,9 @@ impl Service {
             };
             let meta = self.checked_meta(version)?;
             // A streamed Binary shows its head only; what was anchored is the whole.
-            let whole = stele_core::leaf::content_digest(
-                meta.element_salt.expose(),
-                one.text.as_bytes(),
-            ) == meta.preimage.content;
+            let whole =
+                stele_core::leaf::content_digest(meta.element_salt.expose(), one.text.as_bytes())
+                    == meta.preimage.content;
             records.push(ExportRecord {
                 resource_type: one.resource_type.clone(),
                 id: one.id.clone(),

@@ -90,7 +90,10 @@ impl Decision {
             Self::Admit { organization, kind } => {
                 let kind = U256::from(*kind as u8);
                 let digests = (B256::ZERO, B256::ZERO);
-                (1, (*organization, kind, digests.0, digests.1).abi_encode_params())
+                (
+                    1,
+                    (*organization, kind, digests.0, digests.1).abi_encode_params(),
+                )
             }
             Self::Suspend { organization } => (2, (*organization,).abi_encode_params()),
             Self::Reinstate { organization } => (3, (*organization,).abi_encode_params()),
@@ -154,10 +157,7 @@ impl Decision {
 fn key_of(name: &str) -> Result<B256> {
     if !PARAMETERS.contains(&name) {
         return Err(Error::Conflict {
-            message: format!(
-                "{name:?} is not a parameter; use {}",
-                PARAMETERS.join(", ")
-            ),
+            message: format!("{name:?} is not a parameter; use {}", PARAMETERS.join(", ")),
         });
     }
     Ok(B256::right_padding_from(name.as_bytes()))

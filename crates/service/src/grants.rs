@@ -132,7 +132,8 @@ impl Service {
             .transactions
             .settle(WHAT, request.patient.0, Order::new(CONSENT, &call, 500_000))
             .await?;
-        let id = consent_number(&receipt).ok_or_else(|| Error::internal(WHAT, "the ledger recorded no grant"))?;
+        let id = consent_number(&receipt)
+            .ok_or_else(|| Error::internal(WHAT, "the ledger recorded no grant"))?;
         let words: Vec<&str> = request.categories.iter().map(|c| c.plain_name()).collect();
         Ok(Granted {
             id,
@@ -251,7 +252,8 @@ impl Service {
             .transactions
             .settle(WHAT, actor.account, Order::new(CONSENT, &call, 500_000))
             .await?;
-        consent_number(&receipt).ok_or_else(|| Error::internal(WHAT, "the ledger recorded no request"))
+        consent_number(&receipt)
+            .ok_or_else(|| Error::internal(WHAT, "the ledger recorded no request"))
     }
 
     /// Declines a request.

@@ -287,7 +287,10 @@ mod tests {
             .filter_map(|line| line.split('`').next())
             .collect();
         assert_eq!(documented, served);
-        assert!(out.contains(r#"stele_http_requests_total{class="Read",status="200"} 1"#), "{out}");
+        assert!(
+            out.contains(r#"stele_http_requests_total{class="Read",status="200"} 1"#),
+            "{out}"
+        );
     }
 
     #[test]

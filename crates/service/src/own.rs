@@ -406,7 +406,9 @@ impl Service {
         };
         let ended = of(true).fold(0, |slots, grant| slots | grant.terms.categories);
         let kept = of(false)
-            .filter(|grant| grant.is_live(now) && grant.terms.permissions.contains(Permissions::READ))
+            .filter(|grant| {
+                grant.is_live(now) && grant.terms.permissions.contains(Permissions::READ)
+            })
             .fold(0_u64, |slots, grant| slots | grant.terms.categories);
         for slot in 0..stele_core::consent::SLOTS {
             if (ended & !kept) >> slot & 1 == 1 {
@@ -474,10 +476,11 @@ impl Service {
         const WHAT: &str = "offering an account";
         self.require_decider(actor, patient)?;
         let root = self.managed_root(patient)?;
-        let public = stele_core::crypto::hpke::KemPublic::from_bytes(to)
-            .map_err(|error| Error::Conflict {
+        let public = stele_core::crypto::hpke::KemPublic::from_bytes(to).map_err(|error| {
+            Error::Conflict {
                 message: format!("the key to seal to: {error}"),
-            })?;
+            }
+        })?;
         let sealed = stele_core::crypto::hpke::seal(
             &public,
             ROOT_INFO,
@@ -545,7 +548,8 @@ impl Service {
                 .unwrap_or(0);
             if slots_of(&root, &[category])? != slot {
                 return Err(Error::Conflict {
-                    message: "the key directory was not derived from this patient's root key".into(),
+                    message: "the key directory was not derived from this patient's root key"
+                        .into(),
                 });
             }
         }

@@ -197,7 +197,11 @@ impl Service {
     }
 
     /// Proof of a log's size and peaks (all, or the one over a leaf), and its leaves as the index has them.
-    pub(crate) fn log_proof(&self, log: Address, leaf: Option<u64>) -> Result<(LogProof, Vec<B256>)> {
+    pub(crate) fn log_proof(
+        &self,
+        log: Address,
+        leaf: Option<u64>,
+    ) -> Result<(LogProof, Vec<B256>)> {
         const WHAT: &str = "proving a log";
         let chain = self.index.chain();
         let size = chain.log_size(log).map_err(Error::index(WHAT))?;

@@ -102,7 +102,9 @@ impl SealedRecord {
         let encapsulation = Encapsulation::decode(&decode(&self.encapsulation)?)?;
         let place = encapsulation.place;
         let category = root.category_of(place.slot)?;
-        let secret = root.category(category, place.generation).leaf(place.epoch)?;
+        let secret = root
+            .category(category, place.generation)
+            .leaf(place.epoch)?;
         let envelope = Envelope {
             encapsulation: encapsulation.digest(),
             wrapped: array(&self.wrapped)?,
@@ -111,9 +113,15 @@ impl SealedRecord {
         let key = envelope.open(&exporter, &self.record, self.version)?;
         let pepper = Pepper::new(Secret32::new(array(&self.pepper)?));
         let key = content_key(&key, &pepper, &self.record, self.version);
-        let (encoding, content) =
-            stream::open(&key, &decode(&self.sealed)?).map_err(Error::crypto("opening a record"))?;
-        expand(self.record, self.version, self.size_bytes, encoding, content)
+        let (encoding, content) = stream::open(&key, &decode(&self.sealed)?)
+            .map_err(Error::crypto("opening a record"))?;
+        expand(
+            self.record,
+            self.version,
+            self.size_bytes,
+            encoding,
+            content,
+        )
     }
 
     /// Whether the content is the one a leaf commits to by its salted digest.

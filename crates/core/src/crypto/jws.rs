@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
-use crate::account::AccountKey;
+use crate::{account::AccountKey, time::Timestamp};
 
 const WHAT: &str = "a detached signature";
 const ALGORITHM: &str = "ES256K";
@@ -24,6 +24,7 @@ struct Header {
     b64: bool,
     crit: Vec<String>,
     kid: Address,
+    iat: u64,
     jwk: Jwk,
 }
 
@@ -44,13 +45,20 @@ pub struct Signer {
     pub account: Address,
     /// Address of the key that signed; the account itself unless another key was added to it.
     pub key: Address,
+    /// When it was signed, in whole seconds, as it says.
+    pub signed: Timestamp,
 }
 
-/// Signs `payload` for an account: `header..signature`, both in base64url.
+/// Signs `payload` for an account: `header..signature`, both in base64url. `now` goes into the header as `iat`.
 ///
 /// # Errors
 /// [`Error::Refused`], which no valid key leads to.
-pub fn sign(key: &AccountKey, account: Address, payload: &[u8]) -> Result<String, Error> {
+pub fn sign(
+    key: &AccountKey,
+    account: Address,
+    now: Timestamp,
+    payload: &[u8],
+) -> Result<String, Error> {
     const REFUSED: Error = Error::Refused { what: WHAT };
     // The library behind gives no public key; a signature that recovers to the account does.
     let probe = keccak256(b"stele/jws-key");
@@ -67,6 +75,7 @@ pub fn sign(key: &AccountKey, account: Address, payload: &[u8]) -> Result<String
         b64: false,
         crit: vec!["b64".into()],
         kid: account,
+        iat: now.seconds(),
         jwk: Jwk {
             kty: "EC".into(),
             crv: "secp256k1".into(),
@@ -106,7 +115,9 @@ pub fn verify(jws: &str, payload: &[u8]) -> Result<Signer, Error> {
         || header.crit != ["b64"]
         || (header.jwk.kty.as_str(), header.jwk.crv.as_str()) != ("EC", "secp256k1")
     {
-        return Err(malformed("its algorithm is not ES256K over a detached payload"));
+        return Err(malformed(
+            "its algorithm is not ES256K over a detached payload",
+        ));
     }
     let point = [decode(&header.jwk.x)?, decode(&header.jwk.y)?].concat();
     if point.len() != 64 {
@@ -118,6 +129,7 @@ pub fn verify(jws: &str, payload: &[u8]) -> Result<Signer, Error> {
         .map_err(|_| Error::Signature { scheme: ALGORITHM })?;
     Ok(Signer {
         account: header.kid,
+        signed: Timestamp::from_seconds(header.iat),
         key: Address::from_slice(keccak256(&point).split_at(12).1),
     })
 }
@@ -136,9 +148,10 @@ mod tests {
     fn signs_for_an_account_and_nothing_may_change() {
         let key = AccountKey::new(Secret32::new([7; 32])).unwrap();
         let account = Address::repeat_byte(3);
-        let jws = sign(&key, account, b"payload").unwrap();
+        let jws = sign(&key, account, Timestamp(5_999), b"payload").unwrap();
         let signer = verify(&jws, b"payload").unwrap();
         assert_eq!((signer.account, signer.key), (account, key.address()));
+        assert_eq!(signer.signed, Timestamp(5_000));
         assert!(matches!(
             verify(&jws, b"payloae"),
             Err(Error::Signature { .. })

@@ -94,7 +94,10 @@ mod tests {
         };
         let html = page.with("{\"a\":1}");
         let (again, bundle) = Page::split(&html).unwrap();
-        assert_eq!((again.clone(), bundle.as_str()), (page.clone(), "{\"a\":1}"));
+        assert_eq!(
+            (again.clone(), bundle.as_str()),
+            (page.clone(), "{\"a\":1}")
+        );
         assert_eq!(again.digest(), page.digest());
         let (other, _) = Page::split(&html.replace("Save", "Safe")).unwrap();
         assert_ne!(other.digest(), page.digest());

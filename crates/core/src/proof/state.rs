@@ -94,7 +94,11 @@ impl StateProof {
             height,
             block_hash: header.hash(),
             timestamp: Timestamp(header.timestamp_ms),
-            words: self.words.iter().map(|word| (word.slot, word.value)).collect(),
+            words: self
+                .words
+                .iter()
+                .map(|word| (word.slot, word.value))
+                .collect(),
         })
     }
 }

@@ -39,9 +39,8 @@ fn purposes(receipt: &AccessReceipt, word: impl Fn(Purpose) -> &'static str) -> 
 /// the organisation's sequence of receipts. No field holds a comma but the purposes, which are quoted.
 #[must_use]
 pub fn audit_csv(report: &AuditReport) -> String {
-    let mut out = String::from(
-        "when,who,organization,action,outcome,purposes,records,sequence,digest\r\n",
-    );
+    let mut out =
+        String::from("when,who,organization,action,outcome,purposes,records,sequence,digest\r\n");
     for one in &report.receipts {
         let _ = write!(
             out,
@@ -71,7 +70,14 @@ pub fn audit_page(report: &AuditReport) -> String {
          <th scope=\"col\">When (UTC)</th><th scope=\"col\">Who</th><th scope=\"col\">What</th>\
          <th scope=\"col\">Why</th><th scope=\"col\">Entries</th></tr></thead><tbody>\n",
         report.receipts.len(),
-        escaped(&report.made.replace('T', " ").chars().take(16).collect::<String>())
+        escaped(
+            &report
+                .made
+                .replace('T', " ")
+                .chars()
+                .take(16)
+                .collect::<String>()
+        )
     );
     for one in report.receipts.iter().rev() {
         let when = Timestamp(one.at_ms).to_instant();
@@ -103,11 +109,7 @@ pub fn audit_page(report: &AuditReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    use stele_core::{
-        export::SignerProof,
-        id::IDENTITY,
-        proof::StateProof,
-    };
+    use stele_core::{export::SignerProof, id::IDENTITY, proof::StateProof};
 
     use super::*;
 
@@ -146,7 +148,10 @@ mod tests {
         let table = audit_csv(&report());
         let line = table.lines().nth(1).expect("a line");
         assert!(line.starts_with("1970-01-01T00:00:00.000Z,0x"), "{line}");
-        assert!(line.contains(",read,refused,\"TREAT, HPAYMT\",2,4,"), "{line}");
+        assert!(
+            line.contains(",read,refused,\"TREAT, HPAYMT\",2,4,"),
+            "{line}"
+        );
         let page = audit_page(&report());
         assert!(page.contains("Refused") && page.contains("treatment, payment"));
         assert!(page.contains("Content-Security-Policy") && !page.contains("<script"));

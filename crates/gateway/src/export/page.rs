@@ -12,7 +12,8 @@ use stele_service::{Stored, export::Collected};
 const STYLE: &str = include_str!("page.css");
 const FOOT: &str = "</main><footer class=\"foot\"><div><span>Printed copies can’t be checked. Keep the file.</span></div></footer></body></html>\n";
 const MARK: &str = r#"<svg aria-hidden="true" viewBox="0 0 18 24"><path fill-rule="evenodd" d="M0 24V9a9 9 0 0 1 18 0v15zM5 9.5v2h8v-2zm0 4.25v2h8v-2zM5 18v2h5v-2z"/></svg>"#;
-const CHECK: &str = r#"<svg class="icon" aria-hidden="true" viewBox="0 0 24 24"><path d="M20 6 9 17l-5-5"/></svg>"#;
+const CHECK: &str =
+    r#"<svg class="icon" aria-hidden="true" viewBox="0 0 24 24"><path d="M20 6 9 17l-5-5"/></svg>"#;
 
 /// One line of the record.
 struct Row {
@@ -171,9 +172,13 @@ fn after(collected: &Collected, parts: &[(Option<Category>, Vec<Row>)]) -> Strin
          <p><code>stele verify export health-record.html --genesis genesis.json</code></p>\
          <p class=\"small soft\">Account {} · {}</p></section>\n{FOOT}",
         account(&collected.proofs.patient.to_string()),
-        collected.proofs.logs.first().map_or_else(String::new, |log| {
-            format!("{} recorded versions in the log", log.proof.size)
-        })
+        collected
+            .proofs
+            .logs
+            .first()
+            .map_or_else(String::new, |log| {
+                format!("{} recorded versions in the log", log.proof.size)
+            })
     );
     out
 }

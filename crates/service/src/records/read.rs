@@ -85,7 +85,12 @@ impl Service {
     }
 
     /// Leaves a receipt where somebody asked by id for what they may not see.
-    pub(crate) async fn refuse_hidden(&self, actor: &Actor, resource_type: &str, id: &str) -> Result<()> {
+    pub(crate) async fn refuse_hidden(
+        &self,
+        actor: &Actor,
+        resource_type: &str,
+        id: &str,
+    ) -> Result<()> {
         let Some(hidden) = self.locate(resource_type, id).unwrap_or_default() else {
             return Ok(());
         };

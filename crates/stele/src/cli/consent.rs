@@ -98,10 +98,7 @@ impl FromStr for Months {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is not a span of months; write it as 2024-01..2026-12");
         let (from, to) = text.split_once("..").unwrap_or((text, text));
-        let (from, to) = (
-            month(from).ok_or_else(wrong)?,
-            month(to).ok_or_else(wrong)?,
-        );
+        let (from, to) = (month(from).ok_or_else(wrong)?, month(to).ok_or_else(wrong)?);
         if from <= to {
             Ok(Self(from, to))
         } else {
@@ -544,7 +541,13 @@ mod tests {
         assert_eq!((months.0, months.1), (648, 683));
         let one: Months = "1970-01".parse().expect("one month");
         assert_eq!((one.0, one.1), (0, 0));
-        for wrong in ["2024-13..2024-14", "2024", "2026-01..2024-01", "1969-12", ""] {
+        for wrong in [
+            "2024-13..2024-14",
+            "2024",
+            "2026-01..2024-01",
+            "1969-12",
+            "",
+        ] {
             let error = wrong.parse::<Months>().expect_err(wrong);
             assert!(error.contains(&format!("{wrong:?}")), "{error}");
         }

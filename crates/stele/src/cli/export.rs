@@ -96,7 +96,10 @@ impl Export {
         let page = match self.key.sign_in(&self.target).await? {
             Some(own) => own_export(&own, &self.patient).await?,
             None => {
-                let path = format!("/fhir/r4/Patient/{}/$signed-export?format=html", self.patient);
+                let path = format!(
+                    "/fhir/r4/Patient/{}/$signed-export?format=html",
+                    self.patient
+                );
                 self.target.connect()?.text(&path).await?
             }
         };

@@ -296,9 +296,7 @@ impl Own {
 
     fn signature(&self, hash: B256) -> Result<String> {
         let signature = self.key.sign_hash(hash)?;
-        Ok(alloy_primitives::hex::encode_prefixed(
-            signature.as_bytes(),
-        ))
+        Ok(alloy_primitives::hex::encode_prefixed(signature.as_bytes()))
     }
 
     /// Ends a grant: what is written from now on is sealed to the next generation of keys, which who remains
@@ -550,7 +548,11 @@ fn same_place(asked: &str, named: &str) -> bool {
         let url = reqwest::Url::parse(url).ok()?;
         let host = url.host_str()?.to_owned();
         let is_local = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]");
-        let host = if is_local { "localhost".to_owned() } else { host };
+        let host = if is_local {
+            "localhost".to_owned()
+        } else {
+            host
+        };
         Some((url.scheme().to_owned(), host, url.port_or_known_default()?))
     };
     parts(asked).is_some_and(|asked| parts(named) == Some(asked))
@@ -577,10 +579,7 @@ mod tests {
     /// A token is never fetched for another gateway than the one that was named.
     #[test]
     fn a_gateway_may_only_call_itself_what_it_is() {
-        assert!(same_place(
-            "http://127.0.0.1:8480",
-            "http://localhost:8480"
-        ));
+        assert!(same_place("http://127.0.0.1:8480", "http://localhost:8480"));
         assert!(same_place("https://a.example", "https://a.example:443"));
         for (asked, named) in [
             ("http://localhost:8480", "http://localhost:8481"),

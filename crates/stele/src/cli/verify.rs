@@ -126,7 +126,8 @@ impl VerifyCommand {
 }
 
 /// What is trusted, and who said so.
-pub(super) async fn anchor(target: &Target,
+pub(super) async fn anchor(
+    target: &Target,
     genesis: Option<&PathBuf>,
 ) -> Result<(TrustAnchor, &'static str)> {
     if let Some(path) = genesis {

@@ -10,7 +10,9 @@
 
 mod bad_input;
 mod consent;
+mod export;
 mod import;
 mod kill;
 mod node;
+mod people;
 mod spine;

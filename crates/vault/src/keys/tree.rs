@@ -163,7 +163,12 @@ impl RootKey {
             *to = from;
         }
         let mut bytes = (0u32..).flat_map(|block| {
-            *kdf::derive(self.secret.expose(), "stele/slots/v1", &[&block.to_be_bytes()]).expose()
+            *kdf::derive(
+                self.secret.expose(),
+                "stele/slots/v1",
+                &[&block.to_be_bytes()],
+            )
+            .expose()
         });
         for last in (1..slots.len()).rev() {
             let choices = last + 1;
@@ -294,7 +299,8 @@ mod tests {
             from_generation: 2,
         };
         let taken = root(1).taken_over(own);
-        let key = |root: &RootKey, generation| root.category(4, generation).leaf(650).unwrap().seed();
+        let key =
+            |root: &RootKey, generation| root.category(4, generation).leaf(650).unwrap().seed();
         assert_eq!(taken.slot_of(4).unwrap(), root(1).slot_of(4).unwrap());
         assert_eq!(key(&taken, 1), key(&root(1), 1));
         assert_ne!(key(&taken, 2), key(&root(1), 2));

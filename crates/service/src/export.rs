@@ -15,6 +15,7 @@ use stele_core::{
     },
     id::{AUDIT, IDENTITY, PatientId},
     mmr,
+    proof::LogProof,
     receipt::{AccessAction, AccessReceipt},
     time::Timestamp,
 };
@@ -33,6 +34,8 @@ pub const RESOURCES_MAX: usize = 50_000;
 const RECEIPTS_MAX: u32 = 1_000_000;
 /// Digests of an organisation's sequence that one report carries at most.
 const DIGESTS_MAX: u64 = 4_000_000;
+/// How often a log is proven again before the caller is asked to come back.
+const WHOLE_LOG_TRIES: u32 = 500;
 /// Receipts read at once.
 const READ_MAX: u32 = 4096;
 
@@ -61,6 +64,40 @@ impl Service {
         const WHAT: &str = "collecting a record";
         let now = self.clock.now();
         let patient = self.visible_patient(actor, patient_id).await?;
+        let (found, resources, withheld) = self.open_everything(actor, patient, now).await?;
+        let service = Arc::clone(self);
+        let (signer, patient_id) = (self.signer_of(actor)?, patient_id.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let (logs, records) = service.prove_all(patient, &found, &resources)?;
+            let proofs = ExportProofs {
+                format: FORMAT.into(),
+                organization: service.organization,
+                patient: patient.0,
+                signer: service.signer_proof(signer, None)?,
+                logs,
+                records,
+                page: None,
+                withheld,
+            };
+            Ok(Collected {
+                patient_id,
+                made: now,
+                resources,
+                proofs,
+            })
+        })
+        .await
+        .map_err(|error| Error::internal(WHAT, error))?
+    }
+
+    /// Everything of a patient that the actor may see, page by page: where each version stands, what was opened, and
+    /// the names of what does not match.
+    async fn open_everything(
+        self: &Arc<Self>,
+        actor: &Actor,
+        patient: PatientId,
+        now: Timestamp,
+    ) -> Result<(BTreeMap<Name, ResourceVersion>, Vec<Stored>, Vec<String>)> {
         let mut found: BTreeMap<Name, ResourceVersion> = BTreeMap::new();
         let mut resources = Vec::new();
         let mut withheld = Vec::new();
@@ -77,7 +114,7 @@ impl Service {
                     &actor.viewer(),
                     now,
                 )
-                .map_err(index_error(WHAT))?;
+                .map_err(index_error("collecting a record"))?;
             let mut fresh = Vec::new();
             for version in page.matches.into_iter().chain(page.includes) {
                 let name = name(version.resource_type, &version.id, version.version);
@@ -102,32 +139,9 @@ impl Service {
             }
             cursor = page.next;
             if cursor.is_none() {
-                break;
+                return Ok((found, resources, withheld));
             }
         }
-        let service = Arc::clone(self);
-        let (signer, patient_id) = (self.signer_of(actor)?, patient_id.to_owned());
-        tokio::task::spawn_blocking(move || {
-            let (logs, records) = service.prove_all(patient, &found, &resources)?;
-            let proofs = ExportProofs {
-                format: FORMAT.into(),
-                organization: service.organization,
-                patient: patient.0,
-                signer: service.signer_proof(signer, None)?,
-                logs,
-                records,
-                page: None,
-                withheld,
-            };
-            Ok(Collected {
-                patient_id,
-                made: now,
-                resources,
-                proofs,
-            })
-        })
-        .await
-        .map_err(|error| Error::internal(WHAT, error))?
     }
 
     async fn visible_patient(&self, actor: &Actor, patient_id: &str) -> Result<PatientId> {
@@ -168,7 +182,7 @@ impl Service {
             let log = match leaves_of.iter().position(|(log, _)| *log == place.log) {
                 Some(known) => known,
                 None => {
-                    let (proof, leaves) = self.log_proof(place.log, None)?;
+                    let (proof, leaves) = self.whole_log(place.log)?;
                     let all = if place.log == patient.0 {
                         leaves.clone()
                     } else {
@@ -203,6 +217,20 @@ impl Service {
             });
         }
         Ok((logs, records))
+    }
+
+    /// A log's proof with all its leaves. A block that became final this moment may not be in the index yet, which
+    /// follows within milliseconds; the proof is made again until the two agree.
+    pub(crate) fn whole_log(&self, log: Address) -> Result<(LogProof, Vec<B256>)> {
+        for _ in 0..WHOLE_LOG_TRIES {
+            let (proof, leaves) = self.log_proof(log, None)?;
+            if leaves.len() as u64 == proof.size {
+                return Ok((proof, leaves));
+            }
+        }
+        Err(Error::Conflict {
+            message: "the index is behind the ledger; try again".into(),
+        })
     }
 
     /// Who signs for an actor: a managed patient for themselves, else the actor's organisation.

@@ -163,7 +163,7 @@ impl Service {
     pub fn prove_log(&self, actor: &Actor, patient: PatientId) -> Result<(LogProof, Vec<LogLeaf>)> {
         const WHAT: &str = "proving a log";
         self.require_decider(actor, patient)?;
-        let (proof, leaves) = self.log_proof(patient.0, None)?;
+        let (proof, leaves) = self.whole_log(patient.0)?;
         let tombstones = self
             .index
             .chain()

@@ -224,4 +224,51 @@ mod tests {
     fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
     }
+
+    /// Every command says what it does, shows examples, answers in JSON, documents each of its flags, and stands in
+    /// `docs/cli.md`; no flag takes a secret itself but the token, which may be `@FILE`.
+    #[test]
+    fn every_command_is_documented() {
+        let document = include_str!("../../../docs/cli.md");
+        let mut commands = vec![("stele".to_owned(), <Cli as clap::CommandFactory>::command())];
+        let mut leaves = Vec::new();
+        while let Some((path, command)) = commands.pop() {
+            if command.has_subcommands() {
+                for sub in command.get_subcommands() {
+                    commands.push((format!("{path} {}", sub.get_name()), sub.clone()));
+                }
+                continue;
+            }
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains(&format!("  {path}")), "{path} has no example");
+            assert!(
+                command.get_about().is_some(),
+                "{path} does not say what it does"
+            );
+            let mut has_json = path == "stele up";
+            for flag in command.get_arguments() {
+                let name = flag.get_id().as_str();
+                has_json |= name == "json";
+                assert!(flag.get_help().is_some(), "{path} does not document {name}");
+                let is_secret = ["passphrase", "secret", "password", "key"].contains(&name);
+                let names_a_key = path.ends_with("propose validator");
+                assert!(!is_secret || names_a_key, "{path} takes {name} as a flag");
+            }
+            assert!(has_json, "{path} has no --json");
+            assert!(
+                document.contains(&format!("`{path}")),
+                "docs/cli.md lacks {path}"
+            );
+            leaves.push(path);
+        }
+        let listed: Vec<&str> = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `stele"))
+            .map(|line| line.split('`').next().unwrap_or_default())
+            .collect();
+        assert_eq!(listed.len(), leaves.len(), "{listed:?}\n{leaves:?}");
+    }
 }

@@ -73,15 +73,10 @@ impl FromStr for Day {
 }
 
 impl Day {
-    /// The first moment after the day.
+    /// The day's last second, in which the grant ends: its sentence then names the day that was asked for.
     fn end(self) -> Result<Timestamp> {
-        let end = self
-            .0
-            .next_day()
-            .context("the last day of time")?
-            .midnight()
-            .assume_utc()
-            .unix_timestamp();
+        let last = time::Time::from_hms(23, 59, 59).context("a second before midnight")?;
+        let end = self.0.with_time(last).assume_utc().unix_timestamp();
         Ok(Timestamp::from_seconds(
             u64::try_from(end).context("--until lies before 1970")?,
         ))
@@ -536,7 +531,7 @@ mod tests {
             let end = day.end().map_err(|error| error.to_string())?;
             Ok(end.to_instant())
         });
-        assert_eq!(end.as_deref(), Ok("2027-07-01T00:00:00.000Z"));
+        assert_eq!(end.as_deref(), Ok("2027-06-30T23:59:59.000Z"));
         let months: Months = "2024-01..2026-12".parse().expect("a span");
         assert_eq!((months.0, months.1), (648, 683));
         let one: Months = "1970-01".parse().expect("one month");

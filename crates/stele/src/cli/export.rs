@@ -186,6 +186,29 @@ async fn own_export(own: &Own, patient_id: &str) -> Result<String> {
             state: Verification::Verified,
         });
     }
+    let log = log_of(own, patient_id).await?;
+    let collected = Collected {
+        patient_id: patient_id.to_owned(),
+        made: SystemClock.now(),
+        resources,
+        proofs: ExportProofs {
+            format: FORMAT.into(),
+            organization: organization.context("there are no records to export")?,
+            patient: own.account(),
+            signer: own.signer_proof().await?,
+            logs: vec![log],
+            records,
+            page: None,
+            withheld: Vec::new(),
+        },
+    };
+    let unsigned = stele_gateway::export::unsigned(collected, &own.fhir_url)?;
+    let signed = own.sign_export(&unsigned.bundle)?;
+    Ok(unsigned.page.with(&signed))
+}
+
+/// The patient's whole log, with its proof.
+async fn log_of(own: &Own, patient_id: &str) -> Result<ExportLog> {
     let path = format!("/fhir/r4/Patient/{patient_id}/$log-proof");
     let answer = own.client.get(&path).await?;
     let part = |name: &str| answer.get(name).cloned().unwrap_or_default();
@@ -204,24 +227,11 @@ async fn own_export(own: &Own, patient_id: &str) -> Result<String> {
             leaf.parse().context("a leaf of the log")
         })
         .collect::<Result<Vec<_>>>()?;
-    let collected = Collected {
-        patient_id: patient_id.to_owned(),
-        made: SystemClock.now(),
-        resources,
-        proofs: ExportProofs {
-            format: FORMAT.into(),
-            organization: organization.context("there are no records to export")?,
-            patient: own.account(),
-            signer: own.signer_proof().await?,
-            logs: vec![ExportLog { proof, leaves }],
-            records,
-            page: None,
-            withheld: Vec::new(),
-        },
-    };
-    let unsigned = stele_gateway::export::unsigned(collected, &own.fhir_url)?;
-    let signed = own.sign_export(&unsigned.bundle)?;
-    Ok(unsigned.page.with(&signed))
+    ensure!(
+        u64::try_from(leaves.len()) == Ok(proof.size),
+        "something was recorded this moment; try again"
+    );
+    Ok(ExportLog { proof, leaves })
 }
 
 /// Who accessed a patient's records, refused attempts too.

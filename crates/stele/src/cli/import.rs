@@ -34,6 +34,10 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Take in FHIR Bundles, resources and NDJSON (also .bz2 and .gz), in files and folders.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stele import bundles/
+  stele import patient.json more.ndjson.gz --parallel 4 --json
+  stele import bundles/ --gateway https://records.example --token @token.txt")]
 pub(crate) struct Import {
     /// Files and folders.
     #[arg(required = true, value_name = "PATH")]

@@ -13,6 +13,9 @@ use crate::output;
 
 /// Print an access token for the operator of a data folder.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stele token --scope 'system/*.rs'
+  stele token --scope 'system/*.cruds' --as 0x… --lifetime 600")]
 pub(crate) struct Token {
     #[command(flatten)]
     target: Target,
@@ -25,6 +28,7 @@ pub(crate) struct Token {
     /// How long it lives, in seconds.
     #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(60..=86_400))]
     lifetime: u64,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }
@@ -84,6 +88,8 @@ pub(crate) struct OrgCommand {
 #[derive(Debug, Subcommand)]
 enum OrgWhat {
     /// Admit an organisation and keep its keys here.
+    #[command(after_help = "Examples:
+  stele org add 'Kos Heart Centre' --kind hospital")]
     Add {
         /// Its name, for people; kept in the directory, never on chain.
         name: String,
@@ -92,13 +98,17 @@ enum OrgWhat {
         kind: String,
         #[command(flatten)]
         target: Target,
+        /// Answer in JSON.
         #[arg(long)]
         json: bool,
     },
     /// List them.
+    #[command(after_help = "Examples:
+  stele org list --json")]
     List {
         #[command(flatten)]
         target: Target,
+        /// Answer in JSON.
         #[arg(long)]
         json: bool,
     },
@@ -140,6 +150,9 @@ pub(crate) struct PractitionerCommand {
 #[derive(Debug, Subcommand)]
 enum PractitionerWhat {
     /// Register a member of staff and keep the keys here.
+    #[command(after_help = "Examples:
+  stele practitioner add 'Dr Ana Reyes' --roles doctor
+  stele practitioner add 'Lab desk' --org 0x… --roles laboratory")]
     Add {
         /// Name, for people; kept in the directory, never on chain.
         name: String,
@@ -155,22 +168,33 @@ enum PractitionerWhat {
         licence: String,
         #[command(flatten)]
         target: Target,
+        /// Answer in JSON.
         #[arg(long)]
         json: bool,
     },
     /// Suspend a member; acts in its block.
+    #[command(after_help = "Examples:
+  stele practitioner suspend 0x…")]
     Suspend {
         /// Account of the member.
         account: Address,
         #[command(flatten)]
         target: Target,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Reinstate a member.
+    #[command(after_help = "Examples:
+  stele practitioner reinstate 0x…")]
     Reinstate {
         /// Account of the member.
         account: Address,
         #[command(flatten)]
         target: Target,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -196,28 +220,31 @@ impl PractitionerCommand {
                     json,
                 );
             }
-            PractitionerWhat::Suspend { account, target } => {
-                status(&target.connect()?, account, false).await?;
-            }
-            PractitionerWhat::Reinstate { account, target } => {
-                status(&target.connect()?, account, true).await?;
-            }
+            PractitionerWhat::Suspend {
+                account,
+                target,
+                json,
+            } => print(&status(&target.connect()?, account, false).await?, json),
+            PractitionerWhat::Reinstate {
+                account,
+                target,
+                json,
+            } => print(&status(&target.connect()?, account, true).await?, json),
         }
         Ok(Answer::Yes)
     }
 }
 
-async fn status(client: &Client, account: Address, active: bool) -> Result<()> {
+async fn status(client: &Client, account: Address, active: bool) -> Result<Value> {
     let path = format!("/admin/practitioners/{account}/status");
-    print(
-        &client.post(&path, &json!({ "active": active })).await?,
-        false,
-    );
-    Ok(())
+    client.post(&path, &json!({ "active": active })).await
 }
 
 /// Erase a record: its key, salt and pepper are destroyed, a tombstone is recorded.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stele erase Observation/o1 --yes
+  stele erase Observation/o1 --reason 2 --yes --json")]
 pub(crate) struct Erase {
     /// `Type/id`.
     #[arg(value_name = "TYPE/ID")]
@@ -230,6 +257,7 @@ pub(crate) struct Erase {
     yes: bool,
     #[command(flatten)]
     target: Target,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }

@@ -493,6 +493,27 @@ pub(crate) async fn claim(client: &Client, patient: &str, key: &KeyOfPatient) ->
         .map(|category| (category.number(), offer.from_generation))
         .collect();
     let directory = derive(&keys, &generations)?;
+    let envelopes = envelopes_for(&keys, &offer)?;
+    let body = json!({
+        "key": signing.address(),
+        "directory": base64(&directory.encode()),
+        "envelopes": envelopes
+    });
+    let mut answer = client.post(&path, &body).await.with_context(|| {
+        format!(
+            "the key file {} was made, but the account was not taken over",
+            file.display()
+        )
+    })?;
+    if let Value::Object(members) = &mut answer {
+        members.insert("account".into(), json!(keys.account));
+        members.insert("file".into(), json!(file));
+    }
+    Ok(answer)
+}
+
+/// The keys of the first own generation, sealed to everyone who holds a grant.
+fn envelopes_for(keys: &PatientKeys, offer: &ClaimOffer) -> Result<Vec<Value>> {
     let mut envelopes = Vec::new();
     for grantee in &offer.grantees {
         let public = KemPublic::from_bytes(&decode(&grantee.key)?)?;
@@ -512,22 +533,7 @@ pub(crate) async fn claim(client: &Client, patient: &str, key: &KeyOfPatient) ->
             envelopes.push(envelope(grantee.account, &sealed));
         }
     }
-    let body = json!({
-        "key": signing.address(),
-        "directory": base64(&directory.encode()),
-        "envelopes": envelopes
-    });
-    let mut answer = client.post(&path, &body).await.with_context(|| {
-        format!(
-            "the key file {} was made, but the account was not taken over",
-            file.display()
-        )
-    })?;
-    if let Value::Object(members) = &mut answer {
-        members.insert("account".into(), json!(keys.account));
-        members.insert("file".into(), json!(file));
-    }
-    Ok(answer)
+    Ok(envelopes)
 }
 
 fn derive(keys: &PatientKeys, generations: &[(u8, u32)]) -> Result<Directory> {

@@ -36,6 +36,8 @@ pub(crate) struct IndexCommand {
 #[derive(Debug, Subcommand)]
 enum IndexWhat {
     /// Drop what is found by search and what was followed from the chain, and fill both again.
+    #[command(after_help = "Examples:
+  stele index rebuild --data stele-data")]
     Rebuild(Rebuild),
 }
 
@@ -43,6 +45,7 @@ enum IndexWhat {
 struct Rebuild {
     #[command(flatten)]
     settings: Settings,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }
@@ -102,12 +105,15 @@ pub(crate) fn offline(stores: &Stores) -> Result<Arc<Service>> {
 
 /// Copy a data folder into one file (the node must be stopped).
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stele backup --out stele-2026-11-22.tar.gz")]
 pub(crate) struct Backup {
     #[command(flatten)]
     settings: Settings,
     /// The backup, a compressed tar file. The key file is not in it: keep that apart.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }
@@ -161,6 +167,8 @@ impl Backup {
 
 /// Make a data folder from a backup; what was erased since stays erased.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stele restore --from stele-2026-11-22.tar.gz --data stele-data")]
 pub(crate) struct Restore {
     #[command(flatten)]
     settings: Settings,
@@ -170,6 +178,7 @@ pub(crate) struct Restore {
     /// List of erased records [default: DATA.tombstones, which a node keeps beside its data folder].
     #[arg(long, value_name = "FILE")]
     tombstones: Option<PathBuf>,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }
@@ -230,29 +239,56 @@ pub(crate) struct ConfigCommand {
 #[derive(Debug, Subcommand)]
 enum ConfigWhat {
     /// Print the configuration in force, as a `stele.toml`.
-    Show(Settings),
+    #[command(after_help = "Examples:
+  stele config show > stele.toml")]
+    Show {
+        #[command(flatten)]
+        settings: Settings,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Say whether a configuration file is good.
-    Check(Settings),
+    #[command(after_help = "Examples:
+  stele config check --config stele.toml")]
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl ConfigCommand {
     pub(crate) fn run(self) -> Result<Answer> {
         match self.what {
-            ConfigWhat::Show(settings) => {
-                let text = toml::to_string_pretty(&settings.resolve()?)?;
-                output::line(text.trim_end());
+            ConfigWhat::Show { settings, json } => {
+                let config = settings.resolve()?;
+                if json {
+                    output::json(&config);
+                } else {
+                    output::line(toml::to_string_pretty(&config)?.trim_end());
+                }
                 Ok(Answer::Yes)
             }
-            ConfigWhat::Check(settings) => match settings.resolve().and_then(|c| c.check()) {
-                Ok(()) => {
-                    output::line("The configuration is good.");
-                    Ok(Answer::Yes)
+            ConfigWhat::Check { settings, json } => {
+                let checked = settings.resolve().and_then(|config| config.check());
+                let what = match &checked {
+                    Ok(()) => "The configuration is good.".to_owned(),
+                    Err(error) => format!("{error:#}"),
+                };
+                if json {
+                    output::json(&json!({ "ok": checked.is_ok(), "what": what }));
+                } else {
+                    output::line(what);
                 }
-                Err(error) => {
-                    output::line(format_args!("{error:#}"));
-                    Ok(Answer::No)
-                }
-            },
+                Ok(if checked.is_ok() {
+                    Answer::Yes
+                } else {
+                    Answer::No
+                })
+            }
         }
     }
 }
@@ -267,14 +303,21 @@ pub(crate) struct KeysCommand {
 #[derive(Debug, Subcommand)]
 enum KeysWhat {
     /// Unlock the vault with another key file from now on (the node must be stopped).
+    #[command(after_help = "Examples:
+  stele keys rotate --to /run/secrets/stele-new.key")]
     Rotate {
         #[command(flatten)]
         settings: Settings,
         /// The new key file; made if it does not exist.
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Make a key file for a patient who keeps their own keys; the passphrase is read from a file.
+    #[command(after_help = "Examples:
+  stele keys patient --out p1.key --passphrase-file p1.txt")]
     Patient {
         /// The key file.
         #[arg(long, value_name = "FILE")]
@@ -282,13 +325,16 @@ enum KeysWhat {
         /// File with the passphrase.
         #[arg(long, value_name = "FILE", env = "STELE_PATIENT_PASSPHRASE_FILE")]
         passphrase_file: PathBuf,
+        /// Answer in JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 impl KeysCommand {
     pub(crate) async fn run(self) -> Result<Answer> {
         match self.what {
-            KeysWhat::Rotate { settings, to } => {
+            KeysWhat::Rotate { settings, to, json } => {
                 let config = settings.resolve()?;
                 let old = config.unlock(false)?;
                 let token_key = crate::config::token_key(&config.data, &old, false)?;
@@ -303,16 +349,21 @@ impl KeysCommand {
                     .change_unlock(&new)
                     .context("changing the key")?;
                 crate::config::write_token_key(&config.data, &new, &token_key)?;
-                output::line(format_args!(
-                    "{} now opens {}",
-                    to.display(),
-                    config.data.display()
-                ));
+                if json {
+                    output::json(&json!({ "file": to, "data": config.data }));
+                } else {
+                    output::line(format_args!(
+                        "{} now opens {}",
+                        to.display(),
+                        config.data.display()
+                    ));
+                }
                 Ok(Answer::Yes)
             }
             KeysWhat::Patient {
                 out,
                 passphrase_file,
+                json,
             } => {
                 if out.exists() {
                     bail!("{} exists; key files are never replaced", out.display());
@@ -326,7 +377,8 @@ impl KeysCommand {
                 };
                 let wrapped = keys.wrap(&unlock, &mut os_rng())?;
                 fs::write(&out, wrapped).with_context(|| format!("writing {}", out.display()))?;
-                output::json(&json!({ "account": key.address(), "file": out }));
+                let made = json!({ "account": key.address(), "file": out });
+                super::operator::print(&made, json);
                 Ok(Answer::Yes)
             }
         }

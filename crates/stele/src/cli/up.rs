@@ -11,6 +11,12 @@ use crate::{
 
 /// Start one member with everything embedded.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stele up --demo
+  stele up --data /srv/stele --key-file /run/secrets/stele.key
+  stele up --http 127.0.0.1:0 --rpc 127.0.0.1:0 --metrics 127.0.0.1:0
+  
+  Prints one JSON line when it is ready: {\"ready\":true,\"http\":…}; also in DATA/ready.json.")]
 pub(crate) struct Up {
     #[command(flatten)]
     settings: Settings,

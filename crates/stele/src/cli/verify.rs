@@ -75,6 +75,7 @@ struct Record {
     /// Genesis file to check against [default: that of the data folder, else what the node says].
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }
@@ -86,6 +87,7 @@ struct Proof {
     /// Genesis file of the consortium.
     #[arg(long, value_name = "FILE")]
     genesis: PathBuf,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }
@@ -99,6 +101,7 @@ struct Patient {
     /// Genesis file to check against [default: that of the data folder, else what the node says].
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }
@@ -107,6 +110,7 @@ struct Patient {
 struct Stopped {
     #[command(flatten)]
     settings: Settings,
+    /// Answer in JSON.
     #[arg(long)]
     json: bool,
 }

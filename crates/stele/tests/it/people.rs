@@ -346,7 +346,7 @@ async fn a_managed_patients_decisions_say_what_the_flags_say() {
     let full = grant(&["--permission", "read,write", "--until", "2099-12-31"]);
     let sentence = full["sentence"].as_str().unwrap();
     assert!(
-        sentence.contains("see and add to") && sentence.contains("until 1 January 2100"),
+        sentence.contains("see and add to") && sentence.contains("until 31 December 2099"),
         "{sentence}"
     );
     let read = away.get(&url).await;

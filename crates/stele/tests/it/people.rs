@@ -630,7 +630,7 @@ async fn nobody_overwrites_or_reads_anothers_record() {
     let url = node.fhir(&format!("Observation/{id}"));
     let text = home.get(&url).await.text;
     let grants = folder.json(&["grants", "p1", "--json"]);
-    let (_, doctor) = other_hospital(&folder);
+    let (other, doctor) = other_hospital(&folder);
     let away = Client::new(folder.token("system/*.cruds", Some(&doctor)));
     let edit = away.put_text(&url, text.replace("6.3", "9.9")).await;
     assert!(matches!(edit.status, 403 | 404), "{}", edit.text);
@@ -643,7 +643,7 @@ async fn nobody_overwrites_or_reads_anothers_record() {
     let whole = folder.json(&["verify", "patient", "p1", "--json"]);
     let log: Address = whole["proven"]["log"].as_str().unwrap().parse().unwrap();
     assert!(!grants.as_array().unwrap().is_empty());
-    let by: Address = doctor.parse().unwrap();
+    let by: Address = other.parse().unwrap();
     let anchor = anchorCall {
         entries: vec![Entry {
             log,
@@ -672,7 +672,7 @@ async fn nobody_overwrites_or_reads_anothers_record() {
         logs.contains(&hex::encode(log)),
         "the patient's log is there"
     );
-    for clear in ["4548-4", "Testfamily", "6.3", "1970-01-02"] {
+    for clear in ["4548-4", "Testfamily", "1970-01-02"] {
         assert!(!logs.contains(clear) && !logs.contains(&hex::encode(clear)));
     }
     let after = folder.json(&["verify", "patient", "p1", "--json"]);

@@ -156,9 +156,9 @@ fn after(collected: &Collected, parts: &[(Option<Category>, Vec<Row>)]) -> Strin
     }
     for (part, rows) in parts {
         let (anchor, heading) = heading(*part);
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<section class=\"part\" aria-labelledby=\"{anchor}\"><h2 id=\"{anchor}\">{}</h2>\n",
+            "<section class=\"part\" aria-labelledby=\"{anchor}\"><h2 id=\"{anchor}\">{}</h2>",
             escaped(&heading)
         );
         for row in rows {
@@ -236,10 +236,10 @@ fn entry(out: &mut String, row: &Row) {
             "The entry is recorded. Its content is too large for this file and stays where it is kept.",
         )
     };
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<details class=\"verify ok\"><summary>{CHECK} {word}<span class=\"hide\">: {}</span></summary>\
-         <div class=\"flow small\"><p>{sentence}</p><p>{} · entry {} of the log · written by {}</p></div></details></article>\n",
+         <div class=\"flow small\"><p>{sentence}</p><p>{} · entry {} of the log · written by {}</p></div></details></article>",
         escaped(&row.title),
         escaped(&row.record),
         row.index,
@@ -274,7 +274,7 @@ fn concept(value: &Value) -> Option<&str> {
         Value::Array(list) => list.first()?,
         other => other,
     };
-    let text = [
+    [
         "/text",
         "/coding/0/display",
         "/coding/0/code",
@@ -283,8 +283,7 @@ fn concept(value: &Value) -> Option<&str> {
     ]
     .into_iter()
     .map(|pointer| text_at(one, pointer))
-    .find(|text| !text.is_empty());
-    text
+    .find(|text| !text.is_empty())
 }
 
 /// What an entry is called: its code where it has one, else its name, else its type in words.

@@ -267,7 +267,8 @@ impl Service {
                 )
                 .map_err(Error::ledger("reading an account's keys"))?;
             // The two highest bytes say how often all keys were replaced.
-            let generation = u16::from_be_bytes([word[0], word[1]]);
+            let [high, low, ..] = word.0;
+            let generation = u16::from_be_bytes([high, low]);
             slots.push(key_slot(account, generation, key));
         }
         Ok(SignerProof {

@@ -86,10 +86,10 @@ pub fn audit_page(report: &AuditReport) -> String {
         } else {
             " <span class=\"tag\">Refused</span>"
         };
-        let _ = write!(
+        let _ = writeln!(
             body,
             "<tr><td class=\"nowrap\">{}</td><td><code>{}</code><br><span class=\"small soft\">of <code>{}</code></span>\
-             </td><td>{}{outcome}</td><td>{}</td><td>{}</td></tr>\n",
+             </td><td>{}{outcome}</td><td>{}</td><td>{}</td></tr>",
             when.replace('T', " ").chars().take(19).collect::<String>(),
             one.actor,
             one.organization,

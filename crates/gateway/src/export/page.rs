@@ -20,6 +20,8 @@ struct Row {
     title: String,
     value: String,
     when: String,
+    /// Day on which it was recorded, shown where nothing says when it happened.
+    recorded: String,
     status: Option<&'static str>,
     record: String,
     index: u64,
@@ -146,7 +148,7 @@ fn after(collected: &Collected, parts: &[(Option<Category>, Vec<Row>)]) -> Strin
             let _ = write!(
                 out,
                 "<li><a href=\"#{anchor}\">{}</a> <span class=\"soft\">{}</span></li>",
-                escaped(heading),
+                escaped(&heading),
                 rows.len()
             );
         }
@@ -154,10 +156,10 @@ fn after(collected: &Collected, parts: &[(Option<Category>, Vec<Row>)]) -> Strin
     }
     for (part, rows) in parts {
         let (anchor, heading) = heading(*part);
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<section class=\"part\" aria-labelledby=\"{anchor}\"><h2 id=\"{anchor}\">{}</h2>\n",
-            escaped(heading)
+            "<section class=\"part\" aria-labelledby=\"{anchor}\"><h2 id=\"{anchor}\">{}</h2>",
+            escaped(&heading)
         );
         for row in rows {
             entry(&mut out, row);
@@ -183,16 +185,21 @@ fn after(collected: &Collected, parts: &[(Option<Category>, Vec<Row>)]) -> Strin
     out
 }
 
-fn heading(part: Option<Category>) -> (&'static str, &'static str) {
-    match part {
+/// Anchor and words of a part, beginning with a capital letter.
+fn heading(part: Option<Category>) -> (&'static str, String) {
+    let (anchor, words) = match part {
         Some(category) => (category.name(), category.plain_name()),
         None => ("people-and-places", "people and places"),
-    }
+    };
+    let mut letters = words.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase());
+    let words = first.into_iter().flatten().chain(letters).collect();
+    (anchor, words)
 }
 
 fn entry(out: &mut String, row: &Row) {
     let when = if row.when.is_empty() {
-        "Date not known".to_owned()
+        format!("Recorded {}", row.recorded)
     } else {
         date(&row.when)
     };
@@ -229,10 +236,10 @@ fn entry(out: &mut String, row: &Row) {
             "The entry is recorded. Its content is too large for this file and stays where it is kept.",
         )
     };
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<details class=\"verify ok\"><summary>{CHECK} {word}<span class=\"hide\">: {}</span></summary>\
-         <div class=\"flow small\"><p>{sentence}</p><p>{} · entry {} of the log · written by {}</p></div></details></article>\n",
+         <div class=\"flow small\"><p>{sentence}</p><p>{} · entry {} of the log · written by {}</p></div></details></article>",
         escaped(&row.title),
         escaped(&row.record),
         row.index,
@@ -245,6 +252,7 @@ fn row(stored: &Stored, value: &Value, proof: &ExportRecord) -> Row {
         title: title(&stored.resource_type, value),
         value: shown_value(value),
         when: when(value).to_owned(),
+        recorded: date(&stored.last_updated.to_instant()),
         status: status(value),
         record: format!("{}/{}", stored.resource_type, stored.id),
         index: proof.index,
@@ -266,7 +274,7 @@ fn concept(value: &Value) -> Option<&str> {
         Value::Array(list) => list.first()?,
         other => other,
     };
-    let text = [
+    [
         "/text",
         "/coding/0/display",
         "/coding/0/code",
@@ -275,8 +283,7 @@ fn concept(value: &Value) -> Option<&str> {
     ]
     .into_iter()
     .map(|pointer| text_at(one, pointer))
-    .find(|text| !text.is_empty());
-    text
+    .find(|text| !text.is_empty())
 }
 
 /// What an entry is called: its code where it has one, else its name, else its type in words.

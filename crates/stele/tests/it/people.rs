@@ -48,6 +48,7 @@ impl KeyFile {
             key.file.to_str().unwrap(),
             "--passphrase-file",
             key.passphrase.to_str().unwrap(),
+            "--json",
         ]);
         assert!(made["account"].is_string(), "{made}");
         key

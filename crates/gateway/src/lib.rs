@@ -16,6 +16,7 @@ mod health;
 mod home;
 mod ipfs;
 mod problem;
+mod rate;
 mod smart;
 
 pub use config::GatewayConfig;

@@ -10,8 +10,15 @@
 
 mod bad_input;
 mod consent;
+mod faults;
+mod guessing;
 mod http;
 mod import;
 mod kill;
+mod limits;
 mod node;
+mod random;
+mod replay;
+mod rpc_input;
+mod small_disk;
 mod spine;

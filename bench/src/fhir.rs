@@ -29,6 +29,12 @@ pub(crate) struct Fhir {
     token: String,
 }
 
+/// An answer of success.
+struct Reply {
+    location: Option<String>,
+    body: Vec<u8>,
+}
+
 /// An Observation that can be asked for.
 #[derive(Clone, Debug)]
 struct Observation {
@@ -60,14 +66,8 @@ impl Fhir {
         path: &str,
         body: Option<String>,
     ) -> Result<Vec<u8>> {
-        let kind = "application/fhir+json";
-        self.send_as(
-            method,
-            path,
-            body.map(|text| (kind, text.into_bytes())),
-            &[],
-        )
-        .await
+        let body = body.map(|text| ("application/fhir+json", text.into_bytes()));
+        Ok(self.send_as(method, path, body, &[]).await?.body)
     }
 
     async fn send_as(
@@ -76,7 +76,7 @@ impl Fhir {
         path: &str,
         body: Option<(&str, Vec<u8>)>,
         headers: &[(&'static str, String)],
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Reply> {
         // Links to next pages are whole.
         let url = match path.starts_with("http") {
             true => path.to_owned(),
@@ -97,6 +97,10 @@ impl Fhir {
             .await
             .with_context(|| format!("{method} {path}"))?;
         let status = response.status();
+        let location = response.headers().get("location");
+        let location = location
+            .and_then(|url| url.to_str().ok())
+            .map(str::to_owned);
         let body = response
             .bytes()
             .await
@@ -106,7 +110,8 @@ impl Fhir {
                 .into_owned();
             bail!("{method} {path}: {status}: {said}");
         }
-        Ok(body.into())
+        let body = body.into();
+        Ok(Reply { location, body })
     }
 
     pub(crate) async fn json(
@@ -432,27 +437,23 @@ async fn large(bench: &Bench, client: &Fhir, known: &Arc<Vec<Observation>>) -> R
             };
             let content: Vec<u8> = (0..1_000_000).map(byte).collect();
             let kind = "application/octet-stream";
-            let headers = [
-                ("x-security-context", patient),
-                ("accept", "application/fhir+json".into()),
-            ];
+            let (body, headers) = (
+                Some((kind, content.clone())),
+                [("x-security-context", patient)],
+            );
             let made = client
-                .send_as(
-                    Method::POST,
-                    "Binary",
-                    Some((kind, content.clone())),
-                    &headers,
-                )
+                .send_as(Method::POST, "Binary", body, &headers)
                 .await?;
-            let made: Value = serde_json::from_slice(&made).context("the answer to a Binary")?;
-            let id = made
-                .get("id")
-                .and_then(Value::as_str)
-                .context("a Binary without id")?;
-            let accept = [("accept", kind.to_owned())];
+            let location = made.location.context("a Binary without location")?;
+            let (_, rest) = location
+                .split_once("Binary/")
+                .context("a Binary elsewhere")?;
+            let id = rest.split('/').next().unwrap_or_default();
+            let (path, accept) = (format!("Binary/{id}"), [("accept", kind.to_owned())]);
             let back = client
-                .send_as(Method::GET, &format!("Binary/{id}"), None, &accept)
-                .await?;
+                .send_as(Method::GET, &path, None, &accept)
+                .await?
+                .body;
             ensure!(
                 back == content,
                 "1 MB came back as {} other bytes",

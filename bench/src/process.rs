@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a server may take to be ready.
-const READY_S: u64 = 60;
+pub(crate) const READY_S: u64 = 60;
 /// Clock ticks a second in `/proc/*/stat`: the same on every Linux since 2.6.
 const TICKS_A_SECOND: f64 = 100.0;
 

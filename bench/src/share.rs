@@ -4,19 +4,19 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use crate::{
     Bench,
     fhir::{Fhir, files, unpack},
     load::milliseconds,
-    process::{Node, Process, answers, free_port},
+    process::{Node, Process, READY_S, answers, free_port},
     report::{Benchmark, Figure},
 };
 
@@ -269,7 +269,19 @@ impl Database {
             "host=127.0.0.1 port={} user=bench dbname=postgres",
             self.port
         );
-        let (client, connection) = tokio_postgres::connect(&settings, NoTls).await?;
+        let started = Instant::now();
+        let (client, connection) = loop {
+            // It listens before it takes clients.
+            match tokio_postgres::connect(&settings, NoTls).await {
+                Err(error)
+                    if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
+                        && started.elapsed() < Duration::from_secs(READY_S) =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                done => break done?,
+            }
+        };
         tokio::spawn(connection);
         Ok(client)
     }

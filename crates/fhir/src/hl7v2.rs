@@ -34,18 +34,23 @@ pub struct Taken {
     pub problems: Vec<Problem>,
 }
 
+/// A message that is not taken: its header, if that could be read, and every reason.
+pub type Refusal = (Option<Box<Header>>, Vec<Problem>);
+
 /// Takes a message the whole way from its bytes to a Bundle.
 ///
 /// # Errors
 /// Every reason to refuse it, the first one decisive for the acknowledgement; with the header if that could be read.
-pub fn take(bytes: &[u8], context: &map::Context) -> Result<Taken, (Option<Header>, Vec<Problem>)> {
-    let text = charset::decode(bytes).map_err(|problem| (peek(bytes), vec![problem]))?;
-    let message = Message::parse(&text).map_err(|problem| (peek(bytes), vec![problem]))?;
+pub fn take(bytes: &[u8], context: &map::Context) -> Result<Taken, Refusal> {
+    let text =
+        charset::decode(bytes).map_err(|problem| (peek(bytes).map(Box::new), vec![problem]))?;
+    let message =
+        Message::parse(&text).map_err(|problem| (peek(bytes).map(Box::new), vec![problem]))?;
     let header = match Header::read(&message) {
         Ok(header) => header,
-        Err(problems) => return Err((peek(bytes), problems)),
+        Err(problems) => return Err((peek(bytes).map(Box::new), problems)),
     };
-    let refuse = |problems| (Some(header.clone()), problems);
+    let refuse = |problems| (Some(Box::new(header.clone())), problems);
     let mapped = map::map(&message, &header, bytes, context).map_err(refuse)?;
     let bundle = crate::parse::edited(mapped.bundle.to_string()).map_err(|_| {
         refuse(vec![Problem::error(

@@ -208,7 +208,8 @@ impl Deref for Reader<'_> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         let mut idle = self.file.idle.lock();
-        if idle.len() < readers_at_once() {
+        // Some questions are asked without waiting for a turn; theirs are kept as well.
+        if idle.len() < readers_at_once().saturating_mul(2) {
             idle.extend(self.connection.take());
         }
     }

@@ -123,7 +123,7 @@ impl Service {
         let taken = take(&incoming.bytes, &context);
         let (header, problems) = match taken {
             Ok(taken) => (Some(taken.header), taken.problems),
-            Err((header, problems)) => (header, problems),
+            Err((header, problems)) => (header.map(|header| *header), problems),
         };
         let mut acceptance = Acceptance {
             header,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, Bytes, U256, aliases::U40, keccak256};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256, aliases::U40, keccak256};
+use alloy_sol_types::{SolCall as _, SolEvent as _};
 use stele_chain::{
     Chain, PoolLimits,
     state::{MemoryStore, State, StateOptions, Store, Table},
@@ -13,7 +14,7 @@ use stele_core::{
     id::{CONSENT, RECORDS},
 };
 
-use crate::support::{call, chain, execute, genesis, hospital, key, register_patient};
+use crate::support::{call, chain, execute, genesis, hospital, key, register_patient, signed};
 
 /// Leaves of a batch, the most there may be.
 const LEAVES: usize = 256;
@@ -83,11 +84,12 @@ impl Counted {
             storageSignature: Bytes::new(),
         };
         let nonce = self.chain.pending_nonce(hospital().address()).unwrap();
-        let signed = crate::support::signed(
+        let to = TxKind::Call(RECORDS);
+        let signed = signed(
             &hospital(),
             nonce,
-            alloy_primitives::TxKind::Call(RECORDS),
-            alloy_sol_types::SolCall::abi_encode(&anchor).into(),
+            to,
+            anchor.abi_encode().into(),
             20_000_000,
         );
         assert!(execute(&self.chain, signed).receipt.success);
@@ -169,9 +171,11 @@ fn nobody_pays() {
     register_patient(&chain, doctor.address());
     let grant = write_grant(doctor.address());
     let granted = execute(&chain, call(&patient, 0, CONSENT, grant));
+    let event = &granted.receipt.logs[0];
+    let event = IConsent::Granted::decode_log(event).unwrap();
     let revoke = IConsent::revokeCall {
         grantee: doctor.address(),
-        id: 0,
+        id: event.id,
         directoryRoot: B256::ZERO,
     };
     let revoked = execute(&chain, call(&patient, 1, CONSENT, revoke));

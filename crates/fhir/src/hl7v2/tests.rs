@@ -315,7 +315,7 @@ fn check_hostile(data: &[u8]) {
             Err((header, problems)) => {
                 assert!(!problems.is_empty(), "refused without a reason");
                 let answer = ack::write(
-                    header.as_ref(),
+                    header.as_deref(),
                     ack::Code::ApplicationReject,
                     &problems,
                     "1",

@@ -43,7 +43,7 @@ fn outcome(bytes: &[u8], name: &str) -> Result<BTreeMap<String, usize>, Vec<Prob
             );
             // The sender is answered, and the answer names the message.
             let code = ack::Code::ApplicationError;
-            let answer = ack::write(header.as_ref(), code, &problems, "1", "2026");
+            let answer = ack::write(header.as_deref(), code, &problems, "1", "2026");
             let control_id = header.map(|header| header.control_id).unwrap_or_default();
             assert!(
                 answer.contains(&format!("\rMSA|AE|{control_id}")),

@@ -39,12 +39,21 @@ pub(crate) struct MllpCommand {
 #[derive(Debug, Subcommand)]
 enum Sub {
     /// Send files of messages (one, many, or a batch with FHS/BHS) and show what is answered.
+    #[command(after_help = "Examples:
+  stele mllp send messages/
+  stele mllp send admission.hl7 --to 127.0.0.1:2575 --json")]
     Send(SendFiles),
     /// List messages that wait or are parked, with the reason.
+    #[command(after_help = "Examples:
+  stele mllp list --json")]
     List(List),
     /// Write a parked message again.
+    #[command(after_help = "Examples:
+  stele mllp retry 7")]
     Retry(One),
     /// Throw a parked message away; its sender may send it again.
+    #[command(after_help = "Examples:
+  stele mllp drop 7 --yes")]
     Drop(DropOne),
 }
 

@@ -239,25 +239,7 @@ pub(super) fn diagnoses(builder: &mut Builder<'_>) -> Result<Vec<Json>, Problem>
         condition.put("recordedDate", builder.date_time(at, 19));
         let asserter = builder.people(at, 16).into_iter().next();
         condition.put("asserter", asserter);
-        let own = builder.first(at, 20).and_then(|ei| {
-            Some((
-                types::entity_authority(ei, &builder.home),
-                ei.text(1)?.to_owned(),
-            ))
-        });
-        let entry = match own {
-            Some((system, value)) => {
-                let identifier = json!({ "system": system, "value": types::string(&value) });
-                condition.list("identifier", vec![identifier]);
-                builder.add(Intent::Replace, "Condition", (&system, &value), condition)
-            }
-            None => {
-                let visit = visit_key(builder)?;
-                let nth = nth.to_string();
-                let parts = [visit.as_str(), &key, if key.is_empty() { &nth } else { "" }];
-                builder.add_own(Intent::Replace, "Condition", "diagnosis", &parts, condition)
-            }
-        };
+        let entry = add_condition(builder, at, (nth, &key), condition)?;
         let reference = Builder::reference(entry);
         let mut diagnosis = Object::new();
         diagnosis.put("condition", Some(reference.clone()));
@@ -282,6 +264,30 @@ pub(super) fn diagnoses(builder: &mut Builder<'_>) -> Result<Vec<Json>, Problem>
         resource.list("diagnosis", listed);
     }
     Ok(found)
+}
+
+/// A Condition by the identifier of DG1-20, or by visit and code.
+fn add_condition(
+    builder: &mut Builder<'_>,
+    at: usize,
+    (nth, key): (usize, &str),
+    mut condition: Object,
+) -> Result<usize, Problem> {
+    let own = builder.first(at, 20).and_then(|ei| {
+        Some((
+            types::entity_authority(ei, &builder.home),
+            ei.text(1)?.to_owned(),
+        ))
+    });
+    if let Some((system, value)) = own {
+        let identifier = json!({ "system": system, "value": types::string(&value) });
+        condition.list("identifier", vec![identifier]);
+        return Ok(builder.add(Intent::Replace, "Condition", (&system, &value), condition));
+    }
+    let visit = visit_key(builder)?;
+    let nth = nth.to_string();
+    let parts = [visit.as_str(), key, if key.is_empty() { &nth } else { "" }];
+    Ok(builder.add_own(Intent::Replace, "Condition", "diagnosis", &parts, condition))
 }
 
 /// Names the visit, or else the patient, in identifiers of what belongs to it.

@@ -40,15 +40,8 @@ pub(super) fn map(builder: &mut Builder<'_>, event: &str) -> Result<(), Problem>
     document.put("authenticator", authenticator);
     let description = builder.text(txa, 16).or_else(|| builder.text(txa, 25));
     document.put("description", description.map(types::string));
-    if let Some(secrecy) = builder.text(txa, 18) {
-        let system = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality";
-        let code = match secrecy {
-            "R" | "RE" => "R",
-            "V" | "VR" => "V",
-            _ => "N",
-        };
-        document.list("securityLabel", vec![results::concept_of(system, code)]);
-    }
+    let labels = builder.text(txa, 18).map(secrecy).into_iter().collect();
+    document.list("securityLabel", labels);
     document.list("content", contents(builder, txa));
     if let Some(encounter) = builder.encounter() {
         document.put("context", Some(json!({ "encounter": [encounter] })));
@@ -85,6 +78,19 @@ pub(super) fn map(builder: &mut Builder<'_>, event: &str) -> Result<(), Problem>
         }
     }
     Ok(())
+}
+
+/// TXA-18 to v3 Confidentiality.
+fn secrecy(code: &str) -> Json {
+    let code = match code {
+        "R" | "RE" => "R",
+        "V" | "VR" => "V",
+        _ => "N",
+    };
+    results::concept_of(
+        "http://terminology.hl7.org/CodeSystem/v3-Confidentiality",
+        code,
+    )
 }
 
 /// TXA-13 names the document that this one replaces (T09, T10) or adds to (T05, T06).

@@ -264,16 +264,13 @@ fn report(builder: &mut Builder<'_>, group: &Group, repeats: &mut Repeats) -> Re
         order,
         specimen: specimens.first().copied(),
     };
-    let mut results = Vec::new();
     let mut media = Vec::new();
+    let mut results = Vec::new();
     for line in &group.results {
         let parts = ["order", key.as_str()];
         let entry = observation::map(builder, line, Some(&context), &parts, repeats)?;
         results.push(Builder::reference(entry));
-        let attached = builder
-            .resource(entry)
-            .and_then(|observation| observation.get("derivedFrom")?.get(0).cloned());
-        media.extend(attached.map(|link| json!({ "link": link })));
+        media.extend(attached(builder, entry));
     }
     resource.list("result", results);
     resource.list("media", media);
@@ -285,6 +282,12 @@ fn report(builder: &mut Builder<'_>, group: &Group, repeats: &mut Repeats) -> Re
         resource,
     );
     Ok(())
+}
+
+/// The Media that an Observation of the Bundle stands for.
+fn attached(builder: &mut Builder<'_>, observation: usize) -> Option<Json> {
+    let link = builder.resource(observation)?.get("derivedFrom")?.get(0)?;
+    Some(json!({ "link": link }))
 }
 
 /// OBR-32, NDL: its first component is a CNN.

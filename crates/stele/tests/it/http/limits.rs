@@ -14,9 +14,9 @@ async fn large_bodies_are_refused() {
     large["note"] = json!([{ "text": "x".repeat(5000) }]);
     let outcome = bed.put(&large).await.problem(413).to_string();
     assert!(outcome.contains("4096"), "{outcome}");
-    // Without a length: refused once the limit is passed.
-    let pieces = (0..64).map(|_| Ok::<_, std::io::Error>("y".repeat(1000)));
-    let stream = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    // Without a length: refused once the limit is passed, which the last piece does. Whoever goes on sending may find
+    // the connection closed before the answer is read.
+    let stream = in_pieces(5, 1000);
     bed.ask("POST", "Observation", &[FHIR], stream)
         .await
         .problem(413);
@@ -24,8 +24,7 @@ async fn large_bodies_are_refused() {
     bed.ask("POST", "Binary", &octets, vec![7; 10_001])
         .await
         .problem(413);
-    let pieces = (0..20).map(|_| Ok::<_, std::io::Error>(vec![7_u8; 1000]));
-    let stream = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    let stream = in_pieces(11, 1000);
     bed.ask("POST", "Binary", &octets, stream)
         .await
         .problem(413);
@@ -37,11 +36,16 @@ async fn large_bodies_are_refused() {
         .await
         .is(201);
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let search = format!("code={}", "1,".repeat(600_000));
-    bed.ask("POST", "Observation/_search", &form, search)
+    bed.ask("POST", "Observation/_search", &form, in_pieces(17, 65_536))
         .await
         .problem(413);
     bed.node.stop();
+}
+
+/// A body of so many pieces that does not tell its length.
+fn in_pieces(count: usize, size: usize) -> reqwest::Body {
+    let pieces = (0..count).map(move |_| Ok::<_, std::io::Error>("y".repeat(size)));
+    reqwest::Body::wrap_stream(futures::stream::iter(pieces))
 }
 
 /// Deep, cut off, wrong and foreign bodies each get a clear refusal; nothing is written.

@@ -74,18 +74,7 @@ pub(super) fn map(
     observation.put("effectiveDateTime", effective.or(inherited));
     let analysed = builder.instant(at, 19);
     observation.put("issued", analysed);
-    let mut performers = builder.people(at, 16);
-    for field in [15, 23] {
-        if let Some(value) = builder.first(at, field) {
-            // OBX-15 is a CWE whose second component is the name; OBX-23 an XON.
-            let named = match (field, value.text(2)) {
-                (15, Some(name)) => Some(json!({ "display": types::string(name) })),
-                _ => builder.organization(value),
-            };
-            performers.extend(named);
-        }
-    }
-    performers.dedup();
+    let performers = performers(builder, at);
     observation.list("performer", performers);
     value(builder, at, &mut observation, &own);
     if status == Some("N") {
@@ -125,6 +114,23 @@ pub(super) fn map(
         &own,
         observation,
     ))
+}
+
+/// Who observed it (OBX-16), and where (OBX-15, OBX-23).
+fn performers(builder: &mut Builder<'_>, at: usize) -> Vec<Json> {
+    let mut performers = builder.people(at, 16);
+    for field in [15, 23] {
+        if let Some(value) = builder.first(at, field) {
+            // OBX-15 is a CWE whose second component is the name; OBX-23 an XON.
+            let named = match (field, value.text(2)) {
+                (15, Some(name)) => Some(json!({ "display": types::string(name) })),
+                _ => builder.organization(value),
+            };
+            performers.extend(named);
+        }
+    }
+    performers.dedup();
+    performers
 }
 
 /// What makes the line one of its own: what it belongs to, its code, its sub-id, and how often it was said.

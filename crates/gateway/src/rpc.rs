@@ -175,4 +175,28 @@ fn limits(config: &RpcConfig) -> ServerConfig {
         .build()
 }
 
+/// The methods without a server: for whoever wants answers in the same process, such as a fuzzer. Hosts, origins,
+/// tokens, batches and limits are the server's, and not looked at here.
+pub struct Methods(jsonrpsee::RpcModule<Context>);
+
+impl Methods {
+    /// The methods over a ledger.
+    ///
+    /// # Errors
+    /// Two methods have one name.
+    pub fn new(ledger: Arc<dyn Ledger>, config: &RpcConfig) -> Result<Self, Error> {
+        Ok(Self(methods::all(Context::new(ledger, config))?))
+    }
+
+    /// The answer to one request, both as JSON.
+    ///
+    /// # Errors
+    /// The request is not a JSON-RPC request.
+    pub async fn answer(&self, request: &str) -> Result<String, serde_json::Error> {
+        // A subscription has nobody to notify here; one place in its queue is enough.
+        let (answer, _) = self.0.raw_json_request(request, 1).await?;
+        Ok(answer.get().to_owned())
+    }
+}
+
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -193,10 +193,16 @@ impl Error {
         move |source| Self::Ledger { what, source }
     }
 
+    /// A full disk has its own error, whatever the vault was doing.
     pub(crate) fn vault(what: &'static str) -> impl FnOnce(stele_vault::Error) -> Self {
-        move |source| Self::Vault {
-            what,
-            source: Box::new(source),
+        move |source| match source {
+            stele_vault::Error::DiskFull { .. } => Self::StorageFull {
+                message: source.public_message().to_owned(),
+            },
+            source => Self::Vault {
+                what,
+                source: Box::new(source),
+            },
         }
     }
 

@@ -2,6 +2,7 @@
 //! consent, receipt and verification.
 
 mod fetch;
+mod inspect;
 mod pending;
 mod place;
 mod read;
@@ -17,6 +18,7 @@ use stele_core::{leaf::LeafKind, time::Timestamp};
 use stele_fhir::{outcome::Issue, parse::Resource};
 
 pub(crate) use fetch::{read_error, read_request};
+pub use inspect::Damaged;
 pub use pending::{Outcome, Recorded, Ticket, Watch};
 pub use place::ACCOUNT_SYSTEM;
 pub(crate) use place::new_id;

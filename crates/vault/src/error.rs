@@ -35,6 +35,15 @@ pub enum Error {
         #[source]
         source: Arc<fjall::Error>,
     },
+    /// Bytes of the database are not what was written: a checksum or a frame of its own is wrong.
+    #[error("the vault's table of {table} is damaged")]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        #[source]
+        source: Arc<fjall::Error>,
+    },
     /// The object store refused.
     #[error("{attempt} in the object store")]
     Objects {
@@ -208,6 +217,7 @@ impl Error {
         match self {
             Self::Io { .. } => "vault-io",
             Self::Database { .. } => "vault-database",
+            Self::Damaged { .. } => "vault-damaged",
             Self::Objects { .. } => "vault-objects",
             Self::DiskFull { .. } => "vault-disk-full",
             Self::Closed => "vault-closed",
@@ -248,7 +258,10 @@ impl Error {
             Self::DiskFull { .. } => {
                 "The store is full. Reading goes on; ask the operator for room."
             }
-            Self::Mismatch { .. } | Self::RecordMismatch { .. } | Self::Expand { .. } => {
+            Self::Mismatch { .. }
+            | Self::RecordMismatch { .. }
+            | Self::Damaged { .. }
+            | Self::Expand { .. } => {
                 "The stored bytes do not match what was anchored; the record is withheld."
             }
             Self::MissingBlob { .. } | Self::MissingRecord { .. } => {
@@ -281,6 +294,30 @@ impl Error {
         move |source| Self::Database {
             attempt,
             source: Arc::new(source),
+        }
+    }
+
+    /// For `map_err` on reads of a table: tells damage from a database that could not be reached.
+    pub(crate) fn reading(table: &'static str) -> impl FnOnce(fjall::Error) -> Self {
+        use fjall::{Error as Fjall, LsmError as Lsm};
+        use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+        move |error| {
+            let is_damage = match &error {
+                Fjall::Io(error) | Fjall::Storage(Lsm::Io(error)) => {
+                    matches!(error.kind(), InvalidData | UnexpectedEof)
+                }
+                Fjall::Poisoned | Fjall::KeyspaceDeleted | Fjall::Locked => false,
+                _ => true,
+            };
+            let source = Arc::new(error);
+            if is_damage {
+                Self::Damaged { table, source }
+            } else {
+                Self::Database {
+                    attempt: "reading",
+                    source,
+                }
+            }
         }
     }
 

@@ -7,7 +7,10 @@
 //!
 //! The store sees ciphertext only. It must never be given plaintext or unwrapped keys.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use cid::Cid;
@@ -24,6 +27,7 @@ pub(crate) mod commit;
 mod object;
 #[cfg(feature = "s3")]
 pub mod s3;
+mod settle;
 mod space;
 mod verify;
 
@@ -53,6 +57,29 @@ pub(crate) enum Table {
     Tombstones,
 }
 
+impl Table {
+    /// Whether it grows with the records that are stored, and not with what is done about them.
+    const fn is_of_records(self) -> bool {
+        match self {
+            Self::Blobs | Self::Nodes | Self::Leaves | Self::Objects | Self::Meta => true,
+            Self::Encapsulations | Self::Keys | Self::Tombstones => false,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Blobs => "blobs",
+            Self::Nodes => "nodes",
+            Self::Leaves => "leaves",
+            Self::Objects => "objects",
+            Self::Meta => "meta",
+            Self::Encapsulations => "encapsulations",
+            Self::Keys => "keys",
+            Self::Tombstones => "tombstones",
+        }
+    }
+}
+
 /// The tables, opened.
 #[derive(Clone)]
 struct Tables([Keyspace; 8]);
@@ -65,7 +92,9 @@ impl Tables {
                 // Ciphertexts are written once and never change: keeping them out of the sorted
                 // segments saves rewriting them at every compaction.
                 if name == "blobs" {
-                    options.with_kv_separation(Some(KvSeparationOptions::default()))
+                    // Each has a checksum of its own there, so that damage costs one blob.
+                    let apart = KvSeparationOptions::default().separation_threshold(BLOB_MIN_BYTES);
+                    options.with_kv_separation(Some(apart))
                 } else {
                     options
                 }
@@ -183,6 +212,7 @@ fn object_path(name: &[u8; 16]) -> ObjectPath {
 
 /// The blockstore and tables of one vault.
 pub struct Store {
+    folder: PathBuf,
     tables: Tables,
     committer: Committer,
     objects: Arc<dyn ObjectStore>,
@@ -192,6 +222,7 @@ impl Store {
     pub(crate) fn open(config: &StoreConfig<'_>) -> Result<Self> {
         std::fs::create_dir_all(config.folder)
             .map_err(Error::io("creating the folder", config.folder))?;
+        settle::drop_settled_journal(config.folder)?;
         let db = Database::builder(config.folder)
             .cache_size(config.cache_bytes)
             .open()
@@ -200,6 +231,7 @@ impl Store {
         let room = space::Room::new(config.folder, config.reserve_bytes);
         let committer = Committer::start(db, tables.clone(), room)?;
         Ok(Self {
+            folder: config.folder.to_owned(),
             tables,
             committer,
             objects: Arc::clone(&config.objects),
@@ -211,6 +243,21 @@ impl Store {
     pub fn blobs(&self) -> u64 {
         let of = |table| self.tables.of(table).approximate_len() as u64;
         of(Table::Blobs).saturating_add(of(Table::Objects))
+    }
+
+    /// Ends writing for good: what waits is written, and everything moves from the journal to the tables. Reading
+    /// goes on.
+    pub(crate) fn close(&self) -> Result<()> {
+        // Its threads do the moving, so the database must outlive it.
+        match self.committer.stop() {
+            Some(_database) => settle::settle(&self.tables, &self.folder),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses when records could not be stored: before anything is prepared for them.
+    pub(crate) fn require_room(&self) -> Result<()> {
+        self.committer.require_room(0)
     }
 
     /// Makes writes durable: all of them, or none. Concurrent callers share one fsync.
@@ -228,7 +275,7 @@ impl Store {
             .tables
             .of(table)
             .get(key)
-            .map_err(Error::database("reading"))?;
+            .map_err(Error::reading(table.name()))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -236,7 +283,7 @@ impl Store {
         self.tables
             .of(table)
             .contains_key(key)
-            .map_err(Error::database("reading"))
+            .map_err(Error::reading(table.name()))
     }
 
     /// Keys and values under a prefix, in order. Stops at the first error.
@@ -245,9 +292,17 @@ impl Store {
         table: Table,
         prefix: &[u8],
     ) -> impl Iterator<Item = Result<(Bytes, Bytes)>> + use<> {
-        self.tables.of(table).prefix(prefix).map(|guard| {
-            let (key, value) = guard.into_inner().map_err(Error::database("reading"))?;
+        self.tables.of(table).prefix(prefix).map(move |guard| {
+            let (key, value) = guard.into_inner().map_err(Error::reading(table.name()))?;
             Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        })
+    }
+
+    /// Keys of a table, in order, without their values: a damaged value does not hide the others.
+    pub(crate) fn keys(&self, table: Table) -> impl Iterator<Item = Result<Bytes>> + use<> {
+        self.tables.of(table).iter().map(move |guard| {
+            let key = guard.key().map_err(Error::reading(table.name()))?;
+            Ok(Bytes::copy_from_slice(&key))
         })
     }
 
@@ -389,6 +444,9 @@ async fn is_short(objects: &Arc<dyn ObjectStore>, object: &Object) -> bool {
         .await
         .is_ok_and(|found| found.size < object.size_bytes)
 }
+
+/// Every blob is at least a stream's header and tag long, so every one is kept apart.
+const BLOB_MIN_BYTES: u32 = 64;
 
 fn check(codec: u64, digest: &Digest, bytes: &[u8]) -> Result<()> {
     if sha256(bytes) == *digest {

@@ -151,6 +151,23 @@ impl Vault {
         unlock::write_master_key(&self.master_path, &self.master, unlock)
     }
 
+    /// Says early whether the disk takes records now, so that nothing is prepared for a write that will be refused.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`].
+    pub fn require_room(&self) -> Result<()> {
+        self.store.require_room()
+    }
+
+    /// Ends writing for good, so that the files are whole in themselves: to be called once before the process ends.
+    /// A vault that is not closed loses nothing; its next opening reads the journal.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Io`].
+    pub fn close(&self) -> Result<()> {
+        self.store.close()
+    }
+
     /// The meta of one record version. `None` if it is not here.
     ///
     /// # Errors

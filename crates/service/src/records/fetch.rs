@@ -255,6 +255,7 @@ pub(crate) fn read_error(version: &ResourceVersion, error: stele_vault::Error) -
         | Vault::RecordMismatch { .. }
         | Vault::MissingBlob { .. }
         | Vault::Malformed { .. }
+        | Vault::Damaged { .. }
         | Vault::Expand { .. }
         | Vault::Crypto { .. } => Error::DoesNotMatch { resource },
         source => Error::Vault {

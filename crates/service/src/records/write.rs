@@ -62,6 +62,9 @@ impl Service {
         writes: Vec<Write>,
         watch: Watch,
     ) -> Result<Vec<Written>> {
+        self.vault
+            .require_room()
+            .map_err(Error::vault("storing records"))?;
         let _turns = self.turns.take(writes.iter().filter_map(target)).await;
         let now = self.clock.now();
         let mut new = NewPatients::default();
@@ -597,19 +600,13 @@ fn is_unsettled(error: &Error) -> bool {
     is_cut_off || is_pending(error)
 }
 
-/// Maps a full disk to its own error, everything else to the vault's.
+/// Maps an erased record to a conflict, everything else to the vault's errors.
 pub(crate) fn storage(what: &'static str) -> impl FnOnce(stele_vault::Error) -> Error {
     move |source| match source {
-        stele_vault::Error::DiskFull { .. } => Error::StorageFull {
-            message: source.to_string(),
-        },
         stele_vault::Error::Erased { record } => Error::Conflict {
             message: format!("record {record} was erased and can't be stored again"),
         },
-        source => Error::Vault {
-            what,
-            source: Box::new(source),
-        },
+        source => Error::vault(what)(source),
     }
 }
 

@@ -79,7 +79,7 @@ struct Request {
 /// Hands writes to the committing thread, which ends when this is dropped.
 pub(super) struct Committer {
     requests: Mutex<Option<Sender<Request>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<Database>>>,
     room: Arc<Room>,
 }
 
@@ -90,7 +90,10 @@ impl Committer {
         let watched = Arc::clone(&room);
         let thread = std::thread::Builder::new()
             .name("vault-commit".into())
-            .spawn(move || run(&db, &tables, &watched, &receiver))
+            .spawn(move || {
+                run(&db, &tables, &watched, &receiver);
+                db
+            })
             .map_err(Error::io(
                 "starting the committing thread for",
                 room.folder(),
@@ -122,6 +125,13 @@ impl Committer {
         Ok(receiver)
     }
 
+    /// Refuses bytes that would come to lie beside the database where its reserve is.
+    pub(super) fn require_room(&self, bytes: u64) -> Result<()> {
+        self.room
+            .check(bytes)
+            .map_err(|available_bytes| self.room.full(available_bytes))
+    }
+
     fn judge(&self, answer: Answer) -> Result<()> {
         answer.map_err(|failure| match failure {
             Failure::Database(source) => Error::Database {
@@ -137,14 +147,21 @@ impl Committer {
     }
 }
 
-impl Drop for Committer {
-    fn drop(&mut self) {
+impl Committer {
+    /// Writes what waits and takes nothing more. Gives the database, whose own threads end when it is dropped.
+    pub(super) fn stop(&self) -> Option<Database> {
         drop(self.requests.lock().take());
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
+        let ended = self.thread.lock().take()?.join();
+        if ended.is_err() {
             tracing::error!("the vault's committing thread ended with a panic");
         }
+        ended.ok()
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        drop(self.stop());
     }
 }
 
@@ -207,9 +224,15 @@ fn first_existing(tables: &Tables, changes: &Changes, new_records: &[Vec<u8>]) -
 
 fn write(db: &Database, tables: &Tables, room: &Room, changes: Changes, bytes: usize) -> Answer {
     // The engine refuses all further writes once one has failed. Looking first keeps a full disk
-    // from being such a failure.
-    room.check(bytes as u64)
-        .map_err(|available_bytes| Failure::Full { available_bytes })?;
+    // from being such a failure. Only records are refused: a full disk must not keep anybody from
+    // erasing, or from ending a grant, which takes a new key.
+    let adds = changes
+        .iter()
+        .any(|((table, _), value)| value.is_some() && table.is_of_records());
+    if adds {
+        room.check(bytes as u64)
+            .map_err(|available_bytes| Failure::Full { available_bytes })?;
+    }
     let mut batch = db.batch().durability(Some(PersistMode::SyncAll));
     for ((table, key), value) in changes {
         match value {

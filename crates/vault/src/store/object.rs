@@ -48,8 +48,10 @@ impl ObjectWriter<'_> {
     /// Takes more bytes.
     ///
     /// # Errors
-    /// [`Error::Objects`] if the object store refuses.
+    /// [`Error::DiskFull`]; [`Error::Objects`] if the object store refuses.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        let held = self.held.len().saturating_add(bytes.len());
+        self.store.committer.require_room(held as u64)?;
         self.importer.push(bytes);
         if let Some(upload) = &mut self.upload {
             upload

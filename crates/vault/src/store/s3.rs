@@ -1,8 +1,8 @@
 //! Objects in an S3-compatible store. Small blobs, tables and keys stay in the vault's folder.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use object_store::{ObjectStore, aws::AmazonS3Builder};
+use object_store::{ObjectStore, RetryConfig, aws::AmazonS3Builder};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -48,7 +48,16 @@ pub fn s3(config: &S3Config) -> Result<Arc<dyn ObjectStore>> {
         .with_access_key_id(&config.access_key_id)
         .with_secret_access_key(config.secret_access_key.as_str())
         .with_allow_http(config.allow_http)
+        .with_retry(RetryConfig {
+            max_retries: RETRIES_MAX,
+            retry_timeout: RETRY_TIMEOUT,
+            ..RetryConfig::default()
+        })
         .build()
         .map(|store| -> Arc<dyn ObjectStore> { Arc::new(store) })
         .map_err(Error::objects("configuring S3"))
 }
+
+/// A service that restarts is back by then; somebody waits for the answer.
+const RETRIES_MAX: usize = 3;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(20);

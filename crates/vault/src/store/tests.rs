@@ -183,8 +183,83 @@ async fn a_full_disk_refuses_writes_and_goes_on_reading() {
         Err(Error::DiskFull { .. })
     ));
     assert_eq!(&full.block(&cid).await.unwrap().unwrap()[..], b"before");
+    let mut upload = full.object_writer();
+    assert!(matches!(
+        upload.push(&[0; 1000]).await,
+        Err(Error::DiskFull { .. })
+    ));
+    drop(upload);
+    let mut erasure = Writes::default();
+    erasure.put(Table::Tombstones, vec![2; 32], vec![1]);
+    erasure.remove(Table::Blobs, digest_of(&cid).unwrap().to_vec());
+    full.commit(erasure).await.unwrap();
+    assert_eq!(full.block(&cid).await.unwrap(), None, "erasing goes on");
     drop(full);
     put(&open(folder.path()), b"after").await;
+}
+
+/// A store that ended well needs no journal, so a damaged one costs nothing, and a damaged blob costs itself.
+#[tokio::test]
+async fn after_a_clean_end_nothing_is_read_from_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let small: Vec<Cid> = [pattern(300, 1), pattern(300, 2), pattern(5000, 3)]
+        .iter()
+        .map(|bytes| futures::executor::block_on(put(&store, bytes)))
+        .collect();
+    store.close().unwrap();
+    let late = Writes::default();
+    assert!(matches!(store.commit(late).await, Err(Error::Closed)));
+    assert!(
+        store.block(&small[0]).await.unwrap().is_some(),
+        "reading goes on"
+    );
+    drop(store);
+    let db = folder.path().join("db");
+    let files = |extension: Option<&str>| {
+        let mut found = Vec::new();
+        let mut folders = vec![db.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().and_then(|e| e.to_str()) == extension {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    };
+    for journal in files(Some("jnl")) {
+        let mut bytes = std::fs::read(&journal).unwrap();
+        bytes[40] ^= 1;
+        std::fs::write(&journal, bytes).unwrap();
+    }
+    let needle = pattern(300, 2);
+    let mut flipped = 0;
+    for file in files(None) {
+        let mut bytes = std::fs::read(&file).unwrap();
+        if let Some(at) = bytes.windows(300).position(|window| window == needle) {
+            bytes[at + 100] ^= 1;
+            std::fs::write(&file, bytes).unwrap();
+            flipped += 1;
+        }
+    }
+    assert_eq!(flipped, 1);
+    let store = open(folder.path());
+    assert!(store.block(&small[0]).await.unwrap().is_some());
+    assert!(matches!(
+        store.block(&small[1]).await,
+        Err(Error::Damaged { table: "blobs", .. })
+    ));
+    assert!(store.block(&small[2]).await.unwrap().is_some());
+    let report = store.verify_all(|_| ()).await.unwrap();
+    let bad: Vec<Cid> = report.bad.iter().map(|bad| bad.cid).collect();
+    assert_eq!((bad, report.checked.checked), (vec![small[1]], 3));
+    let again = put(&store, b"later").await;
+    drop(store);
+    assert!(open(folder.path()).block(&again).await.unwrap().is_some());
 }
 
 #[tokio::test]

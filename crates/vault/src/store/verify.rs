@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use cid::Cid;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
@@ -35,6 +36,8 @@ pub struct Progress {
 pub struct Report {
     /// What was checked.
     pub checked: Progress,
+    /// Tables whose list of keys is damaged: what follows the damage could not be checked.
+    pub unreadable: Vec<&'static str>,
     /// What does not match, in the order found.
     pub bad: Vec<BadBlob>,
 }
@@ -47,35 +50,50 @@ impl Store {
     pub async fn verify_all(&self, mut progress: impl FnMut(Progress)) -> Result<Report> {
         let mut report = Report::default();
         for (table, codec) in [(Table::Blobs, RAW), (Table::Nodes, DAG_PB)] {
-            for entry in self.scan(table, &[]) {
-                let (key, bytes) = entry?;
-                let digest = digest_key(&key)?;
+            for key in self.keys_until_damage(table, &mut report) {
+                let digest = digest_key(&key?)?;
+                let cid = cid_of(codec, &digest)?;
                 report.checked.checked += 1;
-                report.checked.bytes += bytes.len() as u64;
-                if check(codec, &digest, &bytes).is_err() {
-                    let problem = "its bytes do not match its address".into();
-                    report.bad.push(BadBlob {
-                        cid: cid_of(codec, &digest)?,
-                        problem,
-                    });
+                match self.value(table, &digest) {
+                    Ok(Some(bytes)) => {
+                        report.checked.bytes += bytes.len() as u64;
+                        if check(codec, &digest, &bytes).is_err() {
+                            let problem = "its bytes do not match its address".into();
+                            report.bad.push(BadBlob { cid, problem });
+                        }
+                    }
+                    // Removed since its key was read.
+                    Ok(None) => {}
+                    Err(error) => report.bad.push(damaged(cid, error)?),
                 }
                 progress(report.checked);
             }
         }
-        for entry in self.scan(Table::Objects, &[]) {
-            let (key, description) = entry?;
-            let cid = cid_of(DAG_PB, &digest_key(&key)?)?;
-            match Object::decode(&description) {
-                Ok(object) => self.verify_object(cid, &object, &mut report).await,
-                Err(error) => report.bad.push(BadBlob {
-                    cid,
-                    problem: error.to_string(),
-                }),
+        for key in self.keys_until_damage(Table::Objects, &mut report) {
+            let digest = digest_key(&key?)?;
+            let cid = cid_of(DAG_PB, &digest)?;
+            match self.object(&digest) {
+                Ok(Some(object)) => self.verify_object(cid, &object, &mut report).await,
+                Ok(None) => {}
+                Err(error) => report.bad.push(damaged(cid, error)?),
             }
             report.checked.checked += 1;
             progress(report.checked);
         }
         Ok(report)
+    }
+
+    /// The keys up to the first that can't be read for damage, which the report then says.
+    fn keys_until_damage(&self, table: Table, report: &mut Report) -> Vec<Result<Bytes>> {
+        let mut keys = Vec::new();
+        for key in self.keys(table) {
+            if let Err(Error::Damaged { table, .. }) = &key {
+                report.unreadable.push(table);
+                break;
+            }
+            keys.push(key);
+        }
+        keys
     }
 
     async fn verify_object(&self, cid: Cid, object: &Object, report: &mut Report) {
@@ -100,8 +118,15 @@ impl Store {
     pub async fn sweep(&self) -> Result<u64> {
         let mut referenced = BTreeSet::new();
         for entry in self.scan(Table::Objects, &[]) {
-            let (_, description) = entry?;
-            referenced.insert(Object::decode(&description)?.path());
+            match entry.and_then(|(_, description)| Object::decode(&description)) {
+                Ok(object) => referenced.insert(object.path()),
+                // Without the whole list nothing can be told to be left over.
+                Err(error @ (Error::Damaged { .. } | Error::Malformed { .. })) => {
+                    tracing::error!(%error, "the list of large objects is damaged; nothing is swept");
+                    return Ok(0);
+                }
+                Err(error) => return Err(error),
+            };
         }
         let found: Vec<_> = self
             .objects
@@ -121,6 +146,17 @@ impl Store {
             }
         }
         Ok(swept)
+    }
+}
+
+/// What is said of a blob whose row is damaged; any other error is handed on.
+fn damaged(cid: Cid, error: Error) -> Result<BadBlob> {
+    match error {
+        Error::Damaged { .. } | Error::Malformed { .. } => Ok(BadBlob {
+            cid,
+            problem: error.to_string(),
+        }),
+        error => Err(error),
     }
 }
 

@@ -167,7 +167,17 @@ const JOURNALS_MAX_BYTES: u64 = 128 << 20;
 /// Tells damage from a store that could not be reached.
 fn failed(action: &'static str, error: fjall::Error) -> Error {
     use fjall::{Error as Fjall, LsmError as Lsm};
+    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
     match &error {
+        // A damaged length leads past the end of a file, a damaged name to none: the disk did its part.
+        Fjall::Io(io) | Fjall::Storage(Lsm::Io(io))
+            if matches!(io.kind(), InvalidData | NotFound | UnexpectedEof) =>
+        {
+            Error::Unreadable {
+                action,
+                source: error.into(),
+            }
+        }
         Fjall::Io(_)
         | Fjall::Storage(Lsm::Io(_))
         | Fjall::Poisoned

@@ -19,6 +19,10 @@ pub struct GatewayConfig {
     pub default_count: u32,
     /// Largest page size.
     pub max_count: u32,
+    /// Requests a second that one address may send for long; no limit when 0, nor for programs on this machine.
+    pub rate_per_second: u32,
+    /// Requests that one address may send at once.
+    pub rate_burst: u32,
     /// How long a request may take; a Binary's content is exempt.
     pub request_timeout: Duration,
     /// How long a write that is stored waits for the ledger before its client is told to ask again later.
@@ -42,6 +46,8 @@ impl GatewayConfig {
             max_binary_bytes: 1 << 30,
             default_count: 20,
             max_count: 1000,
+            rate_per_second: 500,
+            rate_burst: 2_000,
             request_timeout: Duration::from_secs(300),
             pending_after: Duration::from_secs(10),
             token_lifetime: Duration::from_secs(15 * 60),

@@ -26,7 +26,10 @@ use stele_service::{Service, metrics::Class};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
-    GatewayConfig, admin, export, fhir, health, home, ipfs, members, own, problem::Problem, smart,
+    GatewayConfig, admin, export, fhir, health, home, ipfs, members, own,
+    problem::Problem,
+    rate::{self, Rates},
+    smart,
 };
 
 /// What every handler works with.
@@ -35,6 +38,7 @@ pub(crate) struct Front {
     pub(crate) config: GatewayConfig,
     /// The CapabilityStatement, written once.
     pub(crate) metadata: OnceLock<Bytes>,
+    pub(crate) rates: Rates,
     turns: Vec<Arc<Mutex<()>>>,
     hasher: RandomState,
 }
@@ -42,6 +46,7 @@ pub(crate) struct Front {
 impl Front {
     fn new(service: Arc<Service>, config: GatewayConfig) -> Self {
         Self {
+            rates: Rates::new(config.rate_per_second, config.rate_burst),
             service,
             config,
             metadata: OnceLock::new(),
@@ -109,6 +114,10 @@ pub fn router(service: Arc<Service>, config: GatewayConfig) -> Router {
     routes
         .fallback(fhir::no_such_address)
         .method_not_allowed_fallback(fhir::no_such_method)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&front),
+            rate::limit,
+        ))
         .layer(middleware::from_fn_with_state(Arc::clone(&front), around))
         .with_state(front)
 }

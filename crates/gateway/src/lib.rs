@@ -20,6 +20,7 @@ mod ipfs;
 mod members;
 mod own;
 mod problem;
+mod rate;
 mod smart;
 
 pub use config::GatewayConfig;

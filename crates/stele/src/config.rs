@@ -47,6 +47,10 @@ pub(crate) struct Config {
     pub(crate) pending_after_ms: u64,
     /// Web origins that may call JSON-RPC from a browser.
     pub(crate) rpc_origins: Vec<String>,
+    /// Requests a second that one address may send for long; 0 for no limit. Programs on this machine have none.
+    pub(crate) rate_per_second: u32,
+    /// Requests that one address may send at once.
+    pub(crate) rate_burst: u32,
     /// Bytes of disk that stay free: writes are refused before they are used.
     pub(crate) reserve_bytes: u64,
     /// Longest time without a block, in milliseconds.
@@ -222,6 +226,8 @@ impl Default for Config {
             max_count: 1_000,
             pending_after_ms: 10_000,
             rpc_origins: Vec::new(),
+            rate_per_second: 500,
+            rate_burst: 2_000,
             reserve_bytes: 64 << 20,
             heartbeat_ms: 5_000,
             log_format: LogFormat::Text,

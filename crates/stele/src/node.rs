@@ -3,6 +3,7 @@
 mod app;
 pub(crate) mod ledger;
 mod metrics;
+pub(crate) mod spare;
 
 use std::{
     fs,
@@ -38,6 +39,7 @@ use zeroize::Zeroizing;
 use crate::config::{self, Config, Listen};
 use app::App;
 use ledger::NodeLedger;
+use spare::Spare;
 
 /// How long receipts wait for others before they are anchored together.
 const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
@@ -81,6 +83,7 @@ pub(crate) struct Stores {
 pub(crate) struct Node {
     pub(crate) ready: Ready,
     pub(crate) service: Arc<Service>,
+    vault: Arc<Vault>,
     consensus: stele_consensus::Handle,
     rpc: RpcHandle,
     stop: watch::Sender<bool>,
@@ -90,6 +93,7 @@ pub(crate) struct Node {
     metrics: tokio::task::JoinHandle<std::io::Result<()>>,
     mllp: Option<MllpHandle>,
     messages: tokio::task::JoinHandle<()>,
+    spare: tokio::task::JoinHandle<()>,
     ready_file: PathBuf,
 }
 
@@ -239,6 +243,9 @@ async fn development_organization(vault: &Vault) -> Result<OrganizationId> {
 impl Node {
     /// Starts everything on a data folder.
     pub(crate) async fn start(config: &Config, new: NewConsortium) -> Result<Self> {
+        fs::create_dir_all(&config.data)
+            .with_context(|| format!("making {}", config.data.display()))?;
+        let spare = Arc::new(Spare::new(&config.data, config.reserve_bytes));
         let stores = Stores::open(config, Some(new)).await?;
         let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
         let ledger = NodeLedger::new(
@@ -286,11 +293,13 @@ impl Node {
         let ready_file = config.data.join("ready.json");
         fs::write(&ready_file, serde_json::to_string(&ready)?)
             .with_context(|| format!("writing {}", ready_file.display()))?;
+        let vault = Arc::clone(&stores.vault);
         // The stores live as long as the service; the lock as long as the process.
         std::mem::forget(stores);
         Ok(Self {
             ready,
             service,
+            vault,
             consensus,
             rpc,
             stop,
@@ -300,6 +309,7 @@ impl Node {
             metrics,
             mllp,
             messages,
+            spare: tokio::spawn(spare.watch()),
             ready_file,
         })
     }
@@ -316,6 +326,7 @@ impl Node {
         self.receipts.abort();
         self.parameters.abort();
         self.metrics.abort();
+        self.spare.abort();
         self.rpc.stop().await;
         // No message is cut off in the middle: the listener answers the last one, the worker writes it or leaves it.
         let messages = async {
@@ -336,14 +347,17 @@ impl Node {
         {
             tracing::warn!("requests under way were cut off");
         }
-        match ended {
+        let ended = match ended {
             Some(ended) => ended.context("consensus stopped"),
             None => self
                 .consensus
                 .shutdown()
                 .await
                 .context("stopping consensus"),
-        }
+        };
+        let vault = self.vault;
+        let closed = tokio::task::spawn_blocking(move || vault.close()).await?;
+        ended.and(closed.context("closing the vault"))
     }
 }
 
@@ -426,9 +440,12 @@ async fn serve_http(
     gateway.default_count = config.default_count;
     gateway.max_count = config.max_count;
     gateway.pending_after = Duration::from_millis(config.pending_after_ms);
+    gateway.rate_per_second = config.rate_per_second;
+    gateway.rate_burst = config.rate_burst;
     let router = stele_gateway::router(Arc::clone(service), gateway);
     let (stop, mut stopped) = watch::channel(false);
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
         // An error means that the node is gone: stop too.
         let _ = stopped.wait_for(|stop| *stop).await;
     });

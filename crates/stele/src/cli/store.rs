@@ -119,7 +119,7 @@ pub(crate) struct Backup {
 }
 
 /// Files of a data folder that are of one run only.
-const TRANSIENT: &[&str] = &["lock", "ready.json"];
+const TRANSIENT: &[&str] = &["lock", "ready.json", crate::node::spare::NAME];
 
 impl Backup {
     pub(crate) fn run(self) -> Result<Answer> {

@@ -436,8 +436,9 @@ impl Stopped {
             .verify_all(|progress| bar.set_message(format!("{} blobs", progress.checked)))
             .await
             .context("reading the vault")?;
+        let records = super::store::offline(&stores)?.inspect_vault(&report)?;
         bar.finish_and_clear();
-        if report.bad.is_empty() {
+        if report.bad.is_empty() && report.unreadable.is_empty() && records.is_empty() {
             if self.json {
                 output::json(&json!({ "ok": true, "blobs": report.checked.checked }));
             } else {
@@ -448,15 +449,30 @@ impl Stopped {
             }
             return Ok(Answer::Yes);
         }
-        let names: Vec<String> = report
-            .bad
+        let mut places: Vec<String> = records
             .iter()
-            .map(|bad| format!("{}: {}", bad.cid, bad.problem))
+            .map(|one| format!("{} version {}: {}", one.resource, one.version, one.problem))
             .collect();
+        places.extend(
+            report
+                .bad
+                .iter()
+                .map(|bad| format!("{}: {}", bad.cid, bad.problem)),
+        );
+        places.extend(
+            report
+                .unreadable
+                .iter()
+                .map(|table| format!("the table of {table} can't be listed to its end")),
+        );
         let no = json!({
             "ok": false,
-            "what": format!("{} of {} blobs do not match their addresses", names.len(), report.checked.checked),
-            "where": names.join(", ")
+            "what": format!(
+                "{} of {} blobs do not match their addresses, {} records are withheld",
+                report.bad.len(), report.checked.checked, records.len()
+            ),
+            "where": places.join(", "),
+            "records": records,
         });
         Ok(answer_no(&no, self.json))
     }

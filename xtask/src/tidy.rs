@@ -39,6 +39,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     lock_file(root, &mut findings)?;
     lint_files(root, &mut findings)?;
     tree(root, &mut findings)?;
+    threat_model(root, &mut findings)?;
     if findings.is_empty() {
         return Ok(());
     }
@@ -152,6 +153,39 @@ fn tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
+/// Every test that the threat model names must be there: a renamed or removed test would leave a claim without evidence.
+fn threat_model(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+    const NAME: &str = "docs/threat-model.md";
+    let text = fs::read_to_string(root.join(NAME)).with_context(|| format!("reading {NAME}"))?;
+    let named = named_tests(&text);
+    if named.is_empty() {
+        findings.push(format!("{NAME} names no test"));
+    }
+    for (file, test) in named {
+        let found = fs::read_to_string(root.join(&file)).unwrap_or_default();
+        let is_there = if file.ends_with(".rs") {
+            found.contains(&format!("fn {test}("))
+        } else {
+            found.contains(&test)
+        };
+        if !is_there {
+            findings.push(format!("{NAME} names {file}::{test}, which is not there"));
+        }
+    }
+    Ok(())
+}
+
+/// `file::test` in backticks, by the file's extension.
+fn named_tests(text: &str) -> Vec<(String, String)> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|code| code.split_once("::"))
+        .filter(|(file, _)| file.ends_with(".rs") || file.ends_with(".mjs"))
+        .map(|(file, test)| (file.to_owned(), test.to_owned()))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +196,19 @@ mod tests {
         assert_eq!(
             internal_dependencies(manifest),
             BTreeSet::from(["core".to_owned()])
+        );
+    }
+
+    #[test]
+    fn tests_are_found_by_their_names() {
+        let text = "| x | `Vec::new` | `crates/a/src/b.rs::it_holds`, `e2e/c.test.mjs::a page` |";
+        let expected = [
+            ("crates/a/src/b.rs", "it_holds"),
+            ("e2e/c.test.mjs", "a page"),
+        ];
+        assert_eq!(
+            named_tests(text),
+            expected.map(|(file, test)| (file.to_owned(), test.to_owned()))
         );
     }
 

@@ -424,17 +424,30 @@ impl Chain {
     /// Says why it is refused.
     pub fn submit(&self, encoded: Bytes) -> Result<Arc<Pooled>, Rejected> {
         let latest = self.latest();
-        self.pool.admit(encoded, &self.admission(&latest))
+        self.admit(encoded, &latest)
     }
 
     /// As [`Chain::submit`], many at once on all cores. The results come in order.
     pub fn submit_all(&self, encoded: Vec<Bytes>) -> Vec<Result<Arc<Pooled>, Rejected>> {
         let latest = self.latest();
-        let admission = self.admission(&latest);
         encoded
             .into_par_iter()
-            .map(|bytes| self.pool.admit(bytes, &admission))
+            .map(|bytes| self.admit(bytes, &latest))
             .collect()
+    }
+
+    fn admit(&self, encoded: Bytes, seen: &Latest) -> Result<Arc<Pooled>, Rejected> {
+        let pooled = self.pool.admit(encoded, &self.admission(seen))?;
+        let latest = self.latest();
+        if latest.hash != seen.hash {
+            // A block became final meanwhile, and may have cleared the pool before this transaction was in it: held
+            // against the older nonce, it would wait for one that is used already.
+            let sender = pooled.recovered.sender;
+            let account = latest.view.account(sender)?;
+            self.pool
+                .catch_up(sender, account.map_or(0, |account| account.nonce));
+        }
+        Ok(pooled)
     }
 
     /// Has `notify` called whenever there is a new transaction to put into a block, from the admitting thread. Only

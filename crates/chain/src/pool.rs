@@ -226,6 +226,14 @@ impl Pool {
         self.queue().advance(sender, next_nonce);
     }
 
+    /// As [`Pool::advance`], for a sender whose transaction came in beside a block: it may be executable only now.
+    pub(crate) fn catch_up(&self, sender: Address, next_nonce: u64) {
+        self.advance(sender, next_nonce);
+        if let Some(notify) = self.on_ready.get() {
+            notify();
+        }
+    }
+
     /// The nonce after the sender's transactions that wait and can be executed one after the other.
     pub(crate) fn next_nonce(&self, sender: Address, state_nonce: u64) -> u64 {
         self.queue().next_nonce(sender, state_nonce)

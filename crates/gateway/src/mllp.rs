@@ -225,7 +225,7 @@ impl Connection {
                     ErrorCode::Internal,
                     format!("the message is larger than {limit} bytes"),
                 );
-                self.reply(peek(&head), &[problem], limit)
+                self.reply(peek(&head).as_ref(), &[problem], limit)
             }
             Event::Truncated { bytes } => {
                 tracing::warn!(peer = %self.peer, bytes, "mllp.truncated: a message broke off; it was not taken");
@@ -243,7 +243,7 @@ impl Connection {
         let header = peek(&bytes);
         let organization = match self.front.organization_of(header.as_ref()) {
             Ok(organization) => organization,
-            Err(problem) => return self.reply(header, &[problem], size),
+            Err(problem) => return self.reply(header.as_ref(), &[problem], size),
         };
         let incoming = Incoming {
             bytes,
@@ -270,18 +270,18 @@ impl Connection {
         if is_duplicate {
             tracing::info!(peer = %self.peer, "mllp.again: the message was taken before");
         }
-        self.reply(header, &problems, size)
+        self.reply(header.as_ref(), &problems, size)
     }
 
     /// The acknowledgement, and one line in the log.
     fn reply(
         &mut self,
-        header: Option<Header>,
+        header: Option<&Header>,
         problems: &[Problem],
         size: usize,
     ) -> Option<String> {
         let refusal = problems.iter().find(|problem| problem.is_error());
-        let mode = header.as_ref().map_or(AckMode::Original, |header| {
+        let mode = header.map_or(AckMode::Original, |header| {
             header.ack_mode(refusal.is_some())
         });
         let mode = match mode {
@@ -290,7 +290,6 @@ impl Connection {
         };
         let code = ack::Code::of(mode, problems);
         let (sender, kind) = header
-            .as_ref()
             .map(|header| (header.sender(), header.kind()))
             .unwrap_or_default();
         let wire = code.map_or("-", ack::Code::wire);
@@ -306,7 +305,7 @@ impl Connection {
         let now = self.front.service.now();
         let control_id = format!("{:x}{:x}", now.0, self.answers);
         Some(ack::write(
-            header.as_ref(),
+            header,
             code?,
             problems,
             &control_id,

@@ -2,7 +2,7 @@
 //! views: nobody writes them and nobody can change them.
 
 use alloy_primitives::{Address, B256};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use stele_core::{
     consent::Purpose,
     id::PatientId,
@@ -305,15 +305,29 @@ fn provenance(version: &ResourceVersion, anchored: &Anchored) -> Stored {
         (false, _) => "UPDATE",
     };
     let at = leaf.anchored.at;
-    let mut agent = json!({
-        "type": { "coding": [{
+    let mut agent = Map::new();
+    agent.insert(
+        "type".into(),
+        json!({ "coding": [{
             "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
             "code": "author"
-        }] },
-        "who": account(leaf.author)
-    });
+        }] }),
+    );
+    agent.insert("who".into(), account(leaf.author));
     if anchored.organization != leaf.author && !anchored.organization.is_zero() {
-        agent["onBehalfOf"] = account(anchored.organization);
+        agent.insert("onBehalfOf".into(), account(anchored.organization));
+    }
+    let mut entities = Vec::new();
+    if version.version > 1 {
+        let before = version.version.saturating_sub(1);
+        entities.push(json!({
+            "role": "revision", "what": { "reference": format!("{place}/_history/{before}") }
+        }));
+    }
+    if let Some(cid) = &anchored.cid {
+        entities.push(json!({ "role": "source", "what": { "identifier": {
+            "system": "urn:ietf:rfc:3986", "value": format!("ipfs://{cid}")
+        } } }));
     }
     let mut value = json!({
         "resourceType": "Provenance",
@@ -327,20 +341,8 @@ fn provenance(version: &ResourceVersion, anchored: &Anchored) -> Stored {
         }] },
         "agent": [agent]
     });
-    let mut entities = Vec::new();
-    if version.version > 1 {
-        let before = version.version.saturating_sub(1);
-        entities.push(json!({
-            "role": "revision", "what": { "reference": format!("{place}/_history/{before}") }
-        }));
-    }
-    if let Some(cid) = &anchored.cid {
-        entities.push(json!({ "role": "source", "what": { "identifier": {
-            "system": "urn:ietf:rfc:3986", "value": format!("ipfs://{cid}")
-        } } }));
-    }
-    if !entities.is_empty() {
-        value["entity"] = entities.into();
+    if let Some(members) = value.as_object_mut().filter(|_| !entities.is_empty()) {
+        members.insert("entity".into(), entities.into());
     }
     view("Provenance", id, 1, at, &value)
 }

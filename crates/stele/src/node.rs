@@ -320,6 +320,10 @@ impl Node {
             ended = self.consensus.ended() => Some(ended),
             () = signal() => None,
         };
+        if let Some(Err(error)) = &ended {
+            // Said at once: whoever ends the process before it has closed down would never learn why.
+            tracing::error!(%error, "consensus ended");
+        }
         tracing::info!("stopping");
         drop(fs::remove_file(&self.ready_file));
         self.stop.send_replace(true);

@@ -139,6 +139,7 @@ fn assertion(challenge: &[u8], origin: &str, tail: &str, flags: u8) -> Case {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of cases")]
 fn assertions() {
     let order = U256::from_be_bytes(alloy_primitives::hex!(
         "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"

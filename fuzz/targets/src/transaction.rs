@@ -18,7 +18,7 @@ pub fn transaction(data: &[u8]) {
             let again = Transaction::decode(&encoded).unwrap().recover(chain_id);
             assert_eq!(again.unwrap().sender, recovered.sender);
             assert!(
-                found.chain_id().is_none() || found.clone().recover(chain_id ^ 1).is_err(),
+                found.chain_id().is_none() || found.recover(chain_id ^ 1).is_err(),
                 "a signature for one chain must not count on another"
             );
         }

@@ -158,6 +158,26 @@ fn ancestors_that_are_not_final_are_executed_when_handed_over() {
 }
 
 /// Two proposals on one parent: the one that loses leaves no trace, its transactions wait for another block.
+/// The next block is built while its parent becomes final: it stands on the parent either way, and nothing fails.
+#[test]
+fn a_block_is_built_while_its_parent_becomes_final() {
+    let chain = chain(false);
+    let mut block = propose(&chain);
+    for _ in 0..300 {
+        let next = std::thread::scope(|scope| {
+            let committing = scope.spawn(|| chain.commit(&block, b"").map(drop));
+            let proposer = B256::repeat_byte(9);
+            let now_ms = block.header.timestamp_ms + 1;
+            let next = chain.propose(&block, &[], proposer, now_ms, &|| true);
+            committing.join().unwrap().unwrap();
+            next.unwrap().expect("its parent is the head")
+        });
+        assert_eq!(next.header.parent_hash, block.hash());
+        block = Arc::new(next);
+    }
+    assert_eq!(chain.finalized().0.number, 300);
+}
+
 #[test]
 fn a_lost_proposal_gives_its_transactions_back() {
     let (chain, other) = (chain(true), chain(true));

@@ -57,7 +57,8 @@ fn no_such_version() -> Problem {
 /// What the ledger itself says: accesses, and who wrote a version. `None` for what clients write.
 async fn from_ledger(asked: &Asked) -> Result<Option<Stored>, Problem> {
     let is_event = READ_ONLY.contains(&asked.resource_type.as_str());
-    if !is_event && !(asked.resource_type == "Provenance" && is_place(&asked.id)) {
+    let is_anchor = asked.resource_type == "Provenance" && is_place(&asked.id);
+    if !(is_event || is_anchor) {
         return Ok(None);
     }
     let front = &asked.front;

@@ -109,9 +109,8 @@ impl Service {
                 .transactions
                 .settle("registering patients", entry.sender, order.clone())
                 .await;
-            match sent {
-                Err(error @ Error::Ledger { .. }) => return Err(error),
-                Ok(_) | Err(_) => {}
+            if let Err(error @ Error::Ledger { .. }) = sent {
+                return Err(error);
             }
         }
         Ok(())

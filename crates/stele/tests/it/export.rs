@@ -127,7 +127,7 @@ async fn a_record_taken_out_is_checked_anywhere() {
         missing["what"].as_str().unwrap().contains("taken out"),
         "{missing}"
     );
-    let mut other = parsed.clone();
+    let mut other = parsed;
     other["timestamp"] = "2020-01-01T00:00:00.000Z".into();
     let other = elsewhere.refuses("export", "json", other.to_string().as_bytes());
     assert_eq!(other["where"], "signature", "{other}");

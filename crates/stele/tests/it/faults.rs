@@ -186,12 +186,12 @@ async fn serves_the_same(folder: &Folder, before: &[Value], context: &str) -> bo
         }
     };
     for (height, expected) in before.iter().enumerate() {
-        let answer = rpc(
-            &node,
-            "eth_getBlockByNumber",
-            json!([format!("0x{height:x}"), true]),
-        )
-        .await;
+        let asked = json!([format!("0x{height:x}"), true]);
+        // A node that finds the damage while it runs stops, and then answers nothing.
+        let Ok(answer) = try_rpc(&node, "eth_getBlockByNumber", asked).await else {
+            node.kill();
+            return false;
+        };
         if answer.get("error").is_none() {
             assert_eq!(&answer["result"], expected, "{context}: block {height}");
         }
@@ -509,15 +509,19 @@ async fn height(node: &Running) -> u64 {
 }
 
 pub(crate) async fn rpc(node: &Running, method: &str, params: Value) -> Value {
+    try_rpc(node, method, params).await.unwrap()
+}
+
+/// The same, of a node that may end.
+async fn try_rpc(node: &Running, method: &str, params: Value) -> reqwest::Result<Value> {
     let request = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     let url = node.ready["rpc"].as_str().unwrap();
     let answer = reqwest::Client::new()
         .post(url)
         .json(&request)
         .send()
-        .await
-        .unwrap();
-    answer.json().await.unwrap()
+        .await?;
+    answer.json().await
 }
 
 pub(crate) fn number(variable: &str, default: usize) -> usize {

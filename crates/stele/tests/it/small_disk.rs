@@ -75,7 +75,7 @@ impl SmallDisk {
     pub(crate) fn fill(&self) {
         let file = File::create(self.path(FILLER)).unwrap();
         loop {
-            let found = statvfs(&self.path("")).unwrap();
+            let found = statvfs(self.path("")).unwrap();
             let free = found.f_bavail * found.f_frsize;
             // Another program, such as the node, may have been faster; then there is less.
             if fallocate(&file, FallocateFlags::empty(), 0, free).is_ok() {

@@ -2,7 +2,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use object_store::{ObjectStore, RetryConfig, aws::AmazonS3Builder};
+use futures::future::BoxFuture;
+use object_store::{
+    ClientOptions, ObjectStore, RetryConfig,
+    aws::AmazonS3Builder,
+    client::{
+        HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService,
+        ReqwestConnector,
+    },
+};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -48,6 +56,7 @@ pub fn s3(config: &S3Config) -> Result<Arc<dyn ObjectStore>> {
         .with_access_key_id(&config.access_key_id)
         .with_secret_access_key(config.secret_access_key.as_str())
         .with_allow_http(config.allow_http)
+        .with_http_connector(PartsByHeader)
         .with_retry(RetryConfig {
             max_retries: RETRIES_MAX,
             retry_timeout: RETRY_TIMEOUT,
@@ -61,3 +70,36 @@ pub fn s3(config: &S3Config) -> Result<Arc<dyn ObjectStore>> {
 /// A service that restarts is back by then; somebody waits for the answer.
 const RETRIES_MAX: usize = 3;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connects as usual, and takes an answer with `Content-Range` for the 206 that it means: rclone, for one, sends the
+/// part that was asked for with status 200, which the client would refuse as the whole object (RFC 9110 §15.3.7).
+#[derive(Debug)]
+struct PartsByHeader;
+
+impl HttpConnector for PartsByHeader {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let usual = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(PartsByHeaderService(usual)))
+    }
+}
+
+#[derive(Debug)]
+struct PartsByHeaderService(HttpClient);
+
+impl HttpService for PartsByHeaderService {
+    fn call<'a, 'call>(
+        &'a self,
+        request: HttpRequest,
+    ) -> BoxFuture<'call, Result<HttpResponse, HttpError>>
+    where
+        'a: 'call,
+    {
+        Box::pin(async move {
+            let mut response = self.0.execute(request).await?;
+            if response.status() == 200 && response.headers().contains_key("content-range") {
+                *response.status_mut() = http::StatusCode::PARTIAL_CONTENT;
+            }
+            Ok(response)
+        })
+    }
+}

@@ -50,7 +50,7 @@ async fn put(store: &Store, bytes: &[u8]) -> Cid {
 }
 
 /// Every file under a folder.
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+fn files(folder: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -168,7 +168,7 @@ async fn every_clinical_type_is_taken_and_found() {
         let name = format!("{kind}/{}", made.id());
         assert_eq!(
             bed.found(&format!("{kind}?{parameter}=p1")).await,
-            [name.clone()],
+            std::slice::from_ref(&name),
             "{kind}"
         );
         let read = bed.get(&name).await.is(200).json();
@@ -207,7 +207,8 @@ async fn mistakes_of_entry_are_refused_with_their_paths() {
         move |r: &mut Value| *r.pointer_mut(path).unwrap() = value.clone()
     };
     let add = |name: &'static str, value: Value| move |r: &mut Value| r[name] = value.clone();
-    let cases: [(&dyn Fn(&mut Value), &str); 11] = [
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(Change<'_>, &str); 11] = [
         (&missing("status"), "element status is missing"),
         (&missing("code"), "element code is missing"),
         (&set("/status", json!("excellent")), "Observation.status"),

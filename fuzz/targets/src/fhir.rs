@@ -8,7 +8,7 @@ pub(crate) const SEPARATOR: &[u8] = b"\n--patch--\n";
 const ID: &str = "fuzz-1";
 const UPDATED: &str = "2026-03-01T10:00:00.000Z";
 
-/// Reads the bytes as a resource, and what follows [`SEPARATOR`] as a JSON Patch for it. Whatever is accepted goes
+/// Reads the bytes as a resource, and what follows `SEPARATOR` as a JSON Patch for it. Whatever is accepted goes
 /// through everything that a write and a read do with it; edits change what they say and leave valid JSON.
 pub fn fhir(data: &[u8]) {
     let at = data

@@ -157,7 +157,6 @@ fn ancestors_that_are_not_final_are_executed_when_handed_over() {
     );
 }
 
-/// Two proposals on one parent: the one that loses leaves no trace, its transactions wait for another block.
 /// The next block is built while its parent becomes final: it stands on the parent either way, and nothing fails.
 #[test]
 fn a_block_is_built_while_its_parent_becomes_final() {
@@ -178,6 +177,7 @@ fn a_block_is_built_while_its_parent_becomes_final() {
     assert_eq!(chain.finalized().0.number, 300);
 }
 
+/// Two proposals on one parent: the one that loses leaves no trace, its transactions wait for another block.
 #[test]
 fn a_lost_proposal_gives_its_transactions_back() {
     let (chain, other) = (chain(true), chain(true));

@@ -1,6 +1,6 @@
 //! HL7 v2 as pure data: MLLP frames, messages, acknowledgements, and the mapping to FHIR R4.
 //!
-//! A message goes `frame` → [`charset::decode`] → [`Message::parse`] → [`map::map`]; the answer is made by [`ack`].
+//! A message goes `frame` → [`charset::decode`] → [`Message::parse`] → `map::map`; the answer is made by [`ack`].
 //! Nothing here does I/O or looks at a clock, and nothing quotes content: a [`Problem`] names segment and field only.
 //! What a message says and the mapping has no place for is reported as a problem and stays in the stored original.
 //!

@@ -483,6 +483,7 @@ impl Stopped {
         let text = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         let genesis = Genesis::from_json(&text)?;
         let bar = indicatif::ProgressBar::new(0);
+        let mut executed = false;
         let checked = verify_chain(
             &config.data.join("chain"),
             None,
@@ -490,6 +491,7 @@ impl Stopped {
             Certificates::Required,
             &mut |step| match step {
                 CheckStep::Executed(done, all) => {
+                    executed = true;
                     bar.set_length(all);
                     bar.set_position(done);
                 }
@@ -521,7 +523,11 @@ impl Stopped {
                 Ok(Answer::Yes)
             }
             Err(error) => {
-                let text = format!("{:#}", anyhow::Error::from(error));
+                let mut text = format!("{:#}", anyhow::Error::from(error));
+                if !executed && !text.contains("height") {
+                    // The store does not open: all blocks are out of reach, the first one too.
+                    text = format!("no block can be read, from height 0 on: {text}");
+                }
                 Ok(answer_no(
                     &json!({ "ok": false, "what": text, "where": "chain" }),
                     self.json,

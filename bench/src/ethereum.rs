@@ -96,7 +96,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Benchmark> {
         about: format!(
             "{} signed `createRecord` transactions of {signers} signers over {CONNECTIONS} connections, each receipt \
              read once; the same bytes to both. Stele: executed, proven, final and durable, index included. anvil: in \
-             memory, a block a second, which costs it less than a block a transaction. Energy is CPU time at {} W a \
+             memory and makes a block a second. Energy is CPU time at {} W a \
              core.",
             signers * rounds,
             bench.watts_per_core

@@ -18,8 +18,11 @@ pub(crate) const PATIENTS: &str = "../shared/data/fhir/synthea";
 /// Connections of the read benchmark, and of the mix.
 const READERS: usize = 64;
 const MIXERS: usize = 8;
-/// Resources that the peer in memory is given: its searches look at each of them.
-const PEER_RESOURCES: usize = 2_000;
+/// Resources that the peer in memory is given, searches and requests of the mix that it is asked: its searches look at
+/// each resource, which takes it a fifth of a second.
+const PEER_RESOURCES: usize = 1_000;
+const PEER_SEARCHES: usize = 40;
+const PEER_MIXED: usize = 400;
 
 /// A FHIR server, as a client that keeps its connections.
 #[derive(Clone)]
@@ -181,13 +184,18 @@ impl Fhir {
 
 pub(crate) async fn run(bench: &Bench) -> Result<Benchmark> {
     let node = Node::start(&bench.stele, &[])?;
+    bench.doing("import of the synthetic patients");
     let (mut figures, resources) = import(bench, &node)?;
     let client = Fhir::of(&node, &[])?;
+    bench.doing("the list of what was imported");
     let known = observations(&client, bench.size(20_000, 100)).await?;
     figures.extend(single(bench, &client, &known).await?);
+    bench.doing("1 MB there and back");
     figures.extend(large(bench, &client, &known).await?);
-    let stele = Mix::measure(bench, &client, &known).await?;
+    bench.doing("a mix of requests");
+    let stele = Mix::measure(bench, &client, &known, [200, 4_000]).await?;
     let after_mb = node.process.memory_mb()?;
+    bench.doing("the same on Medplum's router");
     let peer = medplum(bench, &known).await?;
     figures.extend(stele.figures(&peer));
     figures.push(Figure::new("memory after all of it", after_mb, "MB"));
@@ -306,8 +314,11 @@ async fn single(
     client: &Fhir,
     known: &Arc<Vec<Observation>>,
 ) -> Result<Vec<Figure>> {
+    bench.doing("creates, one at a time");
     let created = creates(client, known, bench.size(300, 20), 1).await?;
+    bench.doing("reads of distinct records");
     let reads = reads(client, known, known.len(), READERS).await?;
+    bench.doing("searches, one at a time");
     let searches = searches(client, known, bench.size(500, 20), 1).await?;
     let sorted = {
         let client = client.clone();
@@ -483,11 +494,17 @@ struct Mix {
 }
 
 impl Mix {
-    async fn measure(bench: &Bench, client: &Fhir, known: &Arc<Vec<Observation>>) -> Result<Self> {
+    /// Rates do not depend on how many searches and mixed requests they are taken from.
+    async fn measure(
+        bench: &Bench,
+        client: &Fhir,
+        known: &Arc<Vec<Observation>>,
+        [searched, mixed]: [usize; 2],
+    ) -> Result<Self> {
         let create = creates(client, known, bench.size(1_000, 20), MIXERS).await?;
         let read = reads(client, known, bench.size(4_000, 40), MIXERS).await?;
-        let search = searches(client, known, bench.size(200, 10), 1).await?;
-        let mixed = Self::mixed(client, known, bench.size(4_000, 40)).await?;
+        let search = searches(client, known, bench.size(searched, 10), 1).await?;
+        let mixed = Self::mixed(client, known, bench.size(mixed, 40)).await?;
         Ok(Self {
             create: create.rate(),
             read: read.rate(),
@@ -565,5 +582,6 @@ async fn medplum(bench: &Bench, known: &Arc<Vec<Observation>>) -> Result<Mix> {
         there.push(one);
     }
     ensure!(count(there.len()) > 0.0, "nothing to ask for");
-    Mix::measure(bench, &client, &Arc::new(there)).await
+    let jobs = [PEER_SEARCHES, PEER_MIXED];
+    Mix::measure(bench, &client, &Arc::new(there), jobs).await
 }

@@ -20,6 +20,7 @@ mod share;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 use alloy_primitives::{Bytes, hex};
@@ -59,6 +60,9 @@ pub(crate) struct Bench {
     /// Watts of one busy core, for estimates of energy: a server's share of a core, memory and losses included.
     #[arg(long, default_value_t = 10.0)]
     watts_per_core: f64,
+    /// When this run began.
+    #[arg(skip = Instant::now())]
+    started: Instant,
 }
 
 const ALL: [&str; 5] = ["idle", "ethereum", "anchoring", "fhir", "share"];
@@ -67,6 +71,11 @@ impl Bench {
     /// A size: the full one, or that of the fast mode.
     const fn size(&self, full: usize, smoke: usize) -> usize {
         if self.smoke { smoke } else { full }
+    }
+
+    /// Tells whoever waits what is being done.
+    fn doing(&self, what: &str) {
+        eprintln!("  {:>5.0} s  {what}", self.started.elapsed().as_secs_f64());
     }
 
     /// A file of the project or beside it.
@@ -123,7 +132,7 @@ async fn main() -> Result<()> {
         benchmarks: Vec::new(),
     };
     for name in names {
-        eprintln!("… {name}");
+        bench.doing(name);
         let done = bench.run(name).await.with_context(|| name.to_owned())?;
         report.benchmarks.push(done);
         // After each, so that what stands is not lost with what fails.

@@ -178,6 +178,8 @@ impl Node {
 pub(crate) struct PeerServer {
     pub(crate) process: Process,
     pub(crate) url: String,
+    /// What its callers show; empty where it asks for nothing.
+    pub(crate) token: String,
 }
 
 impl PeerServer {
@@ -214,24 +216,42 @@ impl PeerServer {
         )?;
         answers(port).await.context("anvil")?;
         let url = format!("http://127.0.0.1:{port}");
-        Ok(Self { process, url })
+        let token = String::new();
+        Ok(Self {
+            process,
+            url,
+            token,
+        })
     }
 
     /// Medplum's FHIR router, in memory.
     pub(crate) fn medplum(peers: &Path) -> Result<Self> {
+        Self::script(peers, "medplum.mjs", &[])
+    }
+
+    /// A central store before a PostgreSQL on `port`.
+    pub(crate) fn central(peers: &Path, port: u16) -> Result<Self> {
+        Self::script(peers, "central.mjs", &[("PGPORT", port.to_string())])
+    }
+
+    /// A script that says on which port it listens, and which token it wants.
+    fn script(peers: &Path, name: &str, settings: &[(&str, String)]) -> Result<Self> {
         let mut process = Process::start(
             Command::new("node")
-                .arg("medplum.mjs")
+                .arg(name)
+                .envs(settings.iter().map(|(name, value)| (name, value)))
                 .current_dir(peers)
                 .stdout(Stdio::piped()),
         )?;
-        let ready = process.ready_line().context("medplum.mjs")?;
-        let port = ready
-            .get("port")
-            .and_then(Value::as_u64)
-            .context("medplum.mjs gave no port")?;
-        let url = format!("http://127.0.0.1:{port}");
-        Ok(Self { process, url })
+        let ready = process.ready_line().with_context(|| name.to_owned())?;
+        let port = ready.get("port").and_then(Value::as_u64);
+        let port = port.with_context(|| format!("{name} gave no port"))?;
+        let token = ready.get("token").and_then(Value::as_str);
+        Ok(Self {
+            process,
+            url: format!("http://127.0.0.1:{port}"),
+            token: token.unwrap_or_default().to_owned(),
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 use std::{
     ops::Deref,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use parking_lot::Mutex;
@@ -247,8 +248,12 @@ const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
 pub fn readers_at_once() -> usize {
     /// Twice the processors keeps them busy while some readers wait for the disk.
     const LEAST: usize = 4;
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    processors.saturating_mul(2).max(LEAST)
+    /// Asked once: the answer is read from the control groups' files, which costs more than a small question.
+    static READERS: LazyLock<usize> = LazyLock::new(|| {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        processors.saturating_mul(2).max(LEAST)
+    });
+    *READERS
 }
 
 /// Prepared statements kept by each connection: the shapes of searches seen lately.

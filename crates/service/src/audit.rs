@@ -1,10 +1,7 @@
 //! Access receipts: every read and every refusal leaves one before anything is released; batches of them are
 //! anchored on the ledger.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex as StdMutex, PoisonError},
-};
+use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, keccak256};
 use alloy_sol_types::SolCall as _;
@@ -12,7 +9,6 @@ use futures::future::BoxFuture;
 use rand_core::Rng as _;
 use stele_core::{
     abi::audit::IAudit::{anchorReceiptsCall, headCall},
-    consent::Permissions,
     crypto::os_rng,
     id::{AUDIT, RecordId},
     receipt::{AccessAction, AccessReceipt, batch_root},
@@ -59,12 +55,11 @@ impl ReceiptLog for Receipts<'_> {
     }
 }
 
-/// Consent as the ledger's last finalized block has it, asked once for each log of a request.
+/// Consent as the ledger's last finalized block has it.
 pub(crate) struct LiveConsent<'a> {
     service: &'a Service,
     actor: &'a Actor,
     finalized_at: Timestamp,
-    slots: StdMutex<HashMap<Address, std::result::Result<u64, String>>>,
 }
 
 impl<'a> LiveConsent<'a> {
@@ -77,35 +72,18 @@ impl<'a> LiveConsent<'a> {
             service,
             actor,
             finalized_at: Timestamp(finalized_at),
-            slots: StdMutex::default(),
         })
-    }
-
-    fn slots(&self, log: Address) -> std::result::Result<u64, String> {
-        let mut known = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .entry(log)
-            .or_insert_with(|| {
-                if self
-                    .service
-                    .is_directory(log)
-                    .map_err(|error| error.to_string())?
-                {
-                    return Ok(u64::MAX);
-                }
-                self.service
-                    .open_slots(self.actor, log, Permissions::READ)
-                    .map_err(|error| error.to_string())
-            })
-            .clone()
     }
 }
 
 impl Permission for LiveConsent<'_> {
     fn check(&self, request: &ReadRequest, _now: Timestamp) -> std::result::Result<Permit, Denied> {
         let slots = self
-            .slots(request.log)
-            .map_err(|reason| Denied { reason })?;
+            .service
+            .readable_slots(self.actor, request.log)
+            .map_err(|error| Denied {
+                reason: error.to_string(),
+            })?;
         if slots >> request.slot & 1 == 1 {
             return Ok(Permit {
                 finalized_at: self.finalized_at,

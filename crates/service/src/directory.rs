@@ -330,11 +330,9 @@ impl Service {
         let envelopes = self
             .seal_keys(patient, organization.0, &Category::ALL, ALL_MONTHS)
             .await?;
-        for grant in &envelopes {
-            keys.add_grant(organization.0, grant)
-                .await
-                .map_err(Error::vault(WHAT))?;
-        }
+        keys.keep_grants(organization.0, &envelopes)
+            .await
+            .map_err(Error::vault(WHAT))?;
         let facts = self.ledger.facts();
         let consent = terms.to_abi();
         orders.push(signed_grant(

@@ -114,13 +114,11 @@ impl Service {
                     months,
                 )
                 .await?;
-            for envelope in &envelopes {
-                self.vault
-                    .keys()
-                    .add_grant(request.grantee, envelope)
-                    .await
-                    .map_err(Error::vault(WHAT))?;
-            }
+            self.vault
+                .keys()
+                .keep_grants(request.grantee, &envelopes)
+                .await
+                .map_err(Error::vault(WHAT))?;
         }
         let call = grantCall {
             grantee: request.grantee,
@@ -203,14 +201,12 @@ impl Service {
             for grant in remaining {
                 kept_by_ended |= grant.grantee == grantee;
                 let months = grant.terms.records_from..=grant.terms.records_to;
-                for sealed in self
+                let sealed = self
                     .seal_keys(patient, grant.grantee, &[category], months)
-                    .await?
-                {
-                    keys.add_grant(grant.grantee, &sealed)
-                        .await
-                        .map_err(Error::vault(WHAT))?;
-                }
+                    .await?;
+                keys.keep_grants(grant.grantee, &sealed)
+                    .await
+                    .map_err(Error::vault(WHAT))?;
             }
             if !kept_by_ended {
                 let slot = root
@@ -394,13 +390,11 @@ impl Service {
                 message: "the key envelopes are not those the grant commits to".into(),
             });
         }
-        for envelope in envelopes {
-            self.vault
-                .keys()
-                .add_grant(grant.grantee, envelope)
-                .await
-                .map_err(Error::vault(WHAT))?;
-        }
+        self.vault
+            .keys()
+            .add_grants(grant.grantee, envelopes)
+            .await
+            .map_err(Error::vault(WHAT))?;
         let order = Order::new(CONSENT, &grant, 600_000);
         let receipt = self
             .transactions

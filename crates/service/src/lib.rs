@@ -8,6 +8,7 @@ pub mod audit;
 pub mod blobs;
 pub mod bundle;
 pub mod clients;
+mod consents;
 pub mod directory;
 pub mod erase;
 pub mod export;
@@ -54,6 +55,7 @@ pub struct Service {
     pub(crate) turns: turns::Turns,
     /// Accounts of which it is known whether they are organisations, which never changes.
     pub(crate) directories: parking_lot::Mutex<HashMap<Address, bool>>,
+    pub(crate) consents: consents::Consents,
     reading: Arc<Semaphore>,
     pub(crate) receipts_wait: tokio::sync::Notify,
     pub(crate) anchoring: tokio::sync::Mutex<()>,
@@ -82,6 +84,7 @@ impl Service {
             transactions,
             turns: turns::Turns::default(),
             directories: parking_lot::Mutex::default(),
+            consents: consents::Consents::default(),
             reading: Arc::new(Semaphore::new(stele_index::readers_at_once())),
             receipts_wait: tokio::sync::Notify::new(),
             anchoring: tokio::sync::Mutex::default(),

@@ -1,7 +1,7 @@
 //! Patients who keep their own keys: the node relays what they signed, keeps what they publish, and hands out their
 //! records sealed. It never has their keys; what opens a record is done where the key file is.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, Signature};
 use alloy_sol_types::{SolCall as _, SolStruct as _};
@@ -374,6 +374,7 @@ impl Service {
         patient: PatientId,
         envelopes: &[(Address, Vec<u8>)],
     ) -> Result<()> {
+        let mut received: BTreeMap<Address, Vec<KeyGrant>> = BTreeMap::new();
         for (grantee, bytes) in envelopes {
             let envelope = KeyGrant::decode(bytes).map_err(|error| malformed(&error))?;
             if envelope.log != patient.0 {
@@ -381,9 +382,12 @@ impl Service {
                     message: "a key envelope is for another patient's records".into(),
                 });
             }
+            received.entry(*grantee).or_default().push(envelope);
+        }
+        for (grantee, envelopes) in &received {
             self.vault
                 .keys()
-                .add_grant(*grantee, &envelope)
+                .add_grants(*grantee, envelopes)
                 .await
                 .map_err(Error::vault(what))?;
         }

@@ -53,6 +53,9 @@ impl Config {
 /// Contexts kept unwrapped between [`Vault::clear_cached_keys`]; one is about 300 bytes.
 const CACHED_MAX: usize = 8192;
 
+/// Unwrappings that may go on side by side.
+const UNWRAPPING: usize = 16;
+
 type ExporterCache = HashMap<(Holder, Digest), Arc<Exporter>>;
 
 /// The vault. Shareable; all methods take `&self`.
@@ -62,6 +65,8 @@ pub struct Vault {
     pub(crate) custodian: Custodian,
     pub(crate) keys: KeyService,
     exporters: RwLock<ExporterCache>,
+    /// Readers of the same records wait for the first one's unwrapping instead of repeating it.
+    unwrapping: [Mutex<()>; UNWRAPPING],
     master: Secret32,
     master_path: PathBuf,
     /// One change of the unlocking key at a time.
@@ -104,6 +109,7 @@ impl Vault {
             keys: KeyService::new(Arc::clone(&store), tree("keys.shred")?),
             store,
             exporters: RwLock::new(HashMap::new()),
+            unwrapping: Default::default(),
             master,
             master_path,
             unlocking: Mutex::new(()),
@@ -220,6 +226,14 @@ impl Vault {
         find: impl FnOnce() -> Result<Exporter>,
     ) -> Result<Arc<Exporter>> {
         let at = (holder, *encapsulation);
+        if let Some(found) = self.exporters.read().get(&at) {
+            return Ok(Arc::clone(found));
+        }
+        let [turn, ..] = *encapsulation;
+        let _turn = self
+            .unwrapping
+            .get(usize::from(turn) % UNWRAPPING)
+            .map(Mutex::lock);
         if let Some(found) = self.exporters.read().get(&at) {
             return Ok(Arc::clone(found));
         }

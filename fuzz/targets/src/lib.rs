@@ -12,12 +12,14 @@
 
 mod cid_blob;
 mod fhir;
+mod hl7v2;
 mod rpc;
 mod transaction;
 mod webauthn;
 
 pub use cid_blob::cid_blob;
 pub use fhir::fhir;
+pub use hl7v2::hl7v2;
 pub use rpc::rpc;
 pub use transaction::transaction;
 pub use webauthn::{Case, webauthn};
@@ -29,6 +31,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("cid_blob", cid_blob),
     ("fhir", fhir),
+    ("hl7v2", hl7v2),
     ("rpc", rpc),
     ("transaction", transaction),
     ("webauthn", webauthn),

@@ -167,11 +167,12 @@ const JOURNALS_MAX_BYTES: u64 = 128 << 20;
 /// Tells damage from a store that could not be reached.
 fn failed(action: &'static str, error: fjall::Error) -> Error {
     use fjall::{Error as Fjall, LsmError as Lsm};
-    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    use std::io::ErrorKind::{InvalidInput, NotFound};
     match &error {
-        // A damaged length leads past the end of a file, a damaged name to none: the disk did its part.
+        // A decoder's own complaint carries no code of the system's. A damaged length leads to a place that no file
+        // has, a damaged name to no file: the disk did its part.
         Fjall::Io(io) | Fjall::Storage(Lsm::Io(io))
-            if matches!(io.kind(), InvalidData | NotFound | UnexpectedEof) =>
+            if io.raw_os_error().is_none() || matches!(io.kind(), InvalidInput | NotFound) =>
         {
             Error::Unreadable {
                 action,

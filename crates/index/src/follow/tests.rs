@@ -386,6 +386,10 @@ fn every_event_is_answered_from() {
         assert_eq!(&index.leaves_of(P, leaf.index, 1).unwrap()[0], leaf);
     }
     assert_eq!(index.leaf(P, 4).unwrap(), None);
+    let asked = index.commitments(P, &[3, 0, 2, 2, 4, u64::MAX]).unwrap();
+    let at = |place: usize| (leaves[place].index, leaves[place].leaf);
+    assert_eq!(asked, [at(0), at(2), at(3)].into());
+    assert!(index.commitments(Address::ZERO, &[0]).unwrap().is_empty());
     assert_eq!(index.tombstones_of(P).unwrap()[0].index, 1);
     assert_eq!(index.custodian_of(P).unwrap(), Some(B));
     assert_eq!(index.disputes_of(P).unwrap()[0].0, 0);

@@ -1,5 +1,7 @@
 //! Leaves of the logs: what was anchored, where, by whom, when.
 
+use std::collections::HashMap;
+
 use alloy_primitives::{Address, B256};
 use rusqlite::Row;
 
@@ -51,23 +53,54 @@ impl ChainIndex {
     /// # Errors
     /// [`Error::Sql`], [`Error::Corrupt`].
     pub fn leaf(&self, log: Address, index: u64) -> Result<Option<Leaf>> {
-        const WHAT: &str = "reading a leaf";
-        let sql =
-            format!("{ANCHORS} WHERE c.log = ?1 AND c.first <= ?2 ORDER BY c.first DESC LIMIT 1");
-        let values = (log.as_slice(), index.cast_signed());
-        let batches = self.list(WHAT, &sql, values, |row| Batch::read(row, log))?;
-        for batch in batches {
-            let place = usize::try_from(index.saturating_sub(batch.first)).unwrap_or(usize::MAX);
-            let found = batch.leaves(WHAT)?.nth(place);
-            if found.is_some() {
-                return Ok(found);
-            }
+        let batch = self.batch_before(log, index)?;
+        if let Some(found) = batch.and_then(|batch| batch.leaf(index)) {
+            return Ok(Some(found));
         }
         let sql = format!("{TOMBSTONES} WHERE c.log = ?1 AND c.at = ?2");
+        let values = (log.as_slice(), index.cast_signed());
         Ok(self
-            .list(WHAT, &sql, values, read_tombstone)?
+            .list(READING, &sql, values, read_tombstone)?
             .pop()
             .map(Tombstone::into_leaf))
+    }
+
+    /// The commitments that stand at some places of a log, by place; what is not there is left out. As
+    /// [`Self::leaf`] for each, but a batch is read once for all that lie in it.
+    ///
+    /// # Errors
+    /// As [`Self::leaf`].
+    pub fn commitments(&self, log: Address, places: &[u64]) -> Result<HashMap<u64, B256>> {
+        let mut places = places.to_vec();
+        places.sort_unstable();
+        let mut found = HashMap::with_capacity(places.len());
+        let mut batch: Option<Batch> = None;
+        for place in places {
+            let mut leaf = batch.as_ref().and_then(|batch| batch.leaf(place));
+            if leaf.is_none() {
+                batch = self.batch_before(log, place)?;
+                leaf = batch.as_ref().and_then(|batch| batch.leaf(place));
+            }
+            if leaf.is_none() {
+                leaf = self.leaf(log, place)?;
+            }
+            found.extend(leaf.map(|leaf| (place, leaf.leaf)));
+        }
+        Ok(found)
+    }
+
+    /// The last batch that begins at a place or before it.
+    fn batch_before(&self, log: Address, place: u64) -> Result<Option<Batch>> {
+        let sql =
+            format!("{ANCHORS} WHERE c.log = ?1 AND c.first <= ?2 ORDER BY c.first DESC LIMIT 1");
+        let values = (log.as_slice(), place.cast_signed());
+        let mut batches = self.list(READING, &sql, values, |row| Batch::read(row, log))?;
+        let batch = batches.pop();
+        batch
+            .as_ref()
+            .map(|batch| batch.check(READING))
+            .transpose()?;
+        Ok(batch)
     }
 
     /// All leaves of a log in order, tombstones included, from an index on and at most so many.
@@ -197,25 +230,38 @@ impl Batch {
         })
     }
 
-    fn leaves(&self, what: &'static str) -> Result<impl Iterator<Item = Leaf>> {
+    /// Refuses a batch whose columns do not fit each other.
+    fn check(&self, what: &'static str) -> Result<()> {
         let (leaves, rest) = self.leaves.as_chunks::<32>();
-        if !rest.is_empty() || leaves.len() != self.slots.len() {
-            let problem = format!(
-                "a batch of {} slots and {} bytes",
-                self.slots.len(),
-                self.leaves.len()
-            );
-            return Err(Error::Corrupt { what, problem });
+        if rest.is_empty() && leaves.len() == self.slots.len() {
+            return Ok(());
         }
-        let numbered = (self.first..).zip(leaves.iter().zip(&self.slots));
-        Ok(numbered.map(|(index, (leaf, slot))| Leaf {
+        let problem = format!(
+            "a batch of {} slots and {} bytes",
+            self.slots.len(),
+            self.leaves.len()
+        );
+        Err(Error::Corrupt { what, problem })
+    }
+
+    /// The leaf at a place of the log, if it lies in this batch.
+    fn leaf(&self, index: u64) -> Option<Leaf> {
+        let place = usize::try_from(index.checked_sub(self.first)?).ok()?;
+        let leaf = self.leaves.as_chunks::<32>().0.get(place)?;
+        Some(Leaf {
             log: self.log,
             index,
             leaf: B256::from(*leaf),
-            category_slot: Some(*slot),
+            category_slot: Some(*self.slots.get(place)?),
             author: self.author,
             anchored: self.anchored,
-        }))
+        })
+    }
+
+    fn leaves(&self, what: &'static str) -> Result<impl Iterator<Item = Leaf>> {
+        self.check(what)?;
+        let end = self.first.saturating_add(self.slots.len() as u64);
+        Ok((self.first..end).filter_map(|index| self.leaf(index)))
     }
 }
 
@@ -243,6 +289,8 @@ fn read_tombstone(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
         anchored: Happened::read(row, 6)?,
     })
 }
+
+const READING: &str = "reading a leaf";
 
 const ANCHORS: &str = "SELECT c.first, c.author, c.slots, c.leaves, t.hash, t.height, t.time_ms
     FROM anchors c JOIN transactions t ON t.id = c.tx";

@@ -1,8 +1,11 @@
 //! Opening records: receipt first, then pepper, then content, then the ledger's word on it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use futures::TryStreamExt as _;
 use stele_core::{id::RecordId, leaf::content_digest, receipt::AccessAction};
 use stele_fhir::outcome::{Issue, IssueCode};
@@ -22,6 +25,8 @@ use crate::{
     session::Actor,
 };
 
+const READING_META: &str = "reading a record's meta";
+
 impl Service {
     /// Opens what the index found. One receipt a log; what does not match is withheld and named.
     pub(crate) async fn fetch(
@@ -34,12 +39,19 @@ impl Service {
         if found.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
-        let receipts = self.receipts_for(actor, action, &found).await?;
-        let actor = actor.clone();
-        self.read_blocking(WHAT, move |service| {
-            service.open_all(&actor, found, &receipts)
-        })
-        .await
+        let receipts = Arc::new(self.receipts_for(actor, action, &found).await?);
+        let opening = in_parts(found).into_iter().map(|part| {
+            let (actor, receipts) = (actor.clone(), Arc::clone(&receipts));
+            self.read_blocking(WHAT, move |service| {
+                service.open_all(&actor, part, &receipts)
+            })
+        });
+        let parts = futures::future::try_join_all(opening).await?;
+        let (opened, issues): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        Ok((
+            opened.into_iter().flatten().collect(),
+            issues.into_iter().flatten().collect(),
+        ))
     }
 
     async fn receipts_for(
@@ -76,6 +88,7 @@ impl Service {
         let consent = LiveConsent::new(self, actor)?;
         let mut opened = Vec::with_capacity(found.len());
         let mut issues = Vec::new();
+        let commitments = self.commitments(&found)?;
         for version in found {
             let name = format!(
                 "{}/{}/_history/{}",
@@ -84,7 +97,9 @@ impl Service {
             let receipt = receipts
                 .get(&version.placement.log)
                 .ok_or_else(|| Error::internal("opening records", "a receipt is missing"))?;
-            match self.open_one(actor, &version, &consent, receipt) {
+            let place = (version.placement.log, version.placement.leaf);
+            let anchored = commitments.get(&place).copied();
+            match self.open_one(actor, &version, anchored, &consent, receipt) {
                 Ok(text) => opened.push(stored(version, text, Verification::Verified)),
                 Err(Error::DoesNotMatch { .. }) => {
                     tracing::error!(record = %version.placement.record, version = version.version,
@@ -107,10 +122,11 @@ impl Service {
         &self,
         actor: &Actor,
         version: &ResourceVersion,
+        anchored: Option<B256>,
         consent: &LiveConsent<'_>,
         receipt: &DurableReceipt,
     ) -> Result<Arc<str>> {
-        let meta = self.checked_meta(version)?;
+        let meta = self.meta_of(version, anchored)?;
         if version.deleted {
             return Ok(Arc::from(""));
         }
@@ -167,22 +183,38 @@ impl Service {
 
     /// A record's meta, if the leaf it makes is the one the ledger has at that place.
     pub(crate) fn checked_meta(&self, version: &ResourceVersion) -> Result<RecordMeta> {
-        const WHAT: &str = "reading a record's meta";
+        let place = &version.placement;
+        let leaf = self.index.chain().leaf(place.log, place.leaf);
+        let leaf = leaf.map_err(Error::index(READING_META))?;
+        self.meta_of(version, leaf.map(|leaf| leaf.leaf))
+    }
+
+    /// What the ledger has at the places of some versions.
+    fn commitments(&self, found: &[ResourceVersion]) -> Result<HashMap<(Address, u64), B256>> {
+        let mut logs: BTreeMap<Address, Vec<u64>> = BTreeMap::new();
+        for version in found {
+            let place = &version.placement;
+            logs.entry(place.log).or_default().push(place.leaf);
+        }
+        let mut all = HashMap::with_capacity(found.len());
+        for (log, places) in logs {
+            let found = self.index.chain().commitments(log, &places);
+            let found = found.map_err(Error::index(READING_META))?;
+            all.extend(found.into_iter().map(|(place, leaf)| ((log, place), leaf)));
+        }
+        Ok(all)
+    }
+
+    fn meta_of(&self, version: &ResourceVersion, anchored: Option<B256>) -> Result<RecordMeta> {
         let mismatch = || Error::DoesNotMatch {
             resource: format!("{}/{}", version.resource_type, version.id),
         };
-        let place = &version.placement;
-        let meta = match self.vault.meta(&place.record, version.version) {
+        let meta = match self.vault.meta(&version.placement.record, version.version) {
             Ok(Some(meta)) => meta,
             Ok(None) => return Err(mismatch()),
             Err(error) => return Err(read_error(version, error)),
         };
-        let leaf = self
-            .index
-            .chain()
-            .leaf(place.log, place.leaf)
-            .map_err(Error::index(WHAT))?;
-        if leaf.is_some_and(|leaf| leaf.leaf == meta.leaf()) {
+        if anchored == Some(meta.leaf()) {
             Ok(meta)
         } else {
             Err(mismatch())
@@ -206,6 +238,23 @@ impl Service {
         }
         Ok(Holder::Grantee(actor.account))
     }
+}
+
+/// Cuts a long page into parts that are opened side by side, in order: as many as there are readers at once, but none so
+/// small that handing it to a thread costs more than opening it.
+fn in_parts(mut found: Vec<ResourceVersion>) -> Vec<Vec<ResourceVersion>> {
+    const LEAST: usize = 32;
+    let size = found
+        .len()
+        .div_ceil(stele_index::readers_at_once())
+        .max(LEAST);
+    let mut parts = Vec::with_capacity(found.len().div_ceil(size));
+    while found.len() > size {
+        let rest = found.split_off(size);
+        parts.push(std::mem::replace(&mut found, rest));
+    }
+    parts.push(found);
+    parts
 }
 
 /// What the custodian is asked for one record version.

@@ -285,12 +285,9 @@ impl Revoke {
     }
 }
 
-/// List who may see or add what, ended grants too.
+/// Whose list is asked for, and how.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  stele grants p1
-  stele grants p1 --key-file-of-patient p1.key --passphrase-file p1.txt --json")]
-pub(crate) struct Grants {
+struct OfPatient {
     /// FHIR id of the Patient.
     patient: String,
     #[command(flatten)]
@@ -302,16 +299,33 @@ pub(crate) struct Grants {
     json: bool,
 }
 
+impl OfPatient {
+    /// A list about the patient: the patient's own with the key file, else the operator's.
+    async fn list(&self, what: &str) -> Result<Value> {
+        match self.key.sign_in(&self.target).await? {
+            Some(own) => own.client.get(&format!("/own/{what}")).await,
+            None => {
+                let path = format!("/admin/patients/{}/{what}", self.patient);
+                self.target.connect()?.get(&path).await
+            }
+        }
+    }
+}
+
+/// List who may see or add what, ended grants too.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  stele grants p1
+  stele grants p1 --key-file-of-patient p1.key --passphrase-file p1.txt --json")]
+pub(crate) struct Grants {
+    #[command(flatten)]
+    of: OfPatient,
+}
+
 impl Grants {
     pub(crate) async fn run(self) -> Result<Answer> {
-        let list = match self.key.sign_in(&self.target).await? {
-            Some(own) => own.client.get("/own/grants").await?,
-            None => {
-                let path = format!("/admin/patients/{}/grants", self.patient);
-                self.target.connect()?.get(&path).await?
-            }
-        };
-        if self.json {
+        let list = self.of.list("grants").await?;
+        if self.of.json {
             output::json(&list);
             return Ok(Answer::Yes);
         }
@@ -388,27 +402,14 @@ impl Request {
   stele requests p1
   stele requests p1 --key-file-of-patient p1.key --passphrase-file p1.txt")]
 pub(crate) struct Requests {
-    /// FHIR id of the Patient.
-    patient: String,
     #[command(flatten)]
-    key: KeyOfPatient,
-    #[command(flatten)]
-    target: Target,
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
+    of: OfPatient,
 }
 
 impl Requests {
     pub(crate) async fn run(self) -> Result<Answer> {
-        let list = match self.key.sign_in(&self.target).await? {
-            Some(own) => own.client.get("/own/requests").await?,
-            None => {
-                let path = format!("/admin/patients/{}/requests", self.patient);
-                self.target.connect()?.get(&path).await?
-            }
-        };
-        if self.json {
+        let list = self.of.list("requests").await?;
+        if self.of.json {
             output::json(&list);
             return Ok(Answer::Yes);
         }

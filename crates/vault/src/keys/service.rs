@@ -160,17 +160,29 @@ impl KeyService {
         self.remove_secret(SIGNING, account).await
     }
 
-    /// Keeps a grant of keys that a grantee received. Checked by opening it if the grantee's key is
-    /// here.
+    /// Keeps grants of keys that a grantee received from elsewhere, all or none. Checked by opening
+    /// them if the grantee's key is here.
     ///
     /// # Errors
-    /// [`Error::Crypto`] if it does not open with the grantee's key; [`Error::Database`].
-    pub async fn add_grant(&self, grantee: Address, grant: &Grant) -> Result<()> {
+    /// [`Error::Crypto`] if one does not open with the grantee's key; [`Error::Database`].
+    pub async fn add_grants(&self, grantee: Address, grants: &[Grant]) -> Result<()> {
         if let Some(secret) = self.kem(grantee)? {
-            grant.open(grantee, &secret)?;
+            for grant in grants {
+                grant.open(grantee, &secret)?;
+            }
         }
+        self.keep_grants(grantee, grants).await
+    }
+
+    /// Keeps grants of keys that were sealed here, by [`Self::seal_grants`], all or none.
+    ///
+    /// # Errors
+    /// [`Error::Database`].
+    pub async fn keep_grants(&self, grantee: Address, grants: &[Grant]) -> Result<()> {
         let mut writes = Writes::default();
-        writes.put(Table::Keys, grant_key(grantee, grant), grant.encode());
+        for grant in grants {
+            writes.put(Table::Keys, grant_key(grantee, grant), grant.encode());
+        }
         self.store.commit(writes).await
     }
 

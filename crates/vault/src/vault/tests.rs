@@ -221,9 +221,7 @@ async fn a_grant_opens_its_category_until_the_next_generation() {
             &mut os_rng(),
         )
         .unwrap();
-    for grant in &grants {
-        vault.keys().add_grant(doctor, grant).await.unwrap();
-    }
+    vault.keys().add_grants(doctor, &grants).await.unwrap();
     assert_eq!(read(&vault, &before, holder).unwrap(), OBSERVATION);
     let other = NewRecord {
         category: 6,

@@ -4,6 +4,8 @@ import { readFileSync, readdirSync } from "node:fs";
 
 import solc from "solc";
 
+import { addresses } from "../../contracts/addresses.mjs";
+
 const root = new URL("../../", import.meta.url);
 
 /** `HealthRecords` of the papers' systems, unchanged. */
@@ -12,20 +14,44 @@ export function healthRecords() {
   return compile({ "HealthRecords.sol": source }).HealthRecords;
 }
 
+/** A contract of ours that refuses with an error of its own. */
+export function refusing() {
+  return compile({
+    "Refusing.sol": `// SPDX-License-Identifier: MIT
+      pragma solidity ^0.8.20;
+      contract Refusing {
+        error TooSoon(address who, uint256 wait);
+        function ask(uint256 wait) external view { if (wait > 0) revert TooSoon(msg.sender, wait); }
+      }`,
+  }).Refusing;
+}
+
+/** The published Solidity interfaces by name, compiled. */
+export function interfaces() {
+  return compile(sources("contracts/interfaces/"));
+}
+
+/** The published examples by name, compiled. */
+export function examples() {
+  return compile({ ...sources("contracts/interfaces/"), ...sources("contracts/examples/") });
+}
+
 /** ABIs of the system contracts by interface name, from the published sources, and their addresses. */
 export function systemContracts() {
-  const folder = new URL("contracts/interfaces/", root);
-  const names = readdirSync(folder).filter((name) => name.endsWith(".sol"));
-  const sources = Object.fromEntries(names.map((name) => [name, readFileSync(new URL(name, folder), "utf8")]));
-  const compiled = compile(sources);
-  const at = (number) => `0x5e1e${number.toString(16).padStart(36, "0")}`;
-  const addresses = { IIdentity: at(1), IRecords: at(2), IConsent: at(3), IAudit: at(4), IGovernance: at(7) };
+  const compiled = interfaces();
+  const text = sources("contracts/interfaces/");
   return Object.fromEntries(
     Object.entries(addresses).map(([name, address]) => {
-      if (!sources[`${name}.sol`].includes(address)) throw new Error(`${name}.sol does not name ${address}`);
+      if (!text[`contracts/interfaces/${name}.sol`].includes(address)) throw new Error(`${name}.sol does not name ${address}`);
       return [name, { address, abi: compiled[name].abi }];
     }),
   );
+}
+
+/** Solidity files of a folder by their path in the repository. */
+function sources(folder) {
+  const names = readdirSync(new URL(folder, root)).filter((name) => name.endsWith(".sol"));
+  return Object.fromEntries(names.map((name) => [folder + name, readFileSync(new URL(folder + name, root), "utf8")]));
 }
 
 /** Compiles source text; contracts by name with `abi` and `bytecode`. */

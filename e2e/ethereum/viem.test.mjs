@@ -3,10 +3,10 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { createPublicClient, createWalletClient, defineChain, http, parseEventLogs, webSocket } from "viem";
+import { BaseError, ContractFunctionRevertedError, createPublicClient, createWalletClient, defineChain, http, parseEventLogs, webSocket } from "viem";
 import { generatePrivateKey, privateKeyToAccount } from "viem/accounts";
 
-import { healthRecords } from "./contracts.mjs";
+import { healthRecords, refusing } from "./contracts.mjs";
 import { ask, node } from "./node.mjs";
 
 const { abi, bytecode } = healthRecords();
@@ -100,4 +100,34 @@ test("viem watches events by filter and by subscription", DEADLINE, async () => 
   for (const hash of await all) assert.ok(sent.has(hash));
   const logs = await client.getContractEvents({ ...watched, fromBlock: 0n });
   assert.deepEqual(new Set(logs.map((log) => log.transactionHash)), sent);
+});
+
+test("viem sends types 0, 1 and 2 and finds them in blocks with all transactions", DEADLINE, async () => {
+  const sent = [
+    ["legacy", { gasPrice: 0n }],
+    ["eip2930", { gasPrice: 0n, accessList: [{ address, storageKeys: [`0x${"00".repeat(32)}`] }] }],
+    ["eip1559", { maxFeePerGas: 0n, maxPriorityFeePerGas: 0n }],
+  ];
+  for (const [type, fees] of sent) {
+    const hash = await wallet.sendTransaction({ type, ...fees, to: account.address, data: "0xc0ffee", gas: 60_000n });
+    const receipt = await client.waitForTransactionReceipt({ hash });
+    assert.deepEqual([receipt.type, receipt.status, receipt.effectiveGasPrice], [type, "success", 0n]);
+    const block = await client.getBlock({ blockNumber: receipt.blockNumber, includeTransactions: true });
+    const found = block.transactions.find((transaction) => transaction.hash === hash);
+    assert.deepEqual([found.type, found.input, found.from.toLowerCase()], [type, "0xc0ffee", account.address.toLowerCase()]);
+    if (type === "eip2930") assert.equal(found.accessList[0].address.toLowerCase(), address.toLowerCase());
+  }
+});
+
+test("viem decodes a contract's own error", DEADLINE, async () => {
+  const { abi: own, bytecode: code } = refusing();
+  const hash = await wallet.deployContract({ abi: own, bytecode: code });
+  const { contractAddress } = await client.waitForTransactionReceipt({ hash });
+  const asked = client.readContract({ address: contractAddress, abi: own, functionName: "ask", args: [7n], account });
+  await assert.rejects(asked, (error) => {
+    assert.ok(error instanceof BaseError);
+    const { data } = error.walk((inner) => inner instanceof ContractFunctionRevertedError);
+    assert.deepEqual([data.errorName, data.args], ["TooSoon", [account.address, 7n]]);
+    return true;
+  });
 });

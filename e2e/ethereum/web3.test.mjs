@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 
 import { Web3 } from "web3";
 
-import { healthRecords } from "./contracts.mjs";
+import { healthRecords, refusing } from "./contracts.mjs";
 import { node } from "./node.mjs";
 
 const { abi, bytecode } = healthRecords();
@@ -74,4 +74,38 @@ test("web3.js reads the node's state", DEADLINE, async () => {
   assert.match(await web3.eth.getNodeInfo(), /^Stele\/v/);
   const code = await web3.eth.getCode(contract.options.address);
   assert.ok(code.length > 100);
+});
+
+test("web3.js sends types 0, 1 and 2 and finds them in blocks with all transactions", DEADLINE, async () => {
+  const sent = [
+    { type: 0, gasPrice: 0 },
+    { type: 1, gasPrice: 0, accessList: [] },
+    { type: 2, maxFeePerGas: 0, maxPriorityFeePerGas: 0 },
+  ];
+  for (const fields of sent) {
+    const request = { ...fields, from: account.address, to: account.address, data: "0xc0ffee", gas: 60_000 };
+    const receipt = await web3.eth.sendTransaction(request);
+    assert.deepEqual([Number(receipt.type), receipt.status], [fields.type, 1n]);
+    const block = await web3.eth.getBlock(receipt.blockNumber, true);
+    const found = block.transactions.find((transaction) => transaction.hash === receipt.transactionHash);
+    assert.deepEqual([Number(found.type), found.from.toLowerCase()], [fields.type, account.address.toLowerCase()]);
+  }
+});
+
+test("web3.js decodes a contract's own error", DEADLINE, async () => {
+  const { abi: own, bytecode: code } = refusing();
+  const refuser = await new web3.eth.Contract(own).deploy({ data: code }).send({ from: account.address });
+  await assert.rejects(refuser.methods.ask(7).call({ from: account.address }), (error) => {
+    assert.deepEqual([error.cause.errorName, error.cause.errorArgs.wait], ["TooSoon", 7n]);
+    return true;
+  });
+});
+
+test("web3.js finds logs by filter", DEADLINE, async () => {
+  await contract.methods.createRecord(9, "Flo", account.address, "", "").send({ from: account.address });
+  const topic = web3.eth.abi.encodeEventSignature("RecordCreated(uint256,address)");
+  const found = await web3.eth.getPastLogs({
+    address: contract.options.address, fromBlock: "0x0", topics: [topic, web3.utils.padLeft("0x9", 64)],
+  });
+  assert.equal(found.length, 1);
 });

@@ -133,7 +133,7 @@ fn tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         let path = root.join(name);
         if name.ends_with("package-lock.json") {
             let text = fs::read_to_string(&path).with_context(|| format!("reading {name}"))?;
-            if text.contains("\"resolved\"") {
+            if text.contains("\"resolved\": \"http") {
                 findings.push(format!("{name} names download addresses"));
             }
         }

@@ -5,7 +5,7 @@
 //! block only.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
@@ -20,7 +20,7 @@ use stele_core::{
 use crate::{
     builder::{self, Built},
     contracts::governance,
-    error::{Error, InvalidBlock, InvalidTransaction, Rejected},
+    error::{Error, InvalidBlock, InvalidTransaction, QueryError, Rejected},
     evm::{CodeCache, Environment},
     executor::{self, Execution, Outcome, check_size, check_succession, expect},
     genesis::Genesis,
@@ -47,10 +47,16 @@ pub struct Chain {
     pub(crate) code: CodeCache,
     pub(crate) recent: RecentBlocks,
     latest: RwLock<Arc<Latest>>,
+    /// The last final blocks since this was opened, oldest first: at most [`HISTORY_BLOCKS`].
+    history: RwLock<VecDeque<Arc<Latest>>>,
     executed: Mutex<Executed>,
 }
 
-/// The last final block with the state after it.
+/// Final blocks whose state can be asked for: as many as go-ethereum keeps. A snapshot of the store costs nothing but
+/// the nodes that were written over since.
+pub const HISTORY_BLOCKS: usize = 128;
+
+/// A final block with the state after it.
 pub(crate) struct Latest {
     pub(crate) header: Header,
     pub(crate) hash: B256,
@@ -129,6 +135,7 @@ impl Chain {
                 blocks: BTreeMap::new(),
                 tip: latest.hash,
             }),
+            history: RwLock::new(VecDeque::from([Arc::clone(&latest)])),
             latest: RwLock::new(latest),
             state,
             pool: Pool::new(pool),
@@ -164,6 +171,46 @@ impl Chain {
 
     pub(crate) fn latest(&self) -> Arc<Latest> {
         Arc::clone(&self.latest.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The final block at `height` with the state after it.
+    ///
+    /// # Errors
+    /// [`QueryError::StateNotKept`] if it is older than the last [`HISTORY_BLOCKS`], older than this process, or not
+    /// final yet.
+    pub(crate) fn at(&self, height: u64) -> Result<Arc<Latest>, QueryError> {
+        let latest = self.latest();
+        if height == latest.header.number {
+            return Ok(latest);
+        }
+        let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
+        let oldest = history.front().map_or(0, |kept| kept.header.number);
+        let kept = height
+            .checked_sub(oldest)
+            .and_then(|place| usize::try_from(place).ok())
+            .and_then(|place| history.get(place));
+        kept.cloned().ok_or(QueryError::StateNotKept {
+            asked: height,
+            oldest,
+            latest: latest.header.number,
+        })
+    }
+
+    /// The state after the final block at `height`, while it is kept. Hold it for one question, not for long.
+    ///
+    /// # Errors
+    /// [`QueryError::StateNotKept`] for a block that is older than the last [`HISTORY_BLOCKS`], was final before this
+    /// was opened, or is not final yet.
+    pub fn view_at(&self, height: u64) -> Result<StateView, QueryError> {
+        self.at(height).map(|kept| kept.view.clone())
+    }
+
+    fn remember(&self, latest: &Arc<Latest>) {
+        let mut history = self.history.write().unwrap_or_else(PoisonError::into_inner);
+        history.push_back(Arc::clone(latest));
+        while history.len() > HISTORY_BLOCKS {
+            history.pop_front();
+        }
     }
 
     /// Builds a block on `parent`, for height `parent + 1`. `ancestors` are the parent's own ancestors that are not
@@ -276,6 +323,7 @@ impl Chain {
             Arc::clone(&executed.receipts),
             &executed.transactions,
         )));
+        self.remember(&latest);
         *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&latest);
         self.forget_executed(height, hash);
         self.clear_pool(&executed.transactions, &latest.view)?;
@@ -376,7 +424,7 @@ impl Chain {
         }
     }
 
-    fn execution(&self, view: StateView, header: &Header) -> Execution {
+    pub(crate) fn execution(&self, view: StateView, header: &Header) -> Execution {
         let environment = Environment::of(header, self.genesis.chain_id);
         Execution::new(view, &environment, self.code.clone(), self.genesis.open)
     }

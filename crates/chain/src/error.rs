@@ -337,11 +337,13 @@ impl InvalidTransaction {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// Only the state after the last final block is kept.
-    #[error("state at block {asked} is not kept; the latest block is {latest}")]
+    /// Only the states after the last final blocks are kept.
+    #[error("state at block {asked} is not kept; the oldest kept is {oldest}, the latest {latest}")]
     StateNotKept {
         /// Height asked for.
         asked: u64,
+        /// Height of the oldest block whose state is kept.
+        oldest: u64,
         /// Height of the last final block.
         latest: u64,
     },
@@ -369,6 +371,15 @@ pub enum QueryError {
         to: u64,
         /// Most blocks in a range.
         max: u64,
+    },
+    /// A trace was asked for in a form that there is not; says which there are.
+    #[error("{0}")]
+    Tracer(String),
+    /// A trace records more than it may.
+    #[error("the trace is over {max} bytes; ask without memory, or with a limit of steps")]
+    TraceTooLarge {
+        /// Most bytes recorded.
+        max: usize,
     },
     /// The state could not be read.
     #[error("the chain's state failed")]

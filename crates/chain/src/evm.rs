@@ -8,7 +8,7 @@ mod code;
 
 use alloy_primitives::{Address, B256, U256};
 use revm::{
-    Context, Journal,
+    Context, Inspector, Journal,
     context::{
         BlockEnv, CfgEnv, ContextSetters, ContextTr as _, Evm, JournalTr as _, TxEnv,
         result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
@@ -18,6 +18,7 @@ use revm::{
     handler::{
         EthFrame, EvmTr, EvmTrError, FrameResult, FrameTr, Handler, instructions::EthInstructions,
     },
+    inspector::InspectorHandler,
     interpreter::{interpreter::EthInterpreter, interpreter_action::FrameInit},
     primitives::hardfork::SpecId,
     state::EvmState,
@@ -81,22 +82,34 @@ impl From<state::Error> for Failure {
     }
 }
 
-type EvmContext<DB> = Context<BlockEnv, TxEnv, CfgEnv, DB, Journal<DB>, ()>;
-type EvmOver<DB> = Evm<
+pub(crate) type EvmContext<DB> = Context<BlockEnv, TxEnv, CfgEnv, DB, Journal<DB>, ()>;
+type EvmOver<DB, I> = Evm<
     EvmContext<DB>,
-    (),
+    I,
     EthInstructions<EthInterpreter, EvmContext<DB>>,
     SystemContracts,
     EthFrame<EthInterpreter>,
 >;
 
-/// The machine that runs the transactions of one block, or one question, over a database.
-pub(crate) struct Machine<DB: Database<Error = state::Error>> {
-    evm: EvmOver<DB>,
+/// The machine that runs the transactions of one block, or one question, over a database. `I` watches it, or is `()`.
+pub(crate) struct Machine<DB: Database<Error = state::Error>, I = ()> {
+    evm: EvmOver<DB, I>,
 }
 
 impl<DB: Database<Error = state::Error>> Machine<DB> {
     pub(crate) fn new(database: DB, environment: &Environment, mode: Mode) -> Self {
+        Self::watched(database, environment, mode, ())
+    }
+}
+
+impl<DB: Database<Error = state::Error>, I> Machine<DB, I> {
+    /// A machine with somebody who watches what [`Machine::inspect`] runs.
+    pub(crate) fn watched(
+        database: DB,
+        environment: &Environment,
+        mode: Mode,
+        inspector: I,
+    ) -> Self {
         let mut context: EvmContext<DB> = Context::new(database, SPEC);
         context.cfg.chain_id = environment.chain_id;
         // EIP-7825's cap protects the throughput of many small blocks; here the block's limit is the only one.
@@ -121,7 +134,12 @@ impl<DB: Database<Error = state::Error>> Machine<DB> {
         };
         let instructions = EthInstructions::new_mainnet_with_spec(SPEC);
         Self {
-            evm: Evm::new(context, instructions, SystemContracts::new(SPEC)),
+            evm: Evm::new_with_inspector(
+                context,
+                inspector,
+                instructions,
+                SystemContracts::new(SPEC),
+            ),
         }
     }
 
@@ -140,6 +158,13 @@ impl<DB: Database<Error = state::Error>> Machine<DB> {
     ) -> Result<(ExecutionResult, EvmState), Failure> {
         self.evm.ctx.set_tx(transaction);
         let outcome = Moneyless::default().run(&mut self.evm);
+        self.ended(outcome)
+    }
+
+    fn ended(
+        &mut self,
+        outcome: Result<ExecutionResult, EVMError<state::Error>>,
+    ) -> Result<(ExecutionResult, EvmState), Failure> {
         let changes = self.evm.ctx.journal_mut().finalize();
         match outcome {
             Ok(result) => Ok((result, changes)),
@@ -164,6 +189,32 @@ impl<DB: Database<Error = state::Error>> Machine<DB> {
     }
 }
 
+impl<DB, I> Machine<DB, I>
+where
+    DB: Database<Error = state::Error>,
+    I: Inspector<EvmContext<DB>>,
+{
+    /// As [`Machine::transact`], watched. Slower: only for whoever asks what happened.
+    pub(crate) fn inspect(
+        &mut self,
+        transaction: TxEnv,
+    ) -> Result<(ExecutionResult, EvmState), Failure> {
+        self.evm.ctx.set_tx(transaction);
+        let outcome = Moneyless::default().inspect_run(&mut self.evm);
+        self.ended(outcome)
+    }
+
+    /// What it told the code about its block.
+    pub(crate) const fn block(&self) -> &BlockEnv {
+        &self.evm.ctx.block
+    }
+
+    /// The database and the watcher, after the run.
+    pub(crate) fn into_parts(self) -> (DB, I) {
+        (self.evm.ctx.journaled_state.database, self.evm.inspector)
+    }
+}
+
 /// Ethereum's handler without its two payments: nobody paid, so nobody is reimbursed or rewarded, and the
 /// accounts of both are not touched.
 struct Moneyless<EVM, ERROR, FRAME>(std::marker::PhantomData<(EVM, ERROR, FRAME)>);
@@ -174,14 +225,14 @@ impl<EVM, ERROR, FRAME> Default for Moneyless<EVM, ERROR, FRAME> {
     }
 }
 
-impl<DB: Database<Error = state::Error>> Handler
-    for Moneyless<EvmOver<DB>, EVMError<state::Error>, EthFrame<EthInterpreter>>
+impl<DB: Database<Error = state::Error>, I> Handler
+    for Moneyless<EvmOver<DB, I>, EVMError<state::Error>, EthFrame<EthInterpreter>>
 where
-    EvmOver<DB>: EvmTr<Context = EvmContext<DB>, Frame = EthFrame<EthInterpreter>>,
-    EVMError<state::Error>: EvmTrError<EvmOver<DB>>,
+    EvmOver<DB, I>: EvmTr<Context = EvmContext<DB>, Frame = EthFrame<EthInterpreter>>,
+    EVMError<state::Error>: EvmTrError<EvmOver<DB, I>>,
     EthFrame<EthInterpreter>: FrameTr<FrameResult = FrameResult, FrameInit = FrameInit>,
 {
-    type Evm = EvmOver<DB>;
+    type Evm = EvmOver<DB, I>;
     type Error = EVMError<state::Error>;
     type HaltReason = HaltReason;
 
@@ -196,6 +247,15 @@ where
     ) -> Result<(), Self::Error> {
         Ok(())
     }
+}
+
+impl<DB, I> InspectorHandler
+    for Moneyless<EvmOver<DB, I>, EVMError<state::Error>, EthFrame<EthInterpreter>>
+where
+    DB: Database<Error = state::Error>,
+    I: Inspector<EvmContext<DB>>,
+{
+    type IT = EthInterpreter;
 }
 
 /// The transaction as the machine wants it: price zero, access list kept.

@@ -77,6 +77,11 @@ impl Execution {
         }
     }
 
+    /// The state with what ran so far. Read it only: what is written here is part of the block.
+    pub(crate) fn database(&mut self) -> &mut Cached<Pending> {
+        self.machine.database()
+    }
+
     /// Gas that is left in the block.
     pub(crate) const fn gas_left(&self) -> u64 {
         self.gas_limit.saturating_sub(self.gas_used)

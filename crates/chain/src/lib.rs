@@ -39,8 +39,9 @@ mod query;
 mod recent;
 mod rules;
 pub mod state;
+mod trace;
 
-pub use chain::{Chain, ChainOptions, Committed, Verdict};
+pub use chain::{Chain, ChainOptions, Committed, HISTORY_BLOCKS, Verdict};
 pub use check::{Certificates, CheckReport, CheckStep, verify_chain};
 pub use error::{Error, InvalidBlock, InvalidTransaction, QueryError, Rejected, RejectionKind};
 pub use executor::{CLOCK_SKEW_MAX_MS, HeaderCheck, check_header};
@@ -48,3 +49,4 @@ pub use genesis::{Allocation, Genesis, Organization, Seat};
 pub use pool::{PoolLimits, PoolStatus, Pooled};
 pub use query::{CallOutcome, CallRequest, Estimate, IncludedReceipt, IncludedTransaction};
 pub use recent::FinalBlock;
+pub use trace::TracedTransaction;

@@ -1,4 +1,4 @@
-//! Questions about the last final state: calls that change nothing, estimates of gas, transactions and receipts
+//! Questions about final states: calls that change nothing, estimates of gas, transactions and receipts
 //! with their place in the chain. Blocks, logs, accounts, slots and proofs are read from [`StateView`] directly.
 
 use std::sync::Arc;
@@ -111,9 +111,21 @@ impl Chain {
     /// # Errors
     /// [`QueryError::Invalid`] if the call cannot be made at all, [`QueryError::State`].
     pub fn call(&self, request: &CallRequest) -> Result<CallOutcome, QueryError> {
-        let latest = self.latest();
-        let gas = allowance(request, &latest);
-        self.run(&latest, request, gas).map(|(outcome, _)| outcome)
+        self.call_on(&self.latest(), request)
+    }
+
+    /// As [`Chain::call`], on the state after the final block at `height`.
+    ///
+    /// # Errors
+    /// As [`Chain::call`], and [`QueryError::StateNotKept`].
+    pub fn call_at(&self, request: &CallRequest, height: u64) -> Result<CallOutcome, QueryError> {
+        let at = self.at(height)?;
+        self.call_on(&at, request)
+    }
+
+    fn call_on(&self, at: &Latest, request: &CallRequest) -> Result<CallOutcome, QueryError> {
+        let gas = allowance(request, at);
+        self.run(at, request, gas).map(|(outcome, _)| outcome)
     }
 
     /// The gas limit a transaction needs. Found by trying: what a call uses, less what it is refunded, can be less
@@ -164,23 +176,12 @@ impl Chain {
         request: &CallRequest,
         gas: u64,
     ) -> Result<(CallOutcome, u64), QueryError> {
-        let environment = Environment {
-            gas_limit: latest.next_gas_limit,
-            ..Environment::of(&latest.header, self.genesis.chain_id)
-        };
+        let environment = self.environment_of_call(latest);
         let database = Cached {
             inner: WrapDatabaseRef(&latest.view),
             code: self.code.clone(),
         };
-        let transaction = TxEnv {
-            caller: request.from,
-            kind: request.to.map_or(TxKind::Create, TxKind::Call),
-            data: request.input.clone(),
-            value: request.value,
-            gas_limit: gas,
-            chain_id: Some(self.genesis.chain_id),
-            ..TxEnv::default()
-        };
+        let transaction = self.transaction_of_call(request, gas);
         let mut machine = Machine::new(database, &environment, Mode::Query);
         match machine.transact(transaction.clone()) {
             Ok((result, _)) => {
@@ -192,19 +193,25 @@ impl Chain {
         }
     }
 
-    /// The height a question names, if the state after it is kept.
-    ///
-    /// # Errors
-    /// [`QueryError::StateNotKept`] for any block but the last final one.
-    pub fn require_latest(&self, height: u64) -> Result<(), QueryError> {
-        let latest = self.latest().header.number;
-        if height == latest {
-            return Ok(());
+    /// What a call on the state after `at` sees as its block.
+    pub(crate) fn environment_of_call(&self, at: &Latest) -> Environment {
+        Environment {
+            gas_limit: at.next_gas_limit,
+            ..Environment::of(&at.header, self.genesis.chain_id)
         }
-        Err(QueryError::StateNotKept {
-            asked: height,
-            latest,
-        })
+    }
+
+    /// A call as the machine wants it.
+    pub(crate) fn transaction_of_call(&self, request: &CallRequest, gas: u64) -> TxEnv {
+        TxEnv {
+            caller: request.from,
+            kind: request.to.map_or(TxKind::Create, TxKind::Call),
+            data: request.input.clone(),
+            value: request.value,
+            gas_limit: gas,
+            chain_id: Some(self.genesis.chain_id),
+            ..TxEnv::default()
+        }
     }
 
     /// Logs of final blocks from height `from` to `to`, both included.
@@ -361,7 +368,7 @@ fn with_receipt(
 }
 
 /// Gas a call may use.
-fn allowance(request: &CallRequest, latest: &Latest) -> u64 {
+pub(crate) fn allowance(request: &CallRequest, latest: &Latest) -> u64 {
     request
         .gas
         .unwrap_or(u64::MAX)

@@ -9,6 +9,9 @@ use stele_core::{
     tx::Transaction,
 };
 
+/// What a trace looks like, and how it is asked for: go-ethereum's forms.
+pub use alloy_rpc_types_trace::geth::{GethDebugTracingOptions as TraceOptions, GethTrace};
+
 /// A boxed future, so that the port can be a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -43,6 +46,12 @@ pub enum LedgerError {
         what: String,
         /// Why it is not there.
         reason: String,
+    },
+    /// The question itself makes no sense.
+    #[error("{message}")]
+    Question {
+        /// What is wrong with it.
+        message: String,
     },
     /// The question is over a limit.
     #[error("{message}")]
@@ -120,6 +129,26 @@ pub struct Call {
     pub value: U256,
     /// Gas limit; `None` is the block's.
     pub gas: Option<u64>,
+}
+
+/// What to trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Traced {
+    /// A finalized transaction, by hash.
+    Transaction(B256),
+    /// Every transaction of a block.
+    Block(BlockRef),
+    /// A call that changes nothing, on the state after a block.
+    Call(Call, BlockRef),
+}
+
+/// What a transaction or call did, step by step.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The transaction; zero for a call.
+    pub hash: B256,
+    /// The trace, in the form that was asked for.
+    pub trace: GethTrace,
 }
 
 /// A finalized block as queries give it.
@@ -299,6 +328,15 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// As for [`Ledger::call`].
     fn estimate_gas(&self, call: &Call) -> Result<u64, LedgerError>;
+    /// Executes again and tells what was done, in go-ethereum's forms. `None` if there is no such transaction or block.
+    ///
+    /// # Errors
+    /// As for [`Ledger::call`]; a tracer that there is not.
+    fn trace(
+        &self,
+        what: &Traced,
+        options: &TraceOptions,
+    ) -> Result<Option<Vec<Trace>>, LedgerError>;
     /// Height of the last finalized block.
     fn height(&self) -> u64;
     /// Time of the last finalized block, in milliseconds since the Unix epoch.
@@ -316,7 +354,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// State that is not kept.
     fn storage(&self, address: Address, slot: U256, at: BlockRef) -> Result<B256, LedgerError>;
-    /// Account and slots with their proofs, at the latest block.
+    /// Account and slots with their proofs, against the state root of the block.
     ///
     /// # Errors
     /// State that is not kept.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, Bloom};
 use stele_chain::{
-    CLOCK_SKEW_MAX_MS, Chain, ChainOptions, Committed, Error, HeaderCheck, InvalidBlock, Verdict,
-    check_header,
+    CLOCK_SKEW_MAX_MS, CallOutcome, CallRequest, Chain, ChainOptions, Committed, Error,
+    HISTORY_BLOCKS, HeaderCheck, InvalidBlock, QueryError, Verdict, check_header,
 };
 use stele_core::block::{Block, transactions_root};
 
@@ -320,4 +320,41 @@ fn a_block_holds_no_more_gas_than_its_limit() {
     assert_eq!(block.header.gas_limit, limit);
     assert_eq!(block.header.gas_used, 42_000);
     assert_eq!(step(&chain).header.gas_used, 21_000);
+}
+
+/// FR-X1: the state of the last blocks can be asked for, that of older ones is refused, and asking changes nothing.
+#[test]
+fn the_state_of_the_last_blocks_is_kept() {
+    let chain = chain(true);
+    let sender = key(78);
+    let nonce_at = |height| {
+        let view = chain.view_at(height)?;
+        Ok::<_, QueryError>(
+            view.account(sender.address())?
+                .map_or(0, |found| found.nonce),
+        )
+    };
+    let blocks = u64::try_from(HISTORY_BLOCKS).unwrap() + 3;
+    for nonce in 0..blocks {
+        chain.submit(ping(&sender, nonce)).unwrap();
+        step(&chain);
+    }
+    for height in 4..=blocks {
+        assert_eq!(nonce_at(height).unwrap(), height);
+        let root = chain.view().header(height).unwrap().unwrap().state_root;
+        assert_eq!(chain.view_at(height).unwrap().state_root(), root);
+    }
+    for height in [0, 3, blocks + 1, u64::MAX] {
+        let Err(QueryError::StateNotKept { oldest, latest, .. }) = nonce_at(height) else {
+            panic!("the state at {height} is there");
+        };
+        assert_eq!((oldest, latest), (4, blocks));
+    }
+    let nothing = CallRequest {
+        to: Some(sender.address()),
+        ..CallRequest::default()
+    };
+    let called = chain.call_at(&nothing, 4).unwrap();
+    assert!(matches!(called, CallOutcome::Success { .. }));
+    assert!(chain.call_at(&nothing, 3).is_err());
 }

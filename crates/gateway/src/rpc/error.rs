@@ -46,6 +46,7 @@ pub(crate) fn ledger(error: LedgerError) -> ErrorObjectOwned {
             ErrorObjectOwned::owned::<()>(NOT_AVAILABLE, message, None)
         }
         LedgerError::Limit { .. } => limit_exceeded(message),
+        LedgerError::Question { .. } => invalid_params(message),
         LedgerError::Unavailable { .. } => internal(&error),
         // The port may learn new refusals before this front does.
         _ => ErrorObjectOwned::owned::<()>(SERVER_ERROR, message, None),

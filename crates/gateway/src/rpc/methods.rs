@@ -1,6 +1,7 @@
 //! The methods, by what they are about.
 
 mod blocks;
+mod debug;
 mod logs;
 mod node;
 mod state;
@@ -18,6 +19,7 @@ pub(crate) fn all(context: Context) -> Result<RpcModule<Context>, RegisterMethod
     state::register(&mut module)?;
     transactions::register(&mut module)?;
     logs::register(&mut module)?;
+    debug::register(&mut module)?;
     module.register_subscription(
         "eth_subscribe",
         "eth_subscription",

@@ -10,7 +10,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use anyhow::Context as _;
 use stele_chain::{
     CallOutcome, CallRequest, Chain, Estimate, FinalBlock, IncludedReceipt, IncludedTransaction,
-    QueryError, Rejected, RejectionKind, state,
+    QueryError, Rejected, RejectionKind, TracedTransaction, state,
 };
 use stele_core::{
     block::{Block, Header, Receipt, Validator},
@@ -19,7 +19,8 @@ use stele_core::{
 use stele_index::{FinalizedBlock, FinalizedLog, Index};
 use stele_service::ports::{
     AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, Finalized, Ledger, LedgerError,
-    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, TransactionView,
+    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, Trace, TraceOptions, Traced,
+    TransactionView,
 };
 use stele_vault::Vault;
 use tokio::sync::{broadcast, oneshot};
@@ -187,13 +188,11 @@ impl NodeLedger {
         }
     }
 
-    fn require_latest(&self, at: BlockRef) -> Result<(), LedgerError> {
+    /// The state a question is about.
+    fn view(&self, at: BlockRef) -> Result<state::StateView, LedgerError> {
         match at {
-            BlockRef::Latest | BlockRef::Pending => Ok(()),
-            other => self
-                .chain
-                .require_latest(self.number(other)?)
-                .map_err(query),
+            BlockRef::Latest | BlockRef::Pending => Ok(self.chain.view()),
+            other => self.chain.view_at(self.number(other)?).map_err(query),
         }
     }
 }
@@ -250,14 +249,46 @@ impl Ledger for NodeLedger {
     }
 
     fn call(&self, call: &Call, at: BlockRef) -> Result<Bytes, LedgerError> {
-        self.require_latest(at)?;
-        outcome(self.chain.call(&request(call)).map_err(query)?)
+        let request = request(call);
+        let called = match at {
+            BlockRef::Latest | BlockRef::Pending => self.chain.call(&request),
+            other => self.chain.call_at(&request, self.number(other)?),
+        };
+        outcome(called.map_err(query)?)
     }
 
     fn estimate_gas(&self, call: &Call) -> Result<u64, LedgerError> {
         match self.chain.estimate_gas(&request(call)).map_err(query)? {
             Estimate::Gas(gas) => Ok(gas),
             Estimate::Fails(failed) => outcome(failed).map(|_| 0),
+        }
+    }
+
+    fn trace(
+        &self,
+        what: &Traced,
+        options: &TraceOptions,
+    ) -> Result<Option<Vec<Trace>>, LedgerError> {
+        let one = |hash, trace| vec![Trace { hash, trace }];
+        match what {
+            Traced::Transaction(hash) => {
+                let trace = self.chain.trace_transaction(*hash, options);
+                Ok(trace.map_err(query)?.map(|trace| one(*hash, trace)))
+            }
+            Traced::Block(at) => {
+                let height = self.number(*at)?;
+                let traced = self.chain.trace_block(height, options).map_err(query)?;
+                let trace = |traced: TracedTransaction| Trace {
+                    hash: traced.hash,
+                    trace: traced.trace,
+                };
+                Ok(traced.map(|traced| traced.into_iter().map(trace).collect()))
+            }
+            Traced::Call(call, at) => {
+                let height = self.number(*at)?;
+                let trace = self.chain.trace_call(&request(call), height, options);
+                Ok(Some(one(B256::ZERO, trace.map_err(query)?)))
+            }
         }
     }
 
@@ -270,8 +301,7 @@ impl Ledger for NodeLedger {
     }
 
     fn account(&self, address: Address, at: BlockRef) -> Result<(U256, u64, Bytes), LedgerError> {
-        self.require_latest(at)?;
-        let view = self.chain.view();
+        let view = self.view(at)?;
         let account = view
             .account(address)
             .map_err(unavailable)?
@@ -285,9 +315,7 @@ impl Ledger for NodeLedger {
     }
 
     fn storage(&self, address: Address, slot: U256, at: BlockRef) -> Result<B256, LedgerError> {
-        self.require_latest(at)?;
-        self.chain
-            .view()
+        self.view(at)?
             .slot(address, slot)
             .map(B256::from)
             .map_err(unavailable)
@@ -299,8 +327,7 @@ impl Ledger for NodeLedger {
         slots: &[B256],
         at: BlockRef,
     ) -> Result<AccountProof, LedgerError> {
-        self.require_latest(at)?;
-        let view = self.chain.view();
+        let view = self.view(at)?;
         let height = view.head().map_or(0, |head| head.height);
         let keys: Vec<U256> = slots
             .iter()
@@ -495,9 +522,12 @@ fn query(error: QueryError) -> LedgerError {
             what: format!("state at block {asked}"),
             reason: error.to_string(),
         },
-        QueryError::TooManyLogs { .. } | QueryError::Range { .. } => LedgerError::Limit {
+        QueryError::TooManyLogs { .. }
+        | QueryError::Range { .. }
+        | QueryError::TraceTooLarge { .. } => LedgerError::Limit {
             message: error.to_string(),
         },
+        QueryError::Tracer(message) => LedgerError::Question { message },
         QueryError::Invalid(_) | QueryError::OutOfAllowance { .. } => LedgerError::Halted {
             reason: error.to_string(),
         },

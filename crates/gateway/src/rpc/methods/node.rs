@@ -71,7 +71,7 @@ impl PoolJson {
 }
 
 fn modules() -> BTreeMap<&'static str, &'static str> {
-    ["eth", "net", "rpc", "txpool", "web3"]
+    ["debug", "eth", "net", "rpc", "txpool", "web3"]
         .into_iter()
         .map(|name| (name, "1.0"))
         .collect()

@@ -9,7 +9,8 @@ use stele_core::{
 };
 use stele_service::ports::{
     AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, Finalized, Ledger, LedgerError,
-    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, TransactionView,
+    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, Trace, TraceOptions, Traced,
+    TransactionView,
 };
 use tokio::sync::broadcast;
 
@@ -200,6 +201,14 @@ impl Ledger for MemoryLedger {
     fn estimate_gas(&self, call: &Call) -> Result<u64, LedgerError> {
         self.call(call, BlockRef::Latest)
             .map(|output| 21_000 + output.len() as u64)
+    }
+
+    fn trace(&self, what: &Traced, _: &TraceOptions) -> Result<Option<Vec<Trace>>, LedgerError> {
+        // Nothing is executed here; that there is a block is all it knows.
+        Ok(match what {
+            Traced::Block(at) => self.at(*at).map(|_| Vec::new()),
+            Traced::Transaction(_) | Traced::Call(..) => None,
+        })
     }
 
     fn height(&self) -> u64 {

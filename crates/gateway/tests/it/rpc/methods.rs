@@ -109,7 +109,9 @@ async fn the_node_says_what_it_is() {
         ("txpool_status", json!({"pending": "0x2", "queued": "0x1"})),
         (
             "rpc_modules",
-            json!({"eth": "1.0", "net": "1.0", "rpc": "1.0", "txpool": "1.0", "web3": "1.0"}),
+            json!({
+                "debug": "1.0", "eth": "1.0", "net": "1.0", "rpc": "1.0", "txpool": "1.0", "web3": "1.0",
+            }),
         ),
     ] {
         assert_eq!(server.ask(method, json!([])).await, expected, "{method}");

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use bytes::Bytes;
 use stele_core::{
     block::Block,
     certificate::{CommitCertificate, ValidatorKey},
@@ -73,6 +74,12 @@ pub trait Application: Clone + Send + Sync + 'static {
         block: Arc<Block>,
         certificate: CommitCertificate,
     ) -> impl Future<Output = Result<(), Fatal>> + Send;
+
+    /// Takes a message that another validator sent with [`crate::Gossip`]. Must return at once: the next message
+    /// waits for it. The connection says who sent it; what it says is for the application to judge.
+    fn heard(&self, from: ValidatorKey, message: Bytes) {
+        let _ = (from, message);
+    }
 }
 
 /// The chain of blocks that a proposal stands on, down to what is already committed.

@@ -1,9 +1,10 @@
 //! What an operator or the node decides about consensus.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
+use commonware_utils::Hostname;
 use stele_core::certificate::{ValidatorKey, ValidatorSet};
 use zeroize::Zeroizing;
 
@@ -111,7 +112,60 @@ pub struct Peer {
     /// Its key, by which the connection is authenticated.
     pub key: ValidatorKey,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: PeerAddress,
+}
+
+/// Where a validator listens, by number or by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// An IP address and a port.
+    Socket(SocketAddr),
+    /// A host name, looked up at every connection, and a port.
+    Name {
+        /// Host name, RFC 1123.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Socket(address)
+    }
+}
+
+impl FromStr for PeerAddress {
+    type Err = Error;
+
+    /// Reads `192.0.2.1:7100`, `[2001:db8::1]:7100` or `stele.example.org:7100`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Ok(socket) = text.parse() {
+            return Ok(Self::Socket(socket));
+        }
+        let bad = || {
+            problem(
+                "peers",
+                &format!("{text:?} is no address such as host:7100"),
+            )
+        };
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let port = port.parse().map_err(|_| bad())?;
+        Hostname::new(host).map_err(|_| bad())?;
+        Ok(Self::Name {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
 }
 
 /// Waiting times. All validators should use the same.
@@ -223,6 +277,22 @@ mod tests {
         ];
         let key = SignerSeed::new(Zeroizing::new(secret)).public_key();
         assert_eq!(&key.as_bytes()[..4], &[0xd7, 0x5a, 0x98, 0x01]);
+    }
+
+    #[test]
+    fn addresses_are_numbers_or_names() {
+        for text in [
+            "192.0.2.1:7100",
+            "[2001:db8::1]:7100",
+            "stele.example.org:7100",
+        ] {
+            let read: PeerAddress = text.parse().unwrap();
+            assert_eq!(read.to_string(), text);
+        }
+        for text in ["", "7100", "host", "host:", "host:99999", "no spaces:7100"] {
+            let error = text.parse::<PeerAddress>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
     }
 
     #[test]

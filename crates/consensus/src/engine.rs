@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use commonware_broadcast::buffered;
 use commonware_consensus::{
     CertifiableAutomaton, Relay, Reporter,
@@ -40,7 +41,7 @@ use stele_core::{
     block::Block,
     certificate::{ValidatorSet, namespace},
 };
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::{
     Application, Committed, Error, SignerSeed, Timing,
@@ -49,6 +50,7 @@ use crate::{
     certificate::{engine_set, to_finalization},
     commit::{Committer, Inbox, Marshal},
     fault::Faults,
+    gossip::{self, GOSSIP_BYTES_MAX},
 };
 
 /// What a validator is and how it behaves; the part of [`crate::Config`] that knows no machine.
@@ -63,26 +65,28 @@ pub(crate) struct Identity {
     pub(crate) store_prefix: String,
 }
 
-/// The five channels between validators, and who may use them.
+/// The channels between validators, and who may use them.
 pub(crate) struct Links<S, R, P, B> {
     pub(crate) votes: (S, R),
     pub(crate) certificates: (S, R),
     pub(crate) resolver: (S, R),
     pub(crate) backfill: (S, R),
     pub(crate) blocks: (S, R),
+    pub(crate) gossip: (S, R),
     pub(crate) peers: P,
     pub(crate) blocker: B,
 }
 
 /// Channels of [`Links`].
 #[cfg(feature = "testkit")]
-pub(crate) const CHANNELS: u64 = 5;
+pub(crate) const CHANNELS: u64 = 6;
 
 /// Largest message on any channel among `validators`. The network panics above its bound.
 pub(crate) fn message_bytes_max(validators: u32) -> u32 {
     commonware_p2p::max_message_size(&[
         simplex::max_payload_size::<Scheme, Digest>(validators),
         marshal::max_payload_size::<Standard<EngineBlock>, Scheme>(validators, &()),
+        GOSSIP_BYTES_MAX,
     ])
 }
 
@@ -106,6 +110,7 @@ pub(crate) async fn start<E, A, S, R, P, B, O>(
     application: A,
     links: Links<S, R, P, B>,
     outlets: Outlets,
+    said: mpsc::Receiver<Bytes>,
     observe: impl FnOnce(Inbox) -> O + Send,
 ) -> Result<Tasks, Error>
 where
@@ -159,6 +164,18 @@ where
     );
 
     let tasks = Tasks::new();
+    let (speaker, listener) = links.gossip;
+    let hears = application;
+    tasks.push(
+        runtime
+            .child("speak")
+            .spawn(|_| gossip::speak(said, speaker)),
+    );
+    tasks.push(
+        runtime
+            .child("listen")
+            .spawn(|_| gossip::listen(hears, listener)),
+    );
     tasks.push(broadcast.start(links.blocks));
     tasks.push(actor.start(observe(inbox), buffer, resolver));
     refuse_older_ledger(&marshal, ledger_height).await?;

@@ -40,6 +40,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The port for other members can't be opened.
+    #[error("listening for other members on {address}")]
+    Listen {
+        /// Address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The engine's thread could not be started.
     #[error("starting the consensus thread")]
     Thread(#[source] std::io::Error),
@@ -104,6 +113,7 @@ impl Error {
             Self::Config { .. } => "consensus_config",
             Self::Validators(_) => "consensus_validators",
             Self::DataDir { .. } => "consensus_data_dir",
+            Self::Listen { .. } => "consensus_listen",
             Self::Thread(_) => "consensus_thread",
             Self::Store { .. } => "consensus_store",
             Self::Application { .. } => "consensus_application",

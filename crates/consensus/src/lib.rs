@@ -30,6 +30,7 @@ mod config;
 mod engine;
 mod error;
 mod fault;
+mod gossip;
 mod network;
 mod node;
 #[cfg(feature = "testkit")]
@@ -37,6 +38,7 @@ pub mod sim;
 
 pub use app::{Application, Branch};
 pub use commit::Committed;
-pub use config::{Config, Network, Peer, SignerSeed, Timing};
+pub use config::{Config, Network, Peer, PeerAddress, SignerSeed, Timing};
 pub use error::{Error, Fatal};
+pub use gossip::{GOSSIP_BYTES_MAX, Gossip};
 pub use node::{Handle, start};

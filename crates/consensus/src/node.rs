@@ -2,6 +2,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, thread::JoinHandle, time::Duration};
 
+use bytes::Bytes;
 use commonware_cryptography::Signer as _;
 use commonware_runtime::{Clock as _, Metrics as _, Runner as _, Supervisor as _, tokio::Context};
 use futures::{StreamExt as _, future};
@@ -12,6 +13,7 @@ use crate::{
     Application, Committed, Config, Error, Network,
     engine::{self, Identity, Outlets, Tasks},
     fault::Faults,
+    gossip::Gossip,
     network::{solitary, tcp},
 };
 
@@ -37,6 +39,7 @@ pub async fn start<A: Application>(config: Config, application: A) -> Result<Han
     let (questions, questions_in) = mpsc::channel(8);
     let (started, starting) = oneshot::channel();
     let (ended, end) = oneshot::channel();
+    let (gossip, said) = Gossip::new();
     let inbox = Inbox {
         failed,
         stopping,
@@ -46,7 +49,7 @@ pub async fn start<A: Application>(config: Config, application: A) -> Result<Han
         .name("consensus".to_owned())
         .spawn(move || {
             // The engine reports its own defects and corrupt stores by panics.
-            let run = AssertUnwindSafe(|| run(config, application, outlets, started, inbox));
+            let run = AssertUnwindSafe(|| run(config, application, outlets, said, started, inbox));
             let result = std::panic::catch_unwind(run)
                 .unwrap_or_else(|panic| Err(Error::Engine(panic_text(panic.as_ref()))));
             // Nobody listens any more if the handle was dropped.
@@ -59,6 +62,7 @@ pub async fn start<A: Application>(config: Config, application: A) -> Result<Han
         thread: Some(thread),
         committed: committed_out,
         questions,
+        gossip,
     };
     match starting.await {
         Ok(()) => Ok(handle),
@@ -78,12 +82,18 @@ pub struct Handle {
     thread: Option<JoinHandle<()>>,
     committed: watch::Receiver<Committed>,
     questions: mpsc::Sender<oneshot::Sender<String>>,
+    gossip: Gossip,
 }
 
 impl Handle {
     /// The last block that is final and durable here, and every one after it.
     pub fn committed(&self) -> watch::Receiver<Committed> {
         self.committed.clone()
+    }
+
+    /// Sends messages to the other validators.
+    pub fn gossip(&self) -> Gossip {
+        self.gossip.clone()
     }
 
     /// The engine's metrics in the OpenMetrics text format; empty when it has ended.
@@ -137,6 +147,7 @@ fn run<A: Application>(
     config: Config,
     application: A,
     outlets: Outlets,
+    said: mpsc::Receiver<Bytes>,
     started: oneshot::Sender<()>,
     inbox: Inbox,
 ) -> Result<(), Error> {
@@ -145,7 +156,7 @@ fn run<A: Application>(
         .with_worker_threads(WORKERS)
         .with_max_blocking_threads(BLOCKING_THREADS_MAX);
     commonware_runtime::tokio::Runner::new(runtime).start(|runtime| async move {
-        let tasks = launch(&runtime, config, application, outlets.clone()).await?;
+        let tasks = launch(&runtime, config, application, outlets.clone(), said).await?;
         // The handle may have been dropped meanwhile; then `stopping` is closed.
         let _ = started.send(());
         let result = serve(&runtime, tasks, inbox).await;
@@ -161,6 +172,7 @@ async fn launch<A: Application>(
     config: Config,
     application: A,
     outlets: Outlets,
+    said: mpsc::Receiver<Bytes>,
 ) -> Result<Tasks, Error> {
     let signer = config.signer.private_key();
     let identity = Identity {
@@ -175,13 +187,31 @@ async fn launch<A: Application>(
     match &config.network {
         Network::Solitary => {
             let links = solitary::links(signer.public_key());
-            engine::start(engine, identity, application, links, outlets, |inbox| inbox).await
+            engine::start(
+                engine,
+                identity,
+                application,
+                links,
+                outlets,
+                said,
+                |inbox| inbox,
+            )
+            .await
         }
         Network::Tcp { listen, peers } => {
             let namespace = namespace(config.chain_id, &application.genesis().hash());
             let network = runtime.child("network");
             let links = tcp::links(network, signer, &namespace, *listen, peers)?;
-            engine::start(engine, identity, application, links, outlets, |inbox| inbox).await
+            engine::start(
+                engine,
+                identity,
+                application,
+                links,
+                outlets,
+                said,
+                |inbox| inbox,
+            )
+            .await
         }
     }
 }

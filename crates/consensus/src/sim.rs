@@ -33,6 +33,7 @@ use crate::{
     certificate::engine_key,
     engine::{self, CHANNELS, Identity, Links, Outlets, message_bytes_max},
     fault::Faults,
+    gossip::Gossip,
     node::panic_text,
 };
 
@@ -303,6 +304,7 @@ impl<A: Application> Validator<A> {
             busy: Arc::new(Mutex::new(())),
             faults,
         };
+        let (_, said) = Gossip::new();
         let mut channels = self.channels.into_iter();
         let mut link = || {
             channels
@@ -315,6 +317,7 @@ impl<A: Application> Validator<A> {
             resolver: link()?,
             backfill: link()?,
             blocks: link()?,
+            gossip: link()?,
             peers: self.peers,
             blocker: self.blocker,
         };
@@ -325,6 +328,7 @@ impl<A: Application> Validator<A> {
             self.application,
             links,
             outlets,
+            said,
             observe,
         )
         .await?;

@@ -26,7 +26,7 @@ use stele_service::{Service, metrics::Class};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
-    GatewayConfig, admin, export, fhir, health, home, ipfs, members, own,
+    GatewayConfig, admin, export, fhir, health, home, ipfs, members, network, own,
     problem::Problem,
     rate::{self, Rates},
     smart,
@@ -127,6 +127,7 @@ fn routes(with_home: bool) -> Router<Arc<Front>> {
         .merge(fhir::routes())
         .merge(admin::routes())
         .merge(members::routes())
+        .merge(network::routes())
         .merge(own::routes())
         .merge(export::routes())
         .route("/.well-known/stele.json", get(admin::facts))

@@ -18,6 +18,7 @@ mod health;
 mod home;
 mod ipfs;
 mod members;
+mod network;
 mod own;
 mod problem;
 mod rate;

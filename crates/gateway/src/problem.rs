@@ -145,7 +145,7 @@ fn status_of(error: &Error) -> (StatusCode, IssueCode) {
         Error::NotSupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, IssueCode::NotSupported),
         Error::StorageFull { .. } => (StatusCode::SERVICE_UNAVAILABLE, IssueCode::NoStore),
         Error::Ledger { source, .. } => ledger_status(source),
-        Error::Vault { .. } | Error::Index { .. } => {
+        Error::Vault { .. } | Error::Index { .. } | Error::Member { .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, IssueCode::Transient)
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, IssueCode::Exception),
@@ -272,6 +272,11 @@ mod tests {
             Error::StorageFull { message: message() },
             503,
             IssueCode::NoStore,
+        );
+        check(
+            Error::Member { message: message() },
+            503,
+            IssueCode::Transient,
         );
         check(
             Error::Internal {

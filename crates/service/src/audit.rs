@@ -238,7 +238,7 @@ impl Service {
 }
 
 /// Digest over the records of a receipt, in order.
-fn records_digest(records: &[(RecordId, u32)]) -> B256 {
+pub(crate) fn records_digest(records: &[(RecordId, u32)]) -> B256 {
     if records.is_empty() {
         return B256::ZERO;
     }

@@ -385,7 +385,7 @@ impl Service {
         Ok(patient)
     }
 
-    /// Seals the keys of a managed patient's categories to a grantee hosted here.
+    /// Seals the keys of a managed patient's categories to a grantee, of this node or of another member's.
     pub(crate) async fn seal_keys(
         &self,
         patient: PatientId,
@@ -395,10 +395,7 @@ impl Service {
     ) -> Result<Vec<Grant>> {
         const WHAT: &str = "sealing keys to a grantee";
         let keys = self.vault.keys();
-        let public = keys
-            .ensure_kem(grantee, &mut os_rng())
-            .await
-            .map_err(Error::vault(WHAT))?;
+        let public = self.public_key_of(grantee).await?;
         let mut sealed = Vec::with_capacity(categories.len());
         for category in categories {
             sealed.extend(

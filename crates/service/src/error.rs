@@ -74,6 +74,12 @@ pub enum Error {
         /// What the system said.
         message: String,
     },
+    /// Another member of the consortium is needed for it and did not do it.
+    #[error("{message}")]
+    Member {
+        /// Which member and what it said.
+        message: String,
+    },
     /// The ledger refused or could not answer.
     #[error("the ledger refused {what}")]
     Ledger {
@@ -140,6 +146,7 @@ impl Error {
             Self::TooLarge { .. } => "too-large",
             Self::NotSupported { .. } => "not-supported",
             Self::StorageFull { .. } => "storage-full",
+            Self::Member { .. } => "member",
             Self::Ledger { .. } => "ledger",
             Self::Vault { .. } => "vault",
             Self::Index { .. } => "index",
@@ -153,6 +160,7 @@ impl Error {
         matches!(
             self,
             Self::StorageFull { .. }
+                | Self::Member { .. }
                 | Self::Ledger { .. }
                 | Self::Vault { .. }
                 | Self::Index { .. }

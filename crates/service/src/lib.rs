@@ -15,6 +15,7 @@ pub mod export;
 pub mod governance;
 pub mod grants;
 pub mod metrics;
+pub mod network;
 pub mod operator;
 pub mod outbox;
 pub mod own;
@@ -62,6 +63,8 @@ pub struct Service {
     pub(crate) metrics: metrics::Metrics,
     pub(crate) messages_wait: tokio::sync::Notify,
     pub(crate) tombstones_file: std::sync::OnceLock<std::path::PathBuf>,
+    pub(crate) peers: std::sync::OnceLock<Arc<dyn ports::Peers>>,
+    pub(crate) released: network::Released,
 }
 
 impl Service {
@@ -91,6 +94,8 @@ impl Service {
             metrics: metrics::Metrics::default(),
             messages_wait: tokio::sync::Notify::new(),
             tombstones_file: std::sync::OnceLock::new(),
+            peers: std::sync::OnceLock::new(),
+            released: network::Released::default(),
         })
     }
 

@@ -6,6 +6,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes, Log, U256};
 use stele_core::{
     block::{Header, Receipt, Validator},
+    id::OrganizationId,
     tx::Transaction,
 };
 
@@ -309,6 +310,41 @@ pub struct ChainFacts {
     pub validators: Vec<Validator>,
 }
 
+/// Why another member did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// No gateway of it is configured.
+    #[error("no gateway is configured for it")]
+    Unknown,
+    /// It can't be reached.
+    #[error("it can't be reached: {reason}")]
+    Unreachable {
+        /// What the network said.
+        reason: String,
+    },
+    /// It refused.
+    #[error("it refused ({status}): {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// In its words.
+        message: String,
+    },
+}
+
+/// The gateways of the other members.
+pub trait Peers: Send + Sync + 'static {
+    /// Sends a signed question and gives the body of the answer.
+    fn ask(
+        &self,
+        to: OrganizationId,
+        signature: String,
+        question: Bytes,
+    ) -> BoxFuture<'_, Result<Bytes, PeerError>>;
+    /// Fetches one block by its CID, unverified.
+    fn block(&self, of: OrganizationId, cid: cid::Cid) -> BoxFuture<'_, Result<Bytes, PeerError>>;
+}
+
 /// The ledger as the use cases see it. Reads see finalized state only and are fast (tens of microseconds);
 /// they may be called from asynchronous code.
 pub trait Ledger: Send + Sync + 'static {
@@ -316,6 +352,11 @@ pub trait Ledger: Send + Sync + 'static {
     fn facts(&self) -> ChainFacts;
     /// Admits a signed transaction (EIP-2718 bytes) and returns its hash.
     fn submit(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, LedgerError>>;
+    /// As [`Ledger::submit`], but only this node proposes the transaction: once the node has restarted and a block of
+    /// its own is final, a transaction that is not final by then never will be.
+    fn submit_own(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, LedgerError>> {
+        self.submit(transaction)
+    }
     /// Waits until the transaction is final *and indexed*, so that its sender reads its own write.
     fn wait(&self, hash: B256, timeout_ms: u64) -> BoxFuture<'_, Result<ReceiptView, LedgerError>>;
     /// Executes a call against finalized state and returns its output.

@@ -19,6 +19,7 @@ use stele_fhir::{outcome::Issue, parse::Resource};
 
 pub(crate) use fetch::{read_error, read_request};
 pub use inspect::Damaged;
+pub(crate) use pending::JournalVersion;
 pub use pending::{Outcome, Recorded, Ticket, Watch};
 pub use place::ACCOUNT_SYSTEM;
 pub(crate) use place::new_id;
@@ -27,6 +28,7 @@ pub(crate) use read::{bad_cursor, index_error};
 pub use rebuild::Rebuilt;
 pub use reconcile::Reconciled;
 pub use stream::BinaryInfo;
+pub(crate) use write::LeafPlace;
 pub(crate) use write::sender_of;
 
 /// One change to one resource. Resources were parsed and validated by the front.

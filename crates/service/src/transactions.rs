@@ -91,7 +91,7 @@ impl Transactions {
                 .map_err(|error| Error::internal(what, error))?;
             hashes.push(
                 self.ledger
-                    .submit(signed)
+                    .submit_own(signed)
                     .await
                     .map_err(Error::ledger(what))?,
             );
@@ -149,7 +149,7 @@ impl Transactions {
         }
     }
 
-    fn key(&self, account: Address) -> Result<AccountKey> {
+    pub(crate) fn key(&self, account: Address) -> Result<AccountKey> {
         let secret = self
             .vault
             .keys()

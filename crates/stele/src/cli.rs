@@ -7,6 +7,8 @@ mod export;
 mod governance;
 mod import;
 mod mllp;
+mod network;
+mod node;
 mod operator;
 mod own_keys;
 mod patients;
@@ -36,6 +38,10 @@ struct Cli {
 enum Command {
     /// Start one member with everything embedded.
     Up(up::Up),
+    /// Start a member of a consortium, as its configuration says.
+    Node(node::NodeCommand),
+    /// Make a consortium of several members.
+    Network(network::NetworkCommand),
     /// Take in FHIR Bundles, resources and NDJSON (also .bz2 and .gz), in files and folders.
     Import(import::Import),
     /// HL7 v2 messages: send them, see what waits, write or drop what is parked.
@@ -184,6 +190,8 @@ pub(crate) fn run() -> ExitCode {
 async fn dispatch(command: Command) -> Result<Answer> {
     match command {
         Command::Up(up) => up.run().await,
+        Command::Node(node) => node.run().await,
+        Command::Network(command) => command.run().await,
         Command::Import(import) => import.run().await,
         Command::Mllp(command) => command.run().await,
         Command::Token(token) => token.run().await,
@@ -258,7 +266,7 @@ mod tests {
                 command.get_about().is_some(),
                 "{path} does not say what it does"
             );
-            let mut has_json = path == "stele up";
+            let mut has_json = ["stele up", "stele node"].contains(&path.as_str());
             for flag in command.get_arguments() {
                 let name = flag.get_id().as_str();
                 has_json |= name == "json";

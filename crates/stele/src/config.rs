@@ -7,8 +7,10 @@ use std::{
     str::FromStr,
 };
 
+use alloy_primitives::B256;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use stele_consensus::PeerAddress;
 use stele_core::{
     crypto::{Secret32, keystore::Unlock},
     id::OrganizationId,
@@ -59,6 +61,38 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     /// HL7 v2.
     pub(crate) mllp: Mllp,
+    /// The other members of the consortium; absent in a consortium of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<NetworkConfig>,
+}
+
+/// The consortium that a member belongs to, and how it meets the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkConfig {
+    /// Where this member listens for the others. Encrypted and authenticated by the validators' keys.
+    pub(crate) listen: SocketAddr,
+    /// Digest of the first block, which `genesis.json` in the data folder has to give.
+    pub(crate) genesis: B256,
+    /// The other validators.
+    #[serde(default)]
+    pub(crate) peers: Vec<PeerConfig>,
+}
+
+/// Another member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PeerConfig {
+    /// What people call it.
+    #[serde(default)]
+    pub(crate) name: String,
+    /// Its validator's ed25519 key: 32 bytes.
+    pub(crate) key: B256,
+    /// Where its validator listens: host and port.
+    pub(crate) address: String,
+    /// Base URL of its gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gateway: Option<String>,
 }
 
 /// HL7 v2 over MLLP: where messages come in, from whom, and how large they may be.
@@ -151,6 +185,34 @@ impl Default for Mllp {
     }
 }
 
+impl NetworkConfig {
+    fn check(&self) -> Result<()> {
+        for (position, peer) in self.peers.iter().enumerate() {
+            let said = format!("network.peers: {} ({})", peer.name, peer.key);
+            peer.address
+                .parse::<PeerAddress>()
+                .with_context(|| format!("{said}: address"))?;
+            if self
+                .peers
+                .iter()
+                .skip(position.saturating_add(1))
+                .any(|other| other.key == peer.key)
+            {
+                bail!("{said} is there twice");
+            }
+            if let Some(gateway) = &peer.gateway {
+                let url: reqwest::Url = gateway
+                    .parse()
+                    .with_context(|| format!("{said}: gateway = {gateway:?}"))?;
+                if !matches!(url.scheme(), "http" | "https") {
+                    bail!("{said}: gateway = {gateway:?}: must begin with https:// or http://");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Mllp {
     fn check(&self) -> Result<()> {
         if !(1024..=1 << 28).contains(&self.max_message_bytes) {
@@ -232,6 +294,7 @@ impl Default for Config {
             heartbeat_ms: 5_000,
             log_format: LogFormat::Text,
             mllp: Mllp::default(),
+            network: None,
         }
     }
 }
@@ -241,12 +304,25 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text =
             fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let config: Self =
+        let mut config: Self =
             toml::from_str(&text).with_context(|| format!("configuration {}", path.display()))?;
+        config.stand_in(path.parent().unwrap_or(Path::new("")), &text)?;
         config
             .check()
             .with_context(|| format!("configuration {}", path.display()))?;
         Ok(config)
+    }
+
+    /// Reads the paths that the file names from where the file lies, so that a member's folder may be moved whole.
+    fn stand_in(&mut self, folder: &Path, text: &str) -> Result<()> {
+        let named: toml::Table = toml::from_str(text)?;
+        if named.contains_key("data") {
+            self.data = folder.join(&self.data);
+        }
+        if let Some(key_file) = &mut self.key_file {
+            *key_file = folder.join(&*key_file);
+        }
+        Ok(())
     }
 
     /// Refuses values that can't work, naming key, value and range.
@@ -280,6 +356,7 @@ impl Config {
                 self.heartbeat_ms
             );
         }
+        self.network.iter().try_for_each(NetworkConfig::check)?;
         self.mllp.check()
     }
 
@@ -427,6 +504,69 @@ mod tests {
         }
         let off: Config = toml::from_str("[mllp]\naddress = \"off\"").expect("parses");
         assert_eq!(off.mllp.address, Listen::Off);
+    }
+
+    /// A member's folder may be moved whole: paths in its file are read from where it lies.
+    #[test]
+    fn paths_stand_beside_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("stele.toml");
+        fs::write(&path, "data = \"data\"\nkey_file = \"keys/unlock\"").expect("written");
+        let config = Config::read(&path).expect("it reads");
+        assert_eq!(config.data, folder.path().join("data"));
+        assert_eq!(config.key_file(), folder.path().join("keys/unlock"));
+        fs::write(&path, "data = \"/srv/stele\"").expect("written");
+        assert_eq!(
+            Config::read(&path).expect("it reads").data,
+            Path::new("/srv/stele")
+        );
+        fs::write(&path, "").expect("written");
+        assert_eq!(
+            Config::read(&path).expect("it reads").data,
+            Config::default().data
+        );
+    }
+
+    #[test]
+    fn a_network_that_cannot_work_is_refused() {
+        let head = format!(
+            "[network]\nlisten = \"127.0.0.1:0\"\ngenesis = \"{}\"\n",
+            B256::ZERO
+        );
+        let key = B256::repeat_byte(1);
+        let peer = |address: &str, more: &str| {
+            format!(
+                "[[network.peers]]\nname = \"B\"\nkey = \"{key}\"\naddress = \"{address}\"\n{more}\n"
+            )
+        };
+        let good = peer("b.example.org:7100", "gateway = \"https://b.example.org\"");
+        for (text, says) in [
+            (format!("{head}{good}"), None),
+            (format!("{head}{}", peer("nowhere", "")), Some("nowhere")),
+            (format!("{head}{good}{good}"), Some("twice")),
+            (
+                format!("{head}{}", peer("b:1", "gateway = \"ftp://b\"")),
+                Some("ftp://b"),
+            ),
+            (
+                format!("{head}{}", peer("b:1", "pubkey = 1")),
+                Some("pubkey"),
+            ),
+            (
+                "[network]\nlisten = \"127.0.0.1:0\"".into(),
+                Some("genesis"),
+            ),
+        ] {
+            let read = toml::from_str::<Config>(&text).map_err(anyhow::Error::from);
+            let checked = read.and_then(|config| config.check());
+            match (checked, says) {
+                (Ok(()), None) => {}
+                (Err(error), Some(says)) => {
+                    assert!(format!("{error:#}").contains(says), "{error:#}")
+                }
+                (checked, says) => panic!("{text}: {checked:?} instead of {says:?}"),
+            }
+        }
     }
 
     /// The example is what `stele config show` prints of the defaults, so it can't go stale.

@@ -1,8 +1,11 @@
 //! A running node: opens the stores, starts consensus and the fronts, stops them in order.
 
 mod app;
+pub(crate) mod gossip;
 pub(crate) mod ledger;
 mod metrics;
+mod network;
+mod peers;
 pub(crate) mod spare;
 
 use std::{
@@ -43,6 +46,9 @@ use spare::Spare;
 
 /// How long receipts wait for others before they are anchored together.
 const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often new grants of other members' patients are looked for.
+const FOREIGN_PAUSE: Duration = Duration::from_millis(250);
 
 /// Where a running node is reached; also written to `ready.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,6 +91,8 @@ pub(crate) struct Node {
     pub(crate) service: Arc<Service>,
     vault: Arc<Vault>,
     consensus: stele_consensus::Handle,
+    talk: tokio::task::JoinSet<()>,
+    foreign: Option<tokio::task::JoinHandle<()>>,
     rpc: RpcHandle,
     stop: watch::Sender<bool>,
     http: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -119,11 +127,7 @@ impl Stores {
         let index =
             Index::open(&folder, &vault.purpose_key("index")).context("opening the index")?;
         let genesis = genesis(&config.data, &vault, create).await?;
-        let organization = genesis
-            .organizations
-            .first()
-            .map(|first| OrganizationId(first.address))
-            .context("genesis.json names no organisation")?;
+        let organization = network::own_organization(&genesis, &vault)?;
         let chain = Chain::open(
             &config.data.join("chain"),
             &genesis,
@@ -139,6 +143,15 @@ impl Stores {
             _lock: lock,
         })
     }
+}
+
+/// How a node starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    /// `stele up`: a consortium of one, made where there is none.
+    Up(NewConsortium),
+    /// `stele node`: a member of a consortium that was made before.
+    Member,
 }
 
 /// What a new consortium of one is given.
@@ -157,6 +170,36 @@ impl Default for NewConsortium {
             chain_id: DEFAULT_CHAIN_ID,
         }
     }
+}
+
+/// The public half of a new member's keys.
+pub(crate) struct NewMember {
+    pub(crate) organization: OrganizationId,
+    pub(crate) validator: B256,
+}
+
+/// Makes a data folder with a vault and the keys of one organisation and its validator in it. The genesis that names
+/// them comes later.
+pub(crate) async fn make_member(data: &Path) -> Result<NewMember> {
+    let config = Config {
+        data: data.to_owned(),
+        ..Config::default()
+    };
+    fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
+    let unlock = config.unlock(true)?;
+    config::check_format(data)?;
+    let vault = Vault::open(&stele_vault::Config::new(data.join("vault")), &unlock)
+        .await
+        .context("making the vault")?;
+    let organization = Service::make_organization_keys(&vault).await?;
+    let validator = B256::from(*signer(&vault).public_key().as_bytes());
+    tokio::task::spawn_blocking(move || vault.close())
+        .await?
+        .context("closing the vault")?;
+    Ok(NewMember {
+        organization,
+        validator,
+    })
 }
 
 /// One process a data folder.
@@ -242,23 +285,44 @@ async fn development_organization(vault: &Vault) -> Result<OrganizationId> {
 
 impl Node {
     /// Starts everything on a data folder.
-    pub(crate) async fn start(config: &Config, new: NewConsortium) -> Result<Self> {
+    pub(crate) async fn start(config: &Config, start: Start) -> Result<Self> {
         fs::create_dir_all(&config.data)
             .with_context(|| format!("making {}", config.data.display()))?;
         let spare = Arc::new(Spare::new(&config.data, config.reserve_bytes));
-        let stores = Stores::open(config, Some(new)).await?;
+        let new = match start {
+            Start::Up(new) => Some(new),
+            Start::Member => None,
+        };
+        let stores = Stores::open(config, new).await?;
+        let network = network::of(config, &stores.genesis, start)?;
         let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
+        let (mouth, ear) = gossip::channel();
+        let mouth = Arc::new(mouth);
         let ledger = NodeLedger::new(
             Arc::clone(&stores.chain),
             Arc::clone(&stores.index),
             Arc::clone(&stores.vault),
+            Arc::clone(&mouth),
         );
         let following = Arc::clone(&ledger);
         tokio::task::spawn_blocking(move || following.catch_up())
             .await?
             .context("bringing the index to the ledger")?;
-        let app = App::new(Arc::clone(&stores.chain), Arc::clone(&ledger));
-        let consensus = start_consensus(config, &stores, app.clone()).await?;
+        let app = App::new(Arc::clone(&stores.chain), Arc::clone(&ledger), mouth);
+        let consensus = start_consensus(config, &stores, network, app.clone()).await?;
+        let talk = gossip::run(
+            gossip::Member {
+                chain: Arc::clone(&stores.chain),
+                gossip: consensus.gossip(),
+                committed: consensus.committed(),
+                work: app.asking(),
+                nudge: {
+                    let app = app.clone();
+                    Box::new(move || app.nudge())
+                },
+            },
+            ear,
+        );
         let service = Service::new(
             ledger,
             Arc::clone(&stores.vault),
@@ -267,7 +331,10 @@ impl Node {
             stores.organization,
         );
         service.keep_tombstones_in(config.tombstones_file());
-        finish_half_done(&service, &stores, &app, &consensus).await?;
+        if let Some(network) = &config.network {
+            service.set_peers(Arc::new(peers::Gateways::new(network, &stores.genesis)?));
+        }
+        finish_half_done(&service, &stores, &app).await?;
         let (http_addr, http, stop) = serve_http(config, &service, &token_key).await?;
         let rpc = serve_rpc(config, &service, &stores.genesis, &token_key).await?;
         let (metrics_addr, metrics) = metrics::serve(config, &service).await?;
@@ -278,6 +345,10 @@ impl Node {
         let mllp = serve_mllp(config, &service).await?;
         let messages = tokio::spawn(Arc::clone(&service).run_messages(stop.subscribe()));
         let receipts = tokio::spawn(Arc::clone(&service).run_receipt_anchoring(RECEIPTS_PAUSE));
+        let foreign = config.network.is_some().then(|| {
+            let following = Arc::clone(&service).run_foreign_records(FOREIGN_PAUSE);
+            tokio::spawn(following)
+        });
         // Passkeys refuse IP addresses as relying parties, so people are sent to a name.
         let base = base_url(http_addr);
         let ready = Ready {
@@ -301,6 +372,8 @@ impl Node {
             service,
             vault,
             consensus,
+            talk,
+            foreign,
             rpc,
             stop,
             http,
@@ -331,6 +404,10 @@ impl Node {
         self.parameters.abort();
         self.metrics.abort();
         self.spare.abort();
+        self.talk.abort_all();
+        if let Some(foreign) = &self.foreign {
+            foreign.abort();
+        }
         self.rpc.stop().await;
         // No message is cut off in the middle: the listener answers the last one, the worker writes it or leaves it.
         let messages = async {
@@ -368,6 +445,7 @@ impl Node {
 async fn start_consensus(
     config: &Config,
     stores: &Stores,
+    network: stele_consensus::Network,
     app: App,
 ) -> Result<stele_consensus::Handle> {
     let validators: ValidatorSet = stores.genesis.validator_set()?;
@@ -377,6 +455,7 @@ async fn start_consensus(
         signer(&stores.vault),
         validators,
     );
+    consensus.network = network;
     consensus.timing.heartbeat = Duration::from_millis(config.heartbeat_ms);
     consensus.timing.leader_timeout = Duration::from_millis(config.heartbeat_ms + 1_000);
     stele_consensus::start(consensus, app)
@@ -385,19 +464,13 @@ async fn start_consensus(
 }
 
 /// Finishes what a crash cut off. A block that was proposed before the crash may still become final, so the journal
-/// is looked at only once the ledger moved on.
-async fn finish_half_done(
-    service: &Arc<Service>,
-    stores: &Stores,
-    app: &App,
-    consensus: &stele_consensus::Handle,
-) -> Result<()> {
+/// is looked at only once a block of this process is: then all earlier ones are decided.
+async fn finish_half_done(service: &Arc<Service>, stores: &Stores, app: &App) -> Result<()> {
     if service.has_unfinished().context("reading the journal")? {
-        let height = stores.chain.finalized().0.number;
+        tracing::info!("waiting for the ledger to finish what was cut off");
         app.nudge();
-        let mut committed = consensus.committed();
-        committed
-            .wait_for(|committed| committed.height > height)
+        app.own_block_is_final()
+            .wait_for(|is_final| *is_final)
             .await
             .context("waiting for the ledger")?;
         let done = service

@@ -43,6 +43,12 @@ impl Pepper {
         Self(secret)
     }
 
+    /// What another organisation's custodian released.
+    #[must_use]
+    pub const fn received(secret: Secret32) -> Self {
+        Self(secret)
+    }
+
     /// The secret, for the one who derives the content key elsewhere (a patient's browser).
     #[must_use]
     pub const fn secret(&self) -> &Secret32 {
@@ -116,6 +122,7 @@ pub trait ReceiptLog: Send + Sync {
 pub struct DurableReceipt {
     receipt: AccessReceipt,
     covers: BTreeSet<(RecordId, u32)>,
+    records: Vec<(RecordId, u32)>,
 }
 
 impl DurableReceipt {
@@ -128,18 +135,28 @@ impl DurableReceipt {
         receipt: AccessReceipt,
         records: impl IntoIterator<Item = (RecordId, u32)>,
     ) -> Result<Self> {
-        let covers = records.into_iter().collect();
+        let records: Vec<_> = records.into_iter().collect();
         let receipt = log
             .append(receipt)
             .await
             .map_err(|source| Error::Receipt { source })?;
-        Ok(Self { receipt, covers })
+        Ok(Self {
+            receipt,
+            covers: records.iter().copied().collect(),
+            records,
+        })
     }
 
     /// The receipt as it was written.
     #[must_use]
     pub const fn receipt(&self) -> &AccessReceipt {
         &self.receipt
+    }
+
+    /// The record versions it covers, in the order its digest counts them.
+    #[must_use]
+    pub fn records(&self) -> &[(RecordId, u32)] {
+        &self.records
     }
 
     fn covers(&self, request: &ReadRequest) -> bool {

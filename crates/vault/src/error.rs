@@ -164,6 +164,14 @@ pub enum Error {
         /// The bound.
         limit_ms: u64,
     },
+    /// Another member's custodian keeps the pepper and can't be asked now.
+    #[error("the custodian of {custodian} can't be asked: {problem}")]
+    CustodianAway {
+        /// The organisation that keeps it.
+        custodian: alloy_primitives::Address,
+        /// Why not.
+        problem: String,
+    },
     /// The access receipt could not be made durable, so nothing was released.
     #[error("writing the access receipt")]
     Receipt {
@@ -234,6 +242,7 @@ impl Error {
             Self::Refused { .. } => "vault-refused",
             Self::NoReceipt { .. } => "vault-no-receipt",
             Self::Stale { .. } => "vault-stale",
+            Self::CustodianAway { .. } => "vault-custodian-away",
             Self::Receipt { .. } => "vault-receipt",
             Self::Crypto { .. } => "vault-crypto",
             Self::Element { .. } => "vault-element",
@@ -247,7 +256,11 @@ impl Error {
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::DiskFull { .. } | Self::Closed | Self::Stale { .. } | Self::Objects { .. }
+            Self::DiskFull { .. }
+                | Self::Closed
+                | Self::Stale { .. }
+                | Self::CustodianAway { .. }
+                | Self::Objects { .. }
         )
     }
 
@@ -274,6 +287,9 @@ impl Error {
             }
             Self::Stale { .. } => {
                 "The ledger has not been heard of for too long. Try again shortly."
+            }
+            Self::CustodianAway { .. } => {
+                "The hospital that keeps this record can't be reached. Try again shortly."
             }
             Self::Element { .. } => "The resource is not valid JSON.",
             Self::Io { .. }

@@ -34,6 +34,7 @@ pub mod unlock;
 mod codec;
 mod erase;
 mod error;
+mod foreign;
 mod ggm;
 mod shred;
 mod vault;

@@ -19,7 +19,10 @@ use crate::{
     shred::ShredTree,
 };
 
+/// Kept by this vault's own custodian.
 const VERSION: u8 = 1;
+/// Followed by the organisation whose custodian keeps the pepper.
+const VERSION_FOREIGN: u8 = 2;
 const WHAT: &str = "a record's meta";
 
 /// Everything about one record version that is neither content nor on the ledger.
@@ -27,6 +30,8 @@ const WHAT: &str = "a record's meta";
 pub struct RecordMeta {
     /// The log its leaf stands in.
     pub log: LogId,
+    /// Organisation whose custodian releases its pepper; `None` for this vault's own.
+    pub custodian: Option<Address>,
     /// What the leaf commits to.
     pub preimage: LeafPreimage,
     /// Salt of the leaf.
@@ -74,10 +79,30 @@ impl RecordMeta {
             })
     }
 
+    /// The meta in the clear, for a member that may read the record: it travels sealed to that member.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.encode()
+    }
+
+    /// Reads what [`Self::to_bytes`] gave for this record version.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn from_bytes(bytes: &[u8], record: RecordId, version: u32) -> Result<Self> {
+        Self::decode(bytes, record, version)
+    }
+
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let preimage = &self.preimage;
         let mut out = Zeroizing::new(Vec::with_capacity(448));
-        out.push(VERSION);
+        match self.custodian {
+            None => out.push(VERSION),
+            Some(custodian) => {
+                out.push(VERSION_FOREIGN);
+                out.extend_from_slice(custodian.as_slice());
+            }
+        }
         out.extend_from_slice(self.log.as_slice());
         out.push(match preimage.kind {
             LeafKind::Create => 1,
@@ -103,9 +128,11 @@ impl RecordMeta {
 
     fn decode(bytes: &[u8], record: RecordId, version: u32) -> Result<Self> {
         let mut reader = Reader::new(bytes, WHAT);
-        if reader.u8()? != VERSION {
-            return Err(reader.error("its version is unknown"));
-        }
+        let custodian = match reader.u8()? {
+            VERSION => None,
+            VERSION_FOREIGN => Some(Address::new(reader.array()?)),
+            _ => return Err(reader.error("its version is unknown")),
+        };
         let log = LogId::new(reader.array()?);
         let kind = match reader.u8()? {
             1 => LeafKind::Create,
@@ -139,6 +166,7 @@ impl RecordMeta {
         reader.end()?;
         Ok(Self {
             log,
+            custodian,
             preimage,
             leaf_salt,
             element_salt,
@@ -203,6 +231,7 @@ mod tests {
     fn meta(envelope: Option<Envelope>) -> RecordMeta {
         RecordMeta {
             log: LogId::repeat_byte(1),
+            custodian: None,
             preimage: LeafPreimage {
                 record: RecordId(B256::repeat_byte(2)),
                 version: 3,
@@ -230,7 +259,11 @@ mod tests {
             encapsulation: [1; 32],
             wrapped: [2; 48],
         };
-        for meta in [meta(None), meta(Some(envelope))] {
+        let foreign = RecordMeta {
+            custodian: Some(Address::repeat_byte(13)),
+            ..meta(Some(envelope))
+        };
+        for meta in [meta(None), meta(Some(envelope)), foreign] {
             let sealed = meta.seal(&shred).unwrap().unwrap();
             let record = meta.record();
             assert_eq!(RecordMeta::open(&shred, record, 3, &sealed).unwrap(), meta);

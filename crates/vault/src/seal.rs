@@ -325,6 +325,7 @@ fn element_root(record: &NewRecord<'_>, prepared: &Prepared, text: &str) -> Resu
 
 fn tombstone_meta(record: &NewRecord<'_>, prepared: &Prepared) -> RecordMeta {
     RecordMeta {
+        custodian: None,
         log: record.log,
         preimage: LeafPreimage {
             record: record.record,

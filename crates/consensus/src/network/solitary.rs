@@ -18,7 +18,7 @@ use commonware_utils::{
 
 use crate::engine::Links;
 
-/// All five links of a validator that is alone.
+/// All links of a validator that is alone.
 pub(crate) fn links(me: PublicKey) -> Links<Nobody, Silence, Alone, Alone> {
     let link = || (Nobody, Silence);
     let alone = Alone {
@@ -31,6 +31,7 @@ pub(crate) fn links(me: PublicKey) -> Links<Nobody, Silence, Alone, Alone> {
         resolver: link(),
         backfill: link(),
         blocks: link(),
+        gossip: link(),
         peers: alone.clone(),
         blocker: alone,
     }

@@ -7,7 +7,7 @@ use commonware_cryptography::{
     ed25519::{PrivateKey, PublicKey},
 };
 use commonware_p2p::{
-    Address, AddressableManager as _, Channel,
+    Address, AddressableManager as _, Channel, Ingress,
     authenticated::lookup::{self, Oracle},
 };
 use commonware_runtime::{Quota, tokio::Context};
@@ -15,10 +15,10 @@ use commonware_stream::{
     cups::{self, Cups},
     sake::{self, Sake},
 };
-use commonware_utils::{NZU32, NZUsize, ordered::Map};
+use commonware_utils::{Hostname, NZU32, NZUsize, ordered::Map};
 
 use crate::{
-    Error, Peer,
+    Error, Peer, PeerAddress,
     certificate::engine_key,
     engine::{Links, message_bytes_max},
 };
@@ -35,11 +35,16 @@ pub(crate) fn links(
     listen: SocketAddr,
     peers: &[Peer],
 ) -> Result<Links<Sender, Receiver, Oracle<PublicKey>, Oracle<PublicKey>>, Error> {
+    // The engine takes a taken port for a defect of its own; here it gets a name.
+    std::net::TcpListener::bind(listen).map_err(|source| Error::Listen {
+        address: listen,
+        source,
+    })?;
     let members = peers.len().saturating_add(1);
     let me = signer.public_key();
     let mut addresses = vec![(me, Address::Symmetric(listen))];
     for peer in peers {
-        addresses.push((engine_key(&peer.key)?, Address::Symmetric(peer.address)));
+        addresses.push((engine_key(&peer.key)?, reached_at(&peer.address)?));
     }
     let addresses: Map<_, _> = addresses.try_into().map_err(|_| Error::Config {
         key: "peers",
@@ -55,11 +60,29 @@ pub(crate) fn links(
         resolver: link(2),
         backfill: link(3),
         blocks: link(4),
+        gossip: link(5),
         peers: oracle.clone(),
         blocker: oracle,
     };
     network.start();
     Ok(links)
+}
+
+fn reached_at(address: &PeerAddress) -> Result<Address, Error> {
+    Ok(match address {
+        PeerAddress::Socket(address) => Address::Symmetric(*address),
+        PeerAddress::Name { host, port } => Address::Asymmetric {
+            ingress: Ingress::Dns {
+                host: Hostname::new(host.as_str()).map_err(|error| Error::Config {
+                    key: "peers",
+                    problem: format!("{host:?} is no host name: {error}"),
+                })?,
+                port: *port,
+            },
+            // Not looked at: members are known by their keys, wherever they call from.
+            egress: SocketAddr::from(([0, 0, 0, 0], 0)),
+        },
+    })
 }
 
 type Handshake = Cups<Sake<PrivateKey>, ChaCha20Poly1305>;
@@ -89,6 +112,8 @@ fn config(
     // Hospitals meet on private networks and VPNs, where the recommended public addresses do not
     // exist and a minute's wait before a reconnection would stop a small consortium.
     config.allow_private_ips = true;
+    // Keys say who calls. Behind a hospital's address translation an IP address does not.
+    config.bypass_ip_check = true;
     config.peer_connection_cooldown = Duration::from_secs(1);
     config.allowed_handshake_rate_per_ip = Quota::per_second(NZU32!(16));
     config.dial_frequency = Duration::from_millis(500);

@@ -34,6 +34,7 @@ pub(crate) struct Ledger {
     queue: Arc<Queue>,
     /// Height whose commit fails; 0 for none.
     pub(crate) fail_at: Arc<AtomicU64>,
+    heard: Arc<Mutex<Vec<(ValidatorKey, Vec<u8>)>>>,
 }
 
 #[derive(Default)]
@@ -56,6 +57,7 @@ impl Ledger {
             validators,
             queue: Arc::default(),
             fail_at: Arc::default(),
+            heard: Arc::default(),
         }
     }
 
@@ -71,6 +73,11 @@ impl Ledger {
             .unwrap()
             .push(transaction.to_vec());
         self.queue.added.notify_one();
+    }
+
+    /// What other validators said, and who.
+    pub(crate) fn heard(&self) -> Vec<(ValidatorKey, Vec<u8>)> {
+        self.heard.lock().unwrap().clone()
     }
 
     pub(crate) fn hashes(&self) -> Vec<[u8; 32]> {
@@ -113,6 +120,10 @@ impl Application for Ledger {
         disk.chain
             .last()
             .map(|(block, certificate)| (Block::clone(block), certificate.clone()))
+    }
+
+    fn heard(&self, from: ValidatorKey, message: bytes::Bytes) {
+        self.heard.lock().unwrap().push((from, message.to_vec()));
     }
 
     async fn ready(&self) {

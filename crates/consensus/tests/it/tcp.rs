@@ -37,6 +37,91 @@ async fn until(handle: &Handle, height: u64) {
         .unwrap();
 }
 
+/// Whoever is no member gets no connection: nobody hears it, and it hears nobody.
+#[tokio::test]
+async fn only_members_are_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let addresses = addresses().await;
+    let set = ValidatorSet::new((0..MEMBERS).map(|i| seed(i).public_key())).unwrap();
+    // The last one is a stranger that knows everything but has no seat: three members and it.
+    let seats = ValidatorSet::new((0..MEMBERS - 1).map(|i| seed(i).public_key())).unwrap();
+    let mut members = Vec::new();
+    for me in 0..MEMBERS {
+        let is_member = me + 1 < MEMBERS;
+        let known = if is_member { &seats } else { &set };
+        let folder = dir.path().join(me.to_string());
+        let mut config = Config::new(folder, CHAIN_ID, seed(me), known.clone());
+        let others =
+            (0..MEMBERS).filter(|other| *other != me && (!is_member || *other + 1 < MEMBERS));
+        config.network = Network::Tcp {
+            listen: addresses[usize::from(me)],
+            peers: others
+                .map(|i| Peer {
+                    key: seed(i).public_key(),
+                    address: addresses[usize::from(i)].into(),
+                })
+                .collect(),
+        };
+        let ledger = Ledger::new(known.clone()).busy();
+        members.push((start(config, ledger.clone()).await.unwrap(), ledger));
+    }
+    until(&members[0].0, 3).await;
+    let say_all = || {
+        for (index, (handle, _)) in members.iter().enumerate() {
+            assert!(
+                handle
+                    .gossip()
+                    .send(vec![u8::try_from(index).unwrap()].into())
+            );
+        }
+    };
+    let heard = |index: usize| members[index].1.heard();
+    let from = |index: u8| (seed(index).public_key(), vec![index]);
+    // Messages may be lost while connections are made, so they are said again.
+    let all_members_heard = async {
+        while !(heard(0).contains(&from(1))
+            && heard(1).contains(&from(2))
+            && heard(2).contains(&from(0)))
+        {
+            say_all();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(DEADLINE, all_members_heard).await.unwrap();
+    let height = members[0].0.committed().borrow().height;
+    until(&members[0].0, height + 20).await;
+    say_all();
+    until(&members[0].0, height + 40).await;
+    assert_eq!(heard(3), [], "the stranger hears nobody");
+    for index in 0..3 {
+        assert!(!heard(index).contains(&from(3)), "the stranger is heard");
+    }
+    assert_eq!(members[3].0.committed().borrow().height, 0);
+    for (handle, _) in members {
+        handle.shutdown().await.unwrap();
+    }
+}
+
+/// Names are looked up; a port that is taken is an error with its number.
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = ValidatorSet::new((0..2).map(|i| seed(i).public_key())).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = Config::new(dir.path().join("0"), CHAIN_ID, seed(0), set.clone());
+    config.network = Network::Tcp {
+        listen: taken.local_addr().unwrap(),
+        peers: vec![Peer {
+            key: seed(1).public_key(),
+            address: "localhost:1".parse().unwrap(),
+        }],
+    };
+    let error = start(config, Ledger::new(set)).await.unwrap_err();
+    let port = taken.local_addr().unwrap().to_string();
+    assert!(error.to_string().contains(&port), "{error}");
+    assert_eq!(error.code(), "consensus_listen");
+}
+
 #[tokio::test]
 async fn four_members_agree_and_one_that_was_away_catches_up() {
     let dir = tempfile::tempdir().unwrap();
@@ -51,7 +136,7 @@ async fn four_members_agree_and_one_that_was_away_catches_up() {
             peers: others
                 .map(|i| Peer {
                     key: seed(i).public_key(),
-                    address: addresses[usize::from(i)],
+                    address: addresses[usize::from(i)].into(),
                 })
                 .collect(),
         };

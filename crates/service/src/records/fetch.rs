@@ -40,14 +40,16 @@ impl Service {
             return Ok((Vec::new(), Vec::new()));
         }
         let receipts = Arc::new(self.receipts_for(actor, action, &found).await?);
+        self.ask_custodians(&found, &receipts).await?;
         let opening = in_parts(found).into_iter().map(|part| {
             let (actor, receipts) = (actor.clone(), Arc::clone(&receipts));
             self.read_blocking(WHAT, move |service| {
                 service.open_all(&actor, part, &receipts)
             })
         });
-        let parts = futures::future::try_join_all(opening).await?;
-        let (opened, issues): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let parts = futures::future::try_join_all(opening).await;
+        self.released.forget(receipts.values());
+        let (opened, issues): (Vec<_>, Vec<_>) = parts?.into_iter().unzip();
         Ok((
             opened.into_iter().flatten().collect(),
             issues.into_iter().flatten().collect(),
@@ -144,12 +146,15 @@ impl Service {
         consent: &dyn Permission,
         receipt: &DurableReceipt,
     ) -> stele_vault::Result<Zeroizing<String>> {
-        let pepper = self.vault.custodian().release(
-            &read_request(actor, meta),
-            consent,
-            receipt,
-            self.clock.now(),
-        )?;
+        let pepper = match meta.custodian {
+            None => self.vault.custodian().release(
+                &read_request(actor, meta),
+                consent,
+                receipt,
+                self.clock.now(),
+            )?,
+            Some(custodian) => self.pepper_from(custodian, actor, meta, consent, receipt)?,
+        };
         let holder = self.holder(actor, meta.log)?;
         let large = meta.size_bytes > super::write::CONTENT_MAX as u64;
         if large || meta.preimage.element_root.is_zero() {
@@ -307,6 +312,9 @@ pub(crate) fn read_error(version: &ResourceVersion, error: stele_vault::Error) -
         | Vault::Damaged { .. }
         | Vault::Expand { .. }
         | Vault::Crypto { .. } => Error::DoesNotMatch { resource },
+        Vault::CustodianAway { .. } => Error::Member {
+            message: error.public_message().into(),
+        },
         source => Error::Vault {
             what: "opening a record",
             source: Box::new(source),

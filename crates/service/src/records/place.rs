@@ -111,6 +111,9 @@ impl Service {
         let resource_type = resource.resource_type;
         let record = record_id(self.organization, &resource_type, &id);
         let previous = match &current {
+            Some(version) if version.placement.record != record => {
+                return Err(kept_elsewhere(&resource_type, &id));
+            }
             Some(version) => {
                 if let Some(same) = self.unchanged(version, &record, &resource.text)? {
                     return Ok(same);
@@ -182,6 +185,9 @@ impl Service {
                 last_updated: current.last_updated,
                 deleted: true,
             });
+        }
+        if current.placement.record != record_id(self.organization, &resource_type, &id) {
+            return Err(kept_elsewhere(&resource_type, &id));
         }
         if current.placement.patient.is_none() && current.placement.log != actor.organization.0 {
             return Err(not_owner(&resource_type, &id));
@@ -495,4 +501,13 @@ pub(crate) fn invalid(
 /// A random UUID (RFC 9562, version 4).
 pub(crate) fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
+}
+
+/// What another member keeps is changed there: the version that counts is the one in its vault.
+fn kept_elsewhere(resource_type: &str, id: &str) -> Error {
+    Error::Conflict {
+        message: format!(
+            "{resource_type}/{id} is kept by another member of the consortium and can be changed only there"
+        ),
+    }
 }

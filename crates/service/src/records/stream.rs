@@ -4,7 +4,7 @@
 //! head (the Binary resource without `data`), the content. A resource's text begins with `{`, so the two can't be
 //! taken for each other.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
@@ -221,16 +221,25 @@ impl Service {
         let receipt = self.write_receipt(receipt, &records).await?;
         let meta = self.checked_meta(&found)?;
         let consent = LiveConsent::new(self, actor)?;
-        let pepper = self
-            .vault
-            .custodian()
-            .release(
+        let pepper = match meta.custodian {
+            None => self.vault.custodian().release(
                 &read_request(actor, &meta),
                 &consent,
                 &receipt,
                 self.clock.now(),
-            )
-            .map_err(|error| read_error(&found, error))?;
+            ),
+            Some(_) => {
+                let receipts = BTreeMap::from([(meta.log, receipt.clone())]);
+                let asked = self
+                    .ask_custodians(std::slice::from_ref(&found), &receipts)
+                    .await;
+                asked?;
+                let pepper = self.released_pepper(actor, &meta, &consent, &receipt);
+                self.released.forget(receipts.values());
+                pepper
+            }
+        };
+        let pepper = pepper.map_err(|error| read_error(&found, error))?;
         let failed = |error| read_error(&found, error);
         let holder = self.holder(actor, meta.log).map_err(failed)?;
         let head = self

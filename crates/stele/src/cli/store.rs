@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::{Answer, Settings};
 use crate::{
-    node::{Stores, ledger::NodeLedger},
+    node::{Stores, gossip, ledger::NodeLedger},
     output,
 };
 
@@ -89,6 +89,7 @@ pub(crate) fn offline(stores: &Stores) -> Result<Arc<Service>> {
         Arc::clone(&stores.chain),
         Arc::clone(&stores.index),
         Arc::clone(&stores.vault),
+        Arc::new(gossip::channel().0),
     );
     ledger
         .catch_up()

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::{Addresses, Answer, Settings, demo};
 use crate::{
-    node::{NewConsortium, Node},
+    node::{NewConsortium, Node, Start},
     output,
 };
 
@@ -39,10 +39,10 @@ impl Up {
         self.addresses.apply(&mut config);
         let node = Node::start(
             &config,
-            NewConsortium {
+            Start::Up(NewConsortium {
                 open: self.open,
                 chain_id: self.chain_id,
-            },
+            }),
         )
         .await?;
         if stele_vault::unlock::is_inside(&config.key_file(), &config.data) {

@@ -1,8 +1,11 @@
 //! The application that consensus agrees on: the chain, with the index following it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use alloy_primitives::B256;
@@ -12,9 +15,9 @@ use stele_core::{
     block::Block,
     certificate::{CommitCertificate, ValidatorKey},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::ledger::NodeLedger;
+use super::{gossip::Mouth, ledger::NodeLedger};
 
 /// How long transactions are put into one block, so that a proposal is not late.
 const BUILD_MS: u64 = 400;
@@ -26,19 +29,50 @@ pub(crate) struct App {
     ledger: Arc<NodeLedger>,
     work: Arc<Notify>,
     nudged: Arc<AtomicBool>,
+    /// Told of work, too, for those who ask the other members for turns.
+    asking: Arc<Notify>,
+    mouth: Arc<Mouth>,
+    own: Arc<OwnProposals>,
+}
+
+/// Blocks that this process proposed: once one of them is final, whatever was proposed before the process started is
+/// either an ancestor of it or will never be final.
+struct OwnProposals {
+    open: Mutex<BTreeMap<u64, B256>>,
+    is_final: watch::Sender<bool>,
 }
 
 impl App {
-    pub(crate) fn new(chain: Arc<Chain>, ledger: Arc<NodeLedger>) -> Self {
+    pub(crate) fn new(chain: Arc<Chain>, ledger: Arc<NodeLedger>, mouth: Arc<Mouth>) -> Self {
         let work = Arc::new(Notify::new());
-        let notify = Arc::clone(&work);
-        chain.on_ready(move || notify.notify_one());
+        let asking = Arc::new(Notify::new());
+        let (notify, ask) = (Arc::clone(&work), Arc::clone(&asking));
+        chain.on_ready(move || {
+            notify.notify_one();
+            ask.notify_one();
+        });
         Self {
+            asking,
+            mouth,
+            own: Arc::new(OwnProposals {
+                open: Mutex::default(),
+                is_final: watch::channel(false).0,
+            }),
             chain,
             ledger,
             work,
             nudged: Arc::default(),
         }
+    }
+
+    /// Told of every transaction that can be put into a block.
+    pub(crate) fn asking(&self) -> Arc<Notify> {
+        Arc::clone(&self.asking)
+    }
+
+    /// Becomes true once a block is final that this process proposed.
+    pub(crate) fn own_block_is_final(&self) -> watch::Receiver<bool> {
+        self.own.is_final.subscribe()
     }
 
     /// Asks for a block although nothing waits for one.
@@ -93,6 +127,7 @@ impl Application for App {
         now_ms: u64,
     ) -> Result<Option<Block>, Fatal> {
         let (chain, ledger) = (Arc::clone(&self.chain), Arc::clone(&self.ledger));
+        let own = Arc::clone(&self.own);
         let deadline = deadline_in(BUILD_MS);
         blocking(move || {
             let proposed = chain.propose(
@@ -104,6 +139,9 @@ impl Application for App {
             );
             // Building is when the pool finds out what cannot be executed.
             ledger.answer_refused();
+            if let Ok(Some(block)) = &proposed {
+                own.proposed(block);
+            }
             proposed
         })
         .await
@@ -124,20 +162,47 @@ impl Application for App {
     async fn commit(&self, block: Arc<Block>, certificate: CommitCertificate) -> Result<(), Fatal> {
         let chain = Arc::clone(&self.chain);
         let ledger = Arc::clone(&self.ledger);
+        let own = Arc::clone(&self.own);
         let done = tokio::task::spawn_blocking(move || {
             match chain.commit(&block, &certificate.encode()) {
                 Ok(ChainCommitted::New {
                     block,
                     transactions,
                     receipts,
-                }) => ledger
-                    .publish(&block, &transactions, &receipts)
-                    .map_err(Fatal::new),
+                }) => {
+                    own.committed(block.header.number, &block.hash());
+                    ledger
+                        .publish(&block, &transactions, &receipts)
+                        .map_err(Fatal::new)
+                }
                 Ok(ChainCommitted::Again) => Ok(()),
                 Err(error) => Err(Fatal::new(error)),
             }
         });
         done.await.map_err(Fatal::new)?
+    }
+
+    fn heard(&self, _: ValidatorKey, message: alloy_primitives::bytes::Bytes) {
+        self.mouth.heard(message.into());
+    }
+}
+
+impl OwnProposals {
+    fn proposed(&self, block: &Block) {
+        if !*self.is_final.borrow() {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.insert(block.header.number, block.hash());
+        }
+    }
+
+    fn committed(&self, height: u64, hash: &B256) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.get(&height) == Some(hash) {
+            open.clear();
+            self.is_final.send_replace(true);
+        } else {
+            open.retain(|other, _| *other > height);
+        }
     }
 }
 

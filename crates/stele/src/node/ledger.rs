@@ -25,6 +25,8 @@ use stele_service::ports::{
 use stele_vault::Vault;
 use tokio::sync::{broadcast, oneshot};
 
+use super::gossip::Mouth;
+
 /// Finalized blocks that a subscriber may lag behind.
 const SUBSCRIBERS_LAG: usize = 256;
 /// Blocks that one log filter may span: any. The number of logs in an answer is bounded instead.
@@ -37,13 +39,19 @@ pub(crate) struct NodeLedger {
     vault: Arc<Vault>,
     finalized: broadcast::Sender<Arc<Finalized>>,
     waiting: Mutex<Waiting>,
+    mouth: Arc<Mouth>,
 }
 
 /// Whoever waits for transactions, by their hashes.
 type Waiting = HashMap<B256, Vec<oneshot::Sender<Result<ReceiptView, LedgerError>>>>;
 
 impl NodeLedger {
-    pub(crate) fn new(chain: Arc<Chain>, index: Arc<Index>, vault: Arc<Vault>) -> Arc<Self> {
+    pub(crate) fn new(
+        chain: Arc<Chain>,
+        index: Arc<Index>,
+        vault: Arc<Vault>,
+        mouth: Arc<Mouth>,
+    ) -> Arc<Self> {
         let (finalized, _) = broadcast::channel(SUBSCRIBERS_LAG);
         Arc::new(Self {
             chain,
@@ -51,6 +59,7 @@ impl NodeLedger {
             vault,
             finalized,
             waiting: Mutex::default(),
+            mouth,
         })
     }
 
@@ -217,6 +226,17 @@ impl Ledger for NodeLedger {
     }
 
     fn submit(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, LedgerError>> {
+        Box::pin(async move {
+            let pooled = self
+                .chain
+                .submit(transaction)
+                .map_err(|rejected| refused(&rejected))?;
+            self.mouth.share(pooled.encoded.clone());
+            Ok(pooled.recovered.hash)
+        })
+    }
+
+    fn submit_own(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, LedgerError>> {
         Box::pin(async move {
             self.chain
                 .submit(transaction)

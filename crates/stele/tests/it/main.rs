@@ -13,6 +13,7 @@
 
 mod bad_input;
 mod consent;
+mod consortium;
 mod cost;
 mod export;
 mod faults;
@@ -22,10 +23,12 @@ mod import;
 mod kill;
 mod limits;
 mod mllp;
+mod network;
 mod node;
 mod people;
 mod random;
 mod replay;
 mod rpc_input;
+mod sharing;
 mod small_disk;
 mod spine;

@@ -252,6 +252,15 @@ impl Client {
         }
     }
 
+    /// The status of a PUT; `None` if the connection broke before all of the answer had arrived.
+    pub(crate) async fn try_put(&self, url: &str, body: String) -> Option<u16> {
+        let request = self.http.put(url).bearer_auth(&self.token);
+        let request = request.header("content-type", "application/fhir+json");
+        let response = request.body(body).send().await.ok()?;
+        let status = response.status().as_u16();
+        response.bytes().await.ok().map(|_| status)
+    }
+
     pub(crate) async fn get(&self, url: &str) -> Reply {
         self.send("GET", url, None).await
     }

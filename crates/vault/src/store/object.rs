@@ -76,6 +76,21 @@ impl ObjectWriter<'_> {
         Ok(())
     }
 
+    /// Ends a blob that was fetched from elsewhere, durably, if it is the one this CID names.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if it is not; what was written of it is removed by [`Store::sweep`].
+    /// [`Error::Objects`], [`Error::Database`], [`Error::DiskFull`].
+    pub async fn finish_fetched(self, cid: &cid::Cid) -> Result<()> {
+        let mut writes = Writes::default();
+        let store = self.store;
+        let imported = self.finish(&mut writes).await?;
+        if imported.cid != *cid {
+            return Err(Error::Mismatch { cid: *cid });
+        }
+        store.commit(writes).await
+    }
+
     /// Ends the blob: an object is durable when this returns, and referenced once `writes` is
     /// committed.
     ///

@@ -53,7 +53,12 @@ impl World {
         let unlock = Unlock::Passphrase("a passphrase of these tests".to_owned().into());
         let vault = Vault::open(&config, &unlock).await.unwrap();
         Self {
-            ledger: NodeLedger::new(Arc::new(chain), Arc::new(index), Arc::new(vault)),
+            ledger: NodeLedger::new(
+                Arc::new(chain),
+                Arc::new(index),
+                Arc::new(vault),
+                Arc::new(super::super::gossip::channel().0),
+            ),
             hospital,
             nurse,
             _folder: folder,

@@ -1,0 +1,361 @@
+//! What members ask each other: a grantee's public key, the records a grantee may read, their peppers.
+//!
+//! A question is signed with the asking organisation's on-chain key (ES256K over the exact bytes), names its addressee,
+//! the chain and a key made for its answer, and is taken once. The answer is sealed to that key (X-Wing) and signed by
+//! the organisation that gives it, so both hold without trust in what lies between. Whether it is given is decided by
+//! the ledger's finalized state at the answering member alone.
+
+mod answer;
+mod follow;
+mod peppers;
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rand_core::Rng as _;
+use serde::{Deserialize, Serialize};
+use stele_core::{
+    crypto::{
+        hpke::{self, KemPublic, KemSecret},
+        jws, os_rng,
+    },
+    id::{OrganizationId, RecordId},
+    receipt::AccessReceipt,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    Service,
+    error::{Error, Result},
+    ports::{PeerError, Peers},
+};
+
+pub(crate) use peppers::Released;
+
+/// How far a question's time may lie from this node's clock, in milliseconds.
+const SKEW_MS: u64 = 60_000;
+/// Longest question in bytes.
+pub const QUESTION_BYTES_MAX: usize = 1 << 20;
+const INFO: &[u8] = b"stele/members/v1";
+
+/// A question of one member to another.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Question {
+    /// Organisation that asks; the signature is its.
+    from: Address,
+    /// Organisation that is asked.
+    to: Address,
+    /// Digest of the chain's first block.
+    genesis: B256,
+    /// Random; a question is answered once.
+    nonce: B256,
+    /// X-Wing public key that the answer is sealed to, in base64.
+    reply_to: String,
+    ask: Ask,
+}
+
+/// What is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(
+    tag = "what",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+enum Ask {
+    /// The public key that records are opened to for an account of the asked organisation.
+    Key { account: Address },
+    /// The records of a log that an account of the asking organisation may read, from a leaf on.
+    Records {
+        reader: Address,
+        log: Address,
+        purposes: u16,
+        from: u64,
+    },
+    /// Peppers of record versions that an access receipt of the asking organisation covers.
+    Peppers(Box<PeppersAsked>),
+}
+
+/// The receipt of an access, its place in the asker's sequence, and the records it covers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PeppersAsked {
+    receipt: AccessReceipt,
+    /// Number of the first receipt in `digests`: the beginning of an anchored batch, or what follows the last one.
+    first: u64,
+    /// Digests of the asker's receipts from `first` up to this one.
+    digests: Vec<B256>,
+    /// All record versions the receipt covers, in the order of its digest.
+    records: Vec<(RecordId, u32)>,
+}
+
+/// An account's public key, signed by that account.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct KeyCard {
+    public: String,
+    signature: String,
+}
+
+/// Some records of a log.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RecordsPage {
+    /// Grants of keys, sealed to the reader.
+    grants: Vec<String>,
+    records: Vec<SharedRecord>,
+    encapsulations: Vec<String>,
+    /// The leaf to go on from; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+/// A record version as another member needs it. Byte strings are in base64.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SharedRecord {
+    resource_type: String,
+    id: String,
+    version: u32,
+    record: RecordId,
+    category: u8,
+    last_updated_ms: u64,
+    leaf: u64,
+    meta: String,
+}
+
+/// A sealed answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Sealed {
+    /// Detached ES256K signature of the answering organisation over nonce and sealed bytes.
+    signature: String,
+    sealed: String,
+}
+
+impl Service {
+    /// Names the other members' gateways. Only the first call has an effect.
+    pub fn set_peers(&self, peers: Arc<dyn Peers>) {
+        drop(self.peers.set(peers));
+    }
+
+    /// Asks another member and gives its opened answer.
+    async fn ask(
+        &self,
+        from: OrganizationId,
+        to: OrganizationId,
+        ask: Ask,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        const WHAT: &str = "asking another member";
+        let peers = self
+            .peers
+            .get()
+            .ok_or_else(|| away(to, &PeerError::Unknown))?;
+        let internal = |error: &dyn std::fmt::Display| Error::internal(WHAT, error);
+        let secret = KemSecret::random(&mut os_rng()).map_err(|error| internal(&error))?;
+        let mut nonce = B256::ZERO;
+        os_rng().fill_bytes(nonce.as_mut_slice());
+        let question = Question {
+            from: from.0,
+            to: to.0,
+            genesis: self.ledger.facts().genesis_hash,
+            nonce,
+            reply_to: STANDARD.encode(secret.public().to_bytes()),
+            ask,
+        };
+        let body = serde_json::to_vec(&question).map_err(|error| internal(&error))?;
+        let key = self.transactions.key(from.0)?;
+        let signature =
+            jws::sign(&key, from.0, self.clock.now(), &body).map_err(|error| internal(&error))?;
+        let answer = peers
+            .ask(to, signature, body.into())
+            .await
+            .map_err(|error| away(to, &error))?;
+        let wrong = |problem: &str| Error::Member {
+            message: format!("the answer of organisation {to} {problem}"),
+        };
+        let answer: Sealed = serde_json::from_slice(&answer).map_err(|_| wrong("can't be read"))?;
+        let sealed = STANDARD
+            .decode(&answer.sealed)
+            .map_err(|_| wrong("can't be read"))?;
+        let signer = jws::verify(&answer.signature, &signed_answer(&nonce, &sealed))
+            .map_err(|_| wrong("is not signed"))?;
+        if (signer.account, signer.key) != (to.0, to.0) {
+            return Err(wrong("is signed by somebody else"));
+        }
+        hpke::open(&secret, INFO, nonce.as_slice(), &sealed).map_err(|_| wrong("does not open"))
+    }
+
+    /// Answers a question of another member: `signature` is detached, over exactly `body`.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`] for a question that is not signed by an active organisation, not meant for this node,
+    /// too old or asked before; otherwise why it is not answered.
+    pub async fn answer_member(self: &Arc<Self>, signature: &str, body: &[u8]) -> Result<Vec<u8>> {
+        const WHAT: &str = "answering a member";
+        let internal = |error: &dyn std::fmt::Display| Error::internal(WHAT, error);
+        let question = self.checked_question(signature, body)?;
+        let reply_to = STANDARD
+            .decode(&question.reply_to)
+            .ok()
+            .and_then(|bytes| KemPublic::from_bytes(&bytes).ok())
+            .ok_or_else(|| Error::Conflict {
+                message: "replyTo is no X-Wing public key".into(),
+            })?;
+        let answering = OrganizationId(question.to);
+        let asker = OrganizationId(question.from);
+        let plain = match question.ask {
+            Ask::Key { account } => {
+                let card = self.key_card(account).await?;
+                Zeroizing::new(serde_json::to_vec(&card).map_err(|error| internal(&error))?)
+            }
+            Ask::Records {
+                reader,
+                log,
+                purposes,
+                from,
+            } => {
+                let actor = self.reader(asker, reader, purposes, log)?;
+                let page = self.share_records(&actor, log, from).await?;
+                Zeroizing::new(serde_json::to_vec(&page).map_err(|error| internal(&error))?)
+            }
+            Ask::Peppers(asked) => self.release_peppers(asker, *asked).await?,
+        };
+        let nonce = question.nonce;
+        let sealed = hpke::seal(&reply_to, INFO, nonce.as_slice(), &plain, &mut os_rng())
+            .map_err(|error| internal(&error))?;
+        let key = self.transactions.key(answering.0)?;
+        let signature = jws::sign(
+            &key,
+            answering.0,
+            self.clock.now(),
+            &signed_answer(&nonce, &sealed),
+        )
+        .map_err(|error| internal(&error))?;
+        serde_json::to_vec(&Sealed {
+            signature,
+            sealed: STANDARD.encode(sealed),
+        })
+        .map_err(|error| internal(&error))
+    }
+
+    /// A question, if this node has to consider it.
+    fn checked_question(&self, signature: &str, body: &[u8]) -> Result<Question> {
+        let refused = |message: &str| Error::NotPermitted {
+            message: message.to_owned(),
+        };
+        let signer = jws::verify(signature, body)
+            .map_err(|_| refused("the question is not signed by its sender"))?;
+        let question: Question = serde_json::from_slice(body).map_err(|error| Error::Conflict {
+            message: format!("the question can't be read: {error}"),
+        })?;
+        if (signer.account, signer.key) != (question.from, question.from) {
+            return Err(refused("the question is signed by somebody else"));
+        }
+        if question.genesis != self.ledger.facts().genesis_hash {
+            return Err(refused("the question is of another consortium"));
+        }
+        let is_member = |account| -> Result<bool> {
+            Ok(self
+                .account(account)?
+                .is_some_and(|account| account.kind == 1 && account.active))
+        };
+        if !is_member(question.from)? {
+            return Err(refused(
+                "the sender is no active organisation of the consortium",
+            ));
+        }
+        if !self.is_hosted(OrganizationId(question.to))? {
+            return Err(refused(
+                "the organisation that is asked is not of this node",
+            ));
+        }
+        let now = self.clock.now();
+        if now.0.abs_diff(signer.signed.0) > SKEW_MS {
+            return Err(refused(
+                "the question is not of this minute: look at the clocks",
+            ));
+        }
+        let is_new = self
+            .index
+            .local()
+            .use_assertion(
+                &format!("member {}", question.from),
+                &question.nonce.to_string(),
+                signer.signed.plus_ms(SKEW_MS.saturating_mul(2)),
+                now,
+            )
+            .map_err(Error::index("marking a question as answered"))?;
+        if !is_new {
+            return Err(refused("the question was answered before"));
+        }
+        Ok(question)
+    }
+
+    /// Whether this node keeps the keys of an organisation.
+    pub(crate) fn is_hosted(&self, organization: OrganizationId) -> Result<bool> {
+        let keys = self.vault.keys();
+        let key = keys.signing(organization.0);
+        Ok(key.map_err(Error::vault("asking for a key"))?.is_some())
+    }
+
+    /// The public key that records are opened to for an account: of this node, or asked of its organisation's.
+    pub(crate) async fn public_key_of(&self, account: Address) -> Result<KemPublic> {
+        const WHAT: &str = "finding a grantee's key";
+        let organization = match self.account(account)? {
+            Some(found) if found.kind == 1 => OrganizationId(account),
+            _ => self.organization_of(account)?,
+        };
+        if organization.0.is_zero() || self.is_hosted(organization)? {
+            let keys = self.vault.keys();
+            let public = keys.ensure_kem(account, &mut os_rng()).await;
+            return public.map_err(Error::vault(WHAT));
+        }
+        let answer = self
+            .ask(self.organization, organization, Ask::Key { account })
+            .await?;
+        let wrong = || Error::Member {
+            message: format!("organisation {organization} gave no key of {account}"),
+        };
+        let card: KeyCard = serde_json::from_slice(&answer).map_err(|_| wrong())?;
+        let public = STANDARD.decode(&card.public).map_err(|_| wrong())?;
+        let signer = jws::verify(&card.signature, &self.signed_card(account, &public))
+            .map_err(|_| wrong())?;
+        // A key of the account itself: its organisation can't slip in another.
+        if (signer.account, signer.key) != (account, account) {
+            return Err(wrong());
+        }
+        KemPublic::from_bytes(&public).map_err(|_| wrong())
+    }
+
+    fn signed_card(&self, account: Address, public: &[u8]) -> Vec<u8> {
+        let genesis = self.ledger.facts().genesis_hash;
+        [
+            &b"stele/member-key/v1"[..],
+            genesis.as_slice(),
+            account.as_slice(),
+            public,
+        ]
+        .concat()
+    }
+}
+
+fn signed_answer(nonce: &B256, sealed: &[u8]) -> Vec<u8> {
+    [&b"stele/member-answer/v1"[..], nonce.as_slice(), sealed].concat()
+}
+
+/// A refusal keeps its meaning; whatever else went wrong may go right later.
+fn away(organization: OrganizationId, error: &PeerError) -> Error {
+    match error {
+        PeerError::Refused {
+            status: 403 | 404, ..
+        } => Error::NotPermitted {
+            message: format!("organisation {organization}: {error}"),
+        },
+        _ => Error::Member {
+            message: format!("organisation {organization} did not answer: {error}"),
+        },
+    }
+}

@@ -1,0 +1,176 @@
+//! What this node tells other members about the accounts and records it keeps.
+
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use stele_core::{
+    consent::{Permissions, Purpose},
+    crypto::{jws, os_rng},
+    id::OrganizationId,
+    receipt::AccessAction,
+};
+use stele_vault::RecordMeta;
+
+use super::{KeyCard, RecordsPage, SharedRecord};
+use crate::{
+    Service,
+    error::{Error, Result},
+    session::{Actor, ActorKind},
+};
+
+/// Leaves looked at for one answer.
+const LEAVES: u64 = 256;
+
+impl Service {
+    /// The public key of an account of this node, signed by the account.
+    pub(super) async fn key_card(&self, account: Address) -> Result<KeyCard> {
+        const WHAT: &str = "giving out a public key";
+        let key = self
+            .transactions
+            .key(account)
+            .map_err(|_| Error::not_found("account", &account.to_string()))?;
+        let keys = self.vault.keys();
+        let public = keys
+            .ensure_kem(account, &mut os_rng())
+            .await
+            .map_err(Error::vault(WHAT))?
+            .to_bytes();
+        let signed = self.signed_card(account, &public);
+        Ok(KeyCard {
+            signature: jws::sign(&key, account, self.clock.now(), &signed)
+                .map_err(|error| Error::internal(WHAT, error))?,
+            public: STANDARD.encode(public),
+        })
+    }
+
+    /// An account of another member as an actor here. Its accesses go into the sequence of the organisation that
+    /// hosts the log.
+    pub(super) fn reader(
+        &self,
+        asker: OrganizationId,
+        account: Address,
+        purposes: u16,
+        log: Address,
+    ) -> Result<Actor> {
+        let known = self.account(account)?.filter(|found| found.active);
+        let belongs = match known {
+            Some(found) if found.kind == 1 => account == asker.0,
+            Some(found) => found.kind == 2 && found.sponsor == asker,
+            None => false,
+        };
+        if !belongs {
+            return Err(Error::NotPermitted {
+                message: format!("{account} does not act for organisation {asker}"),
+            });
+        }
+        let host = OrganizationId(self.organization_hosting(log));
+        if !self.is_hosted(host)? {
+            return Err(Error::not_found("patient account", &log.to_string()));
+        }
+        Ok(Actor {
+            kind: if account == asker.0 {
+                ActorKind::System
+            } else {
+                ActorKind::Practitioner
+            },
+            account,
+            organization: host,
+            purposes: Purpose::ALL
+                .into_iter()
+                .filter(|purpose| purposes & purpose.bit() != 0)
+                .collect(),
+            client: format!("member {asker}"),
+        })
+    }
+
+    /// The records of a log, from a leaf on, whose categories are open to a reader now; and the reader's keys.
+    pub(super) async fn share_records(
+        self: &Arc<Self>,
+        actor: &Actor,
+        log: Address,
+        from: u64,
+    ) -> Result<RecordsPage> {
+        const WHAT: &str = "listing records for a member";
+        let open = self.open_slots(actor, log, Permissions::READ)?;
+        if open == 0 || actor.purposes.is_empty() {
+            self.refuse(actor, log, AccessAction::Maintenance, u64::MAX, &[])
+                .await?;
+            return Err(Error::NotPermitted {
+                message: "no live grant opens this patient's records for this purpose".into(),
+            });
+        }
+        let page = self
+            .read_blocking(WHAT, {
+                let reader = actor.account;
+                move |service| service.page(reader, log, open, from)
+            })
+            .await?;
+        let records: Vec<_> = page
+            .records
+            .iter()
+            .map(|one| (one.record, one.version))
+            .collect();
+        if !records.is_empty() {
+            // Whoever learns what there is leaves a trace, before the answer is given.
+            let receipt = self.receipt(actor, log, AccessAction::Maintenance, open, &records);
+            self.write_receipt(receipt, &records).await?;
+        }
+        Ok(page)
+    }
+
+    fn page(&self, reader: Address, log: Address, open: u64, from: u64) -> Result<RecordsPage> {
+        const WHAT: &str = "listing records for a member";
+        let size = self
+            .index
+            .chain()
+            .log_size(log)
+            .map_err(Error::index(WHAT))?;
+        let end = from.saturating_add(LEAVES).min(size);
+        let mut page = RecordsPage {
+            grants: Vec::new(),
+            records: Vec::new(),
+            encapsulations: Vec::new(),
+            next: (end < size).then_some(end),
+        };
+        let grants = self.vault.keys().grants(reader, log);
+        for grant in grants.map_err(Error::vault(WHAT))? {
+            page.grants.push(STANDARD.encode(grant.encode()));
+        }
+        let mut given = std::collections::BTreeSet::new();
+        for leaf in from..end {
+            let found = self.index.search().at_leaf(log, leaf);
+            let Some(version) = found.map_err(Error::index(WHAT))? else {
+                continue;
+            };
+            let place = &version.placement;
+            if open >> place.category_slot & 1 == 0 {
+                continue;
+            }
+            let Ok(Some(meta)) = self.vault.meta(&place.record, version.version) else {
+                continue;
+            };
+            if meta.custodian.is_some() {
+                continue;
+            }
+            if let Some(envelope) = &meta.envelope
+                && given.insert(envelope.encapsulation)
+            {
+                let encapsulation = self.vault.encapsulation(&envelope.encapsulation);
+                let bytes = encapsulation.map_err(Error::vault(WHAT))?.encode();
+                page.encapsulations.push(STANDARD.encode(bytes));
+            }
+            page.records.push(SharedRecord {
+                resource_type: version.resource_type.to_owned(),
+                id: version.id,
+                version: version.version,
+                record: place.record,
+                category: place.category,
+                last_updated_ms: version.last_updated.0,
+                leaf,
+                meta: STANDARD.encode(&*RecordMeta::to_bytes(&meta)),
+            });
+        }
+        Ok(page)
+    }
+}

@@ -1,0 +1,234 @@
+//! `stele network`: making a consortium of several members.
+
+mod files;
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use alloy_primitives::B256;
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use stele_chain::{Genesis, Organization, Seat};
+use stele_core::{
+    id::DEFAULT_CHAIN_ID,
+    time::{Clock as _, SystemClock},
+};
+
+use super::Answer;
+use crate::{node, output};
+use files::Place;
+
+/// Most members that `init` makes: each validator sends its votes to all others.
+const MEMBERS_MAX: u16 = 50;
+
+/// Make a consortium of several members.
+#[derive(Debug, Args)]
+pub(crate) struct NetworkCommand {
+    #[command(subcommand)]
+    what: NetworkWhat,
+}
+
+#[derive(Debug, Subcommand)]
+enum NetworkWhat {
+    /// Make keys, one genesis and a configuration for each member.
+    #[command(after_help = "Examples:
+  stele network init --members 4 --out net
+  stele network init --members 3 --out net --host a.example.org --host b.example.org --host c.example.org
+
+  Then, for each member: stele node --config net/member-1/stele.toml
+  Whoever runs this sees every member's keys for a moment: hand each folder and its key file over, and delete them here.")]
+    Init(Init),
+}
+
+#[derive(Debug, Args)]
+struct Init {
+    /// How many members, 1 to 50; four or more go on when one is down.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(MEMBERS_MAX)))]
+    members: u16,
+    /// Folder to make; it may not exist yet.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Host of a member, once for each in order; all on this machine without.
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// First port: on one machine a member takes five in a row, on machines of their own all take the same five.
+    #[arg(long, default_value_t = 8480, value_parser = clap::value_parser!(u16).range(1..=65_000))]
+    port: u16,
+    /// What the consortium is called.
+    #[arg(long, default_value = "Consortium")]
+    name: String,
+    /// Chain id.
+    #[arg(long, default_value_t = DEFAULT_CHAIN_ID)]
+    chain_id: u64,
+    /// Answer in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl NetworkCommand {
+    pub(crate) async fn run(self) -> Result<Answer> {
+        let NetworkWhat::Init(init) = self.what;
+        init.run().await
+    }
+}
+
+impl Init {
+    async fn run(self) -> Result<Answer> {
+        let places = self.places()?;
+        if self.out.exists() {
+            bail!(
+                "{} exists already; name a folder that does not",
+                self.out.display()
+            );
+        }
+        // Made beside and renamed: whoever finds the folder finds all of it.
+        let mut part = self.out.clone().into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        if part.exists() {
+            fs::remove_dir_all(&part).with_context(|| {
+                format!("removing what an earlier run left in {}", part.display())
+            })?;
+        }
+        let made = make(&part, &places, &self.name, self.chain_id).await;
+        let genesis = match made {
+            Ok(genesis) => genesis,
+            Err(error) => {
+                drop(fs::remove_dir_all(&part));
+                return Err(error);
+            }
+        };
+        fs::rename(&part, &self.out).with_context(|| format!("naming {}", self.out.display()))?;
+        self.answer(&places, &genesis)
+    }
+
+    fn places(&self) -> Result<Vec<Place>> {
+        let members = usize::from(self.members);
+        if !self.host.is_empty() && self.host.len() != members {
+            bail!(
+                "--host is given {} times for {members} members",
+                self.host.len()
+            );
+        }
+        let mut places = Vec::with_capacity(members);
+        for number in 1..=self.members {
+            let position = usize::from(number.saturating_sub(1));
+            let host = self.host.get(position).cloned();
+            if let Some(host) = &host {
+                let probe = format!("{host}:1");
+                probe
+                    .parse::<stele_consensus::PeerAddress>()
+                    .with_context(|| format!("--host {host}"))?;
+                if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+                    bail!("--host {host}: name the address at which the others reach this member");
+                }
+            }
+            let first = match &host {
+                Some(_) => Some(self.port),
+                None => number
+                    .saturating_sub(1)
+                    .checked_mul(PORTS)
+                    .and_then(|offset| self.port.checked_add(offset)),
+            };
+            let first = first
+                .filter(|first| first.checked_add(PORTS).is_some())
+                .with_context(|| format!("--port {}: not enough ports above it", self.port))?;
+            places.push(Place {
+                number,
+                host,
+                first,
+            });
+        }
+        Ok(places)
+    }
+
+    fn answer(&self, places: &[Place], genesis: &Genesis) -> Result<Answer> {
+        let hash = genesis.block()?.hash();
+        if self.json {
+            let members: Vec<_> = places
+                .iter()
+                .zip(&genesis.validators)
+                .map(|(place, seat)| {
+                    json!({
+                        "name": place.name(),
+                        "config": self.out.join(place.name()).join("stele.toml"),
+                        "organization": seat.organization,
+                        "validator": seat.key,
+                        "gateway": place.gateway(),
+                    })
+                })
+                .collect();
+            output::json(&json!({ "ok": true, "genesis": hash, "members": members }));
+            return Ok(Answer::Yes);
+        }
+        output::line(format_args!(
+            "Consortium of {} in {}",
+            places.len(),
+            self.out.display()
+        ));
+        for place in places {
+            output::line(format_args!(
+                "  stele node --config {}",
+                self.out.join(place.name()).join("stele.toml").display()
+            ));
+        }
+        if places.len() < 4 {
+            output::note(format_args!(
+                "note: {} validators stop when one is down; four go on without one",
+                places.len()
+            ));
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+/// Ports of one member: gateway, validator, JSON-RPC, metrics, HL7 v2.
+const PORTS: u16 = 5;
+
+async fn make(folder: &Path, places: &[Place], name: &str, chain_id: u64) -> Result<Genesis> {
+    let mut organizations = Vec::new();
+    let mut validators = Vec::new();
+    for place in places {
+        let member = node::make_member(&folder.join(place.name()).join("data"))
+            .await
+            .with_context(|| format!("making the keys of {}", place.name()))?;
+        organizations.push(Organization {
+            address: member.organization.0,
+            kind: 1,
+            endpoints_digest: B256::ZERO,
+            keys_digest: B256::ZERO,
+        });
+        validators.push(Seat {
+            key: member.validator,
+            organization: member.organization.0,
+        });
+    }
+    let genesis = Genesis {
+        chain_id,
+        timestamp_ms: SystemClock.now().0,
+        consortium: name.to_owned(),
+        open: false,
+        organizations,
+        validators,
+        parameters: Default::default(),
+        deployers: Vec::new(),
+        alloc: Default::default(),
+    };
+    let hash = genesis.block()?.hash();
+    let text = genesis.to_json()?;
+    let write = |path: PathBuf, text: &str| {
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    };
+    write(folder.join("genesis.json"), &text)?;
+    for place in places {
+        let member = folder.join(place.name());
+        write(member.join("data").join("genesis.json"), &text)?;
+        let config = place.config(places, &genesis, hash);
+        write(member.join("stele.toml"), &config)?;
+    }
+    Ok(genesis)
+}

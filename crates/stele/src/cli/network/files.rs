@@ -1,0 +1,113 @@
+//! The configuration file of a new member, with what each setting is for.
+
+use std::fmt::Write as _;
+
+use alloy_primitives::B256;
+use stele_chain::Genesis;
+
+/// Where a member lives.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// From 1.
+    pub(super) number: u16,
+    /// Host by which the others reach it; `None` for this machine.
+    pub(super) host: Option<String>,
+    /// The first of its ports.
+    pub(super) first: u16,
+}
+
+impl Place {
+    /// Its folder and what people call it.
+    pub(super) fn name(&self) -> String {
+        format!("member-{}", self.number)
+    }
+
+    /// Base URL of its gateway.
+    pub(super) fn gateway(&self) -> String {
+        match &self.host {
+            // The gateway itself speaks HTTP on loopback; TLS ends in front of it.
+            Some(host) => format!("https://{host}"),
+            None => format!("http://127.0.0.1:{}", self.first),
+        }
+    }
+
+    fn port(&self, offset: u16) -> u16 {
+        self.first.saturating_add(offset)
+    }
+
+    fn peer_address(&self) -> String {
+        let host = self.host.as_deref().unwrap_or("127.0.0.1");
+        format!("{host}:{}", self.port(1))
+    }
+
+    /// The text of its `stele.toml`.
+    pub(super) fn config(&self, places: &[Self], genesis: &Genesis, hash: B256) -> String {
+        let listen = if self.host.is_some() {
+            "0.0.0.0"
+        } else {
+            "127.0.0.1"
+        };
+        let mut text = format!(
+            r#"# {name} of the consortium {consortium:?}. Start it with: stele node --config stele.toml
+# Paths are read from this file's folder. `stele config show --config stele.toml` prints every setting there is.
+
+# Data folder. data.key beside it unlocks everything: keep a copy of it apart, and no copy of it in a backup.
+data = "data"
+
+# Gateway: FHIR, SMART, IPFS, the operator's interface. It speaks plain HTTP: let a proxy in front of it end TLS.
+http = "127.0.0.1:{http}"
+
+# Ethereum JSON-RPC. Off loopback a bearer token is required.
+rpc = "127.0.0.1:{rpc}"
+
+# OpenMetrics. It has no access control: keep it on loopback or in a network of your own.
+metrics = "127.0.0.1:{metrics}"
+
+# Longest time without a block, in milliseconds. The same at every member: a leader that says nothing for a second
+# longer is passed over.
+heartbeat_ms = 900
+
+[mllp]
+# HL7 v2; "off" for none. It has neither encryption nor sign-in.
+address = "127.0.0.1:{mllp}"
+
+[network]
+# Where this member's validator listens for the others. Encrypted; only the keys below are let in.
+listen = "{listen}:{port}"
+
+# Digest of the first block: data/genesis.json has to give it, the same at every member.
+genesis = "{hash}"
+"#,
+            name = self.name(),
+            consortium = genesis.consortium,
+            http = self.port(0),
+            rpc = self.port(2),
+            metrics = self.port(3),
+            mllp = self.port(4),
+            port = self.port(1),
+        );
+        for (place, seat) in places.iter().zip(&genesis.validators) {
+            if place.number == self.number {
+                continue;
+            }
+            // Writing into a string can't fail.
+            let _ = write!(
+                text,
+                r#"
+[[network.peers]]
+name = "{}"
+# Its validator's key, and where its validator listens.
+key = "{}"
+address = "{}"
+# Its gateway, from which records and keys are fetched that patients let this member read.
+gateway = "{}"
+"#,
+                place.name(),
+                seat.key,
+                place.peer_address(),
+                place.gateway()
+            );
+        }
+        text
+    }
+}

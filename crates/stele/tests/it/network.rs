@@ -1,0 +1,232 @@
+//! Consortia of several members, as processes of their own on the loopback interface.
+
+use std::{fs, net::TcpListener};
+
+use serde_json::json;
+
+use crate::{
+    consortium::{Consortium, quantity, stele},
+    node::patient,
+};
+
+/// S15, NFR-CON, NFR-REL1: four members agree on every block and state root; a write given to one is seen by all; the
+/// crash of one stops nobody, the crash of two stops writing and no reading, and whoever comes back catches up.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_members_agree_through_crashes() {
+    let mut consortium = Consortium::running(4);
+    let client = consortium.client(1, "system/*.cruds", None);
+    let write = |id: &'static str| {
+        let (client, url) = (&client, consortium.fhir(1, &format!("Patient/{id}")));
+        async move { client.put_text(&url, patient(id).to_string()).await }
+    };
+    assert_eq!(write("all-up").await.status, 201);
+    let height = consortium.height(1).await;
+    let mut seen = Vec::new();
+    for number in 1..=4 {
+        consortium.until(number, height).await;
+        let mut transactions = Vec::new();
+        for at in 1..=height {
+            let block = consortium.block(number, at).await;
+            transactions.extend(block["transactions"].as_array().unwrap().clone());
+        }
+        seen.push(transactions);
+    }
+    assert!(!seen[0].is_empty(), "the write left transactions");
+    assert!(
+        seen.iter().all(|list| *list == seen[0]),
+        "all members have them"
+    );
+    for hash in &seen[0] {
+        let receipt = consortium
+            .rpc(3, "eth_getTransactionReceipt", json!([hash]))
+            .await;
+        assert_eq!(quantity(&receipt["status"]), 1, "{receipt}");
+    }
+
+    consortium.kill(4);
+    let client_url = consortium.fhir(1, "Patient/one-down");
+    let answer = client
+        .put_text(&client_url, patient("one-down").to_string())
+        .await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+
+    consortium.kill(3);
+    let before = consortium.height(1).await;
+    let read = client.get(&consortium.fhir(1, "Patient/one-down")).await;
+    assert_eq!(read.status, 200, "reading needs no quorum");
+    // It is stored and promised, and waits for a block; see `pending_after_ms`.
+    let url = consortium.fhir(1, "Patient/two-down");
+    let waits = client.put_text(&url, patient("two-down").to_string()).await;
+    assert_eq!(waits.status, 202, "{}", waits.text);
+    // Two of four are no quorum, so that at most the block under way has become final.
+    assert!(consortium.height(1).await <= before + 1);
+
+    consortium.start(3);
+    consortium.start(4);
+    let before = consortium.height(1).await;
+    for number in 1..=4 {
+        consortium.until(number, before + 5).await;
+    }
+    let read = client.get(&consortium.fhir(1, "Patient/two-down")).await;
+    assert_eq!(
+        read.status, 200,
+        "what was promised is there: {}",
+        read.text
+    );
+    assert!(consortium.agree(&[1, 2, 3, 4]).await >= before);
+    for number in 1..=4 {
+        consortium.stop(number);
+    }
+    let checked = consortium.json(4, &["verify", "chain", "--json"]);
+    assert_eq!(checked["ok"], true, "{checked}");
+}
+
+/// A member whose write was cut off by a crash takes it back, or finishes it, while the others go on without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_cut_off_at_one_member_is_whole_or_gone() {
+    let mut consortium = Consortium::running(4);
+    let client = consortium.client(2, "system/*.cruds", None);
+    for round in 0..3 {
+        let id = format!("cut{round}");
+        let url = consortium.fhir(2, &format!("Patient/{id}"));
+        let body = patient(&id).to_string();
+        let writing = {
+            let token = consortium.client(2, "system/*.cruds", None);
+            tokio::spawn(async move { token.try_put(&url, body).await })
+        };
+        tokio::time::sleep(std::time::Duration::from_millis(20 + 40 * round)).await;
+        consortium.kill(2);
+        let acknowledged = writing.await.unwrap().is_some_and(|status| status == 201);
+        consortium.start(2);
+        let read = client
+            .get(&consortium.fhir(2, &format!("Patient/{id}")))
+            .await;
+        assert!([200, 404].contains(&read.status), "{}", read.text);
+        assert!(
+            !acknowledged || read.status == 200,
+            "it was acknowledged and is lost"
+        );
+        let count = client
+            .get(&consortium.fhir(2, &format!("Patient?_id={id}&_summary=count")))
+            .await;
+        let whole = u64::from(read.status == 200);
+        assert_eq!(
+            count.json()["total"].as_u64(),
+            Some(whole),
+            "{}",
+            count.text
+        );
+    }
+    consortium.agree(&[1, 2, 3, 4]).await;
+    consortium.stop(2);
+    let checked = consortium.json(2, &["verify", "vault", "--json"]);
+    assert_eq!(checked["ok"], true, "{checked}");
+}
+
+/// What is wrong with a member's files is said by name, before anything runs.
+#[test]
+fn a_member_that_cannot_work_says_why() {
+    let consortium = Consortium::new(4);
+    let good = fs::read_to_string(consortium.config(1)).unwrap();
+    let with = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        fs::write(consortium.config(1), good.replacen(from, to, 1)).unwrap();
+        consortium.refusal(1)
+    };
+    let said = with("[network]", "[network]\npeeers = 1");
+    assert!(
+        said.contains("peeers") && said.contains("stele.toml"),
+        "{said}"
+    );
+
+    let hash = consortium.made["genesis"].as_str().unwrap();
+    let said = with(hash, &format!("0x{}", "ab".repeat(32)));
+    assert!(said.contains("abab") && said.contains(hash), "{said}");
+
+    let second = consortium.made["members"][1]["validator"].as_str().unwrap();
+    let said = with(second, &format!("0x{}", "cd".repeat(32)));
+    assert!(
+        said.contains("cdcd") && said.contains("no validator"),
+        "{said}"
+    );
+
+    let cut = good.split("[[network.peers]]").take(3).collect::<Vec<_>>();
+    fs::write(consortium.config(1), cut.join("[[network.peers]]")).unwrap();
+    let said = consortium.refusal(1);
+    let fourth = consortium.made["members"][3]["validator"].as_str().unwrap();
+    assert!(said.contains(fourth), "{said}");
+
+    let alone = good.split("[network]").next().unwrap();
+    fs::write(consortium.config(1), alone).unwrap();
+    let said = consortium.refusal(1);
+    assert!(said.contains("consortium of 4"), "{said}");
+    fs::write(consortium.config(1), &good).unwrap();
+
+    let listen = good
+        .lines()
+        .find_map(|line| line.strip_prefix("listen = \""))
+        .unwrap()
+        .trim_end_matches('"');
+    let taken = TcpListener::bind(listen).unwrap();
+    let said = consortium.refusal(1);
+    assert!(said.contains(listen) && said.contains("in use"), "{said}");
+    drop(taken);
+
+    let data = consortium.data(1);
+    let output = stele(&["up", "--data", data.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("stele node"),
+        "{said}"
+    );
+    let output = stele(&["up", "--config", consortium.config(1).to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("stele node"),
+        "{said}"
+    );
+
+    // Another consortium's genesis, and another member's data folder.
+    let other = Consortium::new(2);
+    fs::copy(
+        other.data(1).join("genesis.json"),
+        data.join("genesis.json"),
+    )
+    .unwrap();
+    let said = consortium.refusal(1);
+    assert!(said.contains("another consortium"), "{said}");
+}
+
+/// `init` names what it can't do and leaves nothing behind.
+#[test]
+fn a_consortium_that_cannot_be_made_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("net");
+    let out = out.to_str().unwrap();
+    for (arguments, says) in [
+        (&["--members", "0"][..], "0"),
+        (&["--members", "51"], "51"),
+        (&["--members", "2", "--host", "a.example.org"], "--host"),
+        (&["--members", "1", "--host", "not a host"], "not a host"),
+        (&["--members", "1", "--host", "0.0.0.0"], "0.0.0.0"),
+        (&["--members", "50", "--port", "65000"], "65000"),
+    ] {
+        let output = stele(&[&["network", "init", "--out", out], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said.contains(says), "{arguments:?}: {said}");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "{arguments:?}"
+        );
+    }
+    let made = stele(&["network", "init", "--members", "1", "--out", out]);
+    assert!(made.status.success());
+    let again = stele(&["network", "init", "--members", "1", "--out", out]);
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(
+        !again.status.success() && said.contains("exists already"),
+        "{said}"
+    );
+}

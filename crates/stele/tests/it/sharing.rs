@@ -1,0 +1,296 @@
+//! One hospital's patient lets a doctor of another hospital read: across members, as processes of their own.
+
+use std::{fs, time::Duration};
+
+use serde_json::{Value, json};
+use stele_core::{
+    account::AccountKey,
+    crypto::{jws, os_rng},
+    time::{Clock as _, SystemClock},
+};
+
+use crate::{
+    consortium::{Consortium, free_ports},
+    node::{Client, Reply, observation, patient},
+};
+
+/// A consortium in which `p1`, a patient of the first member, has two observations; the second is of several blocks.
+async fn with_patient() -> (Consortium, Client) {
+    let consortium = Consortium::running(4);
+    let home = consortium.client(1, "system/*.cruds", None);
+    let url = consortium.fhir(1, "Patient/p1");
+    let made = home.put_text(&url, patient("p1").to_string()).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let mut small: Value = serde_json::from_str(&observation("p1", "6.30")).unwrap();
+    small["id"] = json!("small");
+    let mut large = small.clone();
+    large["id"] = json!("large");
+    large["note"] = json!([{ "text": "word ".repeat(120_000) }]);
+    for (id, resource) in [("small", small), ("large", large)] {
+        let url = consortium.fhir(1, &format!("Observation/{id}"));
+        let made = home.put_text(&url, resource.to_string()).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+    }
+    (consortium, home)
+}
+
+fn doctor(consortium: &Consortium, number: usize) -> String {
+    let made = consortium.json(
+        number,
+        &[
+            "practitioner",
+            "add",
+            "Dr Lind",
+            "--roles",
+            "doctor",
+            "--json",
+        ],
+    );
+    made["practitioner"].as_str().unwrap().to_owned()
+}
+
+fn grant(consortium: &Consortium, to: &str) -> String {
+    let granted = consortium.json(
+        1,
+        &[
+            "grant",
+            "p1",
+            "--to",
+            to,
+            "--categories",
+            "laboratory",
+            "--days",
+            "30",
+            "--json",
+        ],
+    );
+    granted["id"].as_u64().unwrap().to_string()
+}
+
+/// Asks until the answer has this status: what a grant or its end brings comes a moment after its block.
+async fn until(client: &Client, url: &str, status: u16) -> Reply {
+    let asking = async {
+        loop {
+            let answer = client.get(url).await;
+            if answer.status == status {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asking)
+        .await
+        .unwrap_or_else(|_| panic!("{url} never answers {status}"))
+}
+
+/// Accesses of somebody in a patient's trail at the first member, as pairs of action and outcome.
+async fn accesses(consortium: &Consortium, home: &Client, who: &str) -> Vec<(String, String)> {
+    let url = consortium.fhir(1, "AuditEvent?patient=p1&_count=500");
+    let trail = home.get(&url).await.json();
+    let events = trail["entry"].as_array().cloned().unwrap_or_default();
+    events
+        .iter()
+        .map(|event| &event["resource"])
+        .filter(|event| {
+            event["agent"][0]["who"]["identifier"]["value"]
+                .as_str()
+                .is_some_and(|found| found.eq_ignore_ascii_case(who))
+        })
+        .map(|event| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            (text(&event["subtype"][0]["code"]), text(&event["outcome"]))
+        })
+        .collect()
+}
+
+/// FR-P16, FR-P18, NFR-SEC5: a patient of one hospital lets a cardiologist of another read the laboratory's results for
+/// treatment. That hospital finds, fetches, opens and serves them; the patient sees each access; nobody else of it, and
+/// no other category, opens; after the end of the grant it reads nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doctor_of_another_member_reads_by_grant_only() {
+    let (consortium, home) = with_patient().await;
+    let doctor_account = doctor(&consortium, 2);
+    let doctor = consortium.client(2, "system/*.cruds", Some(&doctor_account));
+    let colleague = consortium.client(2, "system/*.cruds", None);
+    let small = consortium.fhir(2, "Observation/small");
+    assert_eq!(doctor.get(&small).await.status, 404, "nothing was granted");
+
+    let granted = grant(&consortium, &doctor_account);
+    let read = until(&doctor, &small, 200).await;
+    let at_home = home.get(&consortium.fhir(1, "Observation/small")).await;
+    assert_eq!(read.text, at_home.text, "byte for byte");
+    assert!(read.text.contains("6.30"), "{}", read.text);
+    let large = until(&doctor, &consortium.fhir(2, "Observation/large"), 200).await;
+    let at_home = home.get(&consortium.fhir(1, "Observation/large")).await;
+    assert_eq!(
+        large.text, at_home.text,
+        "several blocks, fetched and verified"
+    );
+    let search = consortium.fhir(2, "Observation?code=4548-4&patient=p1&_total=accurate");
+    let found = doctor.get(&search).await.json();
+    assert_eq!(found["total"], 2, "{found}");
+    let other_category = consortium.fhir(2, "Patient/p1");
+    assert_eq!(doctor.get(&other_category).await.status, 404);
+    assert_eq!(colleague.get(&small).await.status, 404, "not the doctor");
+    let edited = doctor
+        .put_text(&small, read.text.replace("6.30", "9.9"))
+        .await;
+    assert_eq!(
+        edited.status, 409,
+        "it is changed where it is kept: {}",
+        edited.text
+    );
+
+    // A later record of the patient comes, too.
+    let url = consortium.fhir(1, "Observation/later");
+    let mut later: Value = serde_json::from_str(&observation("p1", "7.1")).unwrap();
+    later["id"] = json!("later");
+    assert_eq!(home.put_text(&url, later.to_string()).await.status, 201);
+    until(&doctor, &consortium.fhir(2, "Observation/later"), 200).await;
+
+    let seen = accesses(&consortium, &home, &doctor_account).await;
+    let reads = seen.iter().filter(|one| one.0 == "read" && one.1 == "0");
+    assert!(reads.count() >= 2, "the patient sees who read: {seen:?}");
+
+    let ended = consortium.try_command(
+        1,
+        &["revoke", "p1", "--from", &doctor_account, "--id", &granted],
+    );
+    assert!(ended.0, "{}", ended.1);
+    consortium.until(2, consortium.height(1).await).await;
+    assert_eq!(
+        doctor.get(&small).await.status,
+        404,
+        "refused from the block on"
+    );
+    let found = doctor.get(&search).await.json();
+    assert_eq!(found["total"], 0, "{found}");
+
+    grant(&consortium, &doctor_account);
+    let again = until(&doctor, &small, 200).await;
+    assert_eq!(again.text, read.text, "a new grant opens it again");
+}
+
+/// FR-P18, NFR-SEC5: a hospital that does not know, or does not want to know, that a grant has ended asks the custodian
+/// directly and is refused; while the custodian is away it says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_custodian_refuses_after_the_end_of_a_grant() {
+    let (mut consortium, home) = with_patient().await;
+    let doctor_account = doctor(&consortium, 2);
+    let granted = grant(&consortium, &doctor_account);
+    let doctor = consortium.client(2, "system/*.cruds", Some(&doctor_account));
+    until(&doctor, &consortium.fhir(2, "Observation/small"), 200).await;
+
+    // Cut off from the agreement of the others, while its gateway still reaches theirs.
+    consortium.stop(2);
+    let config = fs::read_to_string(consortium.config(2)).unwrap();
+    let dead = free_ports(4);
+    let mut port = dead;
+    let cut: Vec<String> = config
+        .lines()
+        .map(|line| {
+            let key = line.split(" = ").next().unwrap();
+            let in_network =
+                key == "listen" || (key == "address" && !line.contains(&mllp(&config)));
+            if !in_network {
+                return line.to_owned();
+            }
+            port += 1;
+            format!("{key} = \"127.0.0.1:{}\"", port - 1)
+        })
+        .collect();
+    fs::write(consortium.config(2), cut.join("\n")).unwrap();
+    consortium.start(2);
+    let small = consortium.fhir(2, "Observation/small");
+    let read = doctor.get(&small).await;
+    assert_eq!(read.status, 200, "the grant lives: {}", read.text);
+    let height = consortium.height(2).await;
+
+    let ended = consortium.try_command(
+        1,
+        &["revoke", "p1", "--from", &doctor_account, "--id", &granted],
+    );
+    assert!(ended.0, "{}", ended.1);
+    assert_eq!(consortium.height(2).await, height, "it has not heard of it");
+    let refused = doctor.get(&small).await;
+    assert_eq!(refused.status, 404, "{}", refused.text);
+    let seen = accesses(&consortium, &home, &doctor_account).await;
+    assert!(
+        seen.contains(&("read".into(), "4".into())),
+        "the patient sees the refusal: {seen:?}"
+    );
+
+    consortium.kill(1);
+    let away = doctor.get(&small).await;
+    assert_eq!(away.status, 503, "{}", away.text);
+    assert!(away.text.contains("can't be reached"), "{}", away.text);
+}
+
+/// The line of the HL7 v2 listener, the only other one that is called an address.
+fn mllp(config: &str) -> String {
+    let section = config.split("[mllp]").nth(1).unwrap();
+    let line = section.lines().find(|line| line.starts_with("address"));
+    line.unwrap().to_owned()
+}
+
+/// Questions that no member signed are refused before anything is looked up.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_members_are_answered() {
+    let consortium = Consortium::running(2);
+    let http = reqwest::Client::new();
+    let url = consortium.url(1, "/network/ask");
+    let stranger = AccountKey::random(&mut os_rng()).unwrap();
+    let to = consortium.organization(1);
+    let member = consortium.organization(2);
+    let question = |from: &str| {
+        json!({
+            "from": from, "to": to, "genesis": consortium.made["genesis"],
+            "nonce": format!("0x{}", "11".repeat(32)), "replyTo": "",
+            "ask": { "what": "key", "account": to }
+        })
+        .to_string()
+    };
+    let own = question(&stranger.address().to_string());
+    let sign = |account, body: &str| {
+        jws::sign(&stranger, account, SystemClock.now(), body.as_bytes()).unwrap()
+    };
+    let as_member = question(&member);
+    for (signature, body, status, says) in [
+        (None, own.clone(), 400, "stele-signature"),
+        (Some("e30..AAAA".to_owned()), own.clone(), 403, "not signed"),
+        (
+            Some(sign(stranger.address(), &own)),
+            own.clone(),
+            403,
+            "no active organisation",
+        ),
+        (
+            Some(sign(stranger.address(), &own)),
+            own + " ",
+            403,
+            "not signed",
+        ),
+        (
+            Some(sign(stranger.address(), &as_member)),
+            as_member.clone(),
+            403,
+            "somebody else",
+        ),
+        (
+            Some(sign(member.parse().unwrap(), &as_member)),
+            as_member,
+            403,
+            "somebody else",
+        ),
+    ] {
+        let mut request = http.post(&url).body(body);
+        if let Some(signature) = signature {
+            request = request.header("stele-signature", signature);
+        }
+        let answer = request.send().await.unwrap();
+        let found = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        assert_eq!(found, status, "{text}");
+        assert!(text.contains(says), "{says}: {text}");
+    }
+}

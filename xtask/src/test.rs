@@ -116,6 +116,29 @@ pub(crate) fn kill(root: &Path, arguments: &[String]) -> Result<()> {
     )
 }
 
+/// `cargo xtask sim --seeds N [--from S]`: simulated consortia, one for each seed.
+pub(crate) fn sim(root: &Path, arguments: &[String]) -> Result<()> {
+    const USAGE: &str = "usage: cargo xtask sim --seeds N [--from S]";
+    let (seeds, from) = match arguments {
+        [seeds, count] if seeds == "--seeds" => (count.as_str(), "0"),
+        [seeds, count, from, first] if seeds == "--seeds" && from == "--from" => {
+            (count.as_str(), first.as_str())
+        }
+        _ => bail!("{USAGE}"),
+    };
+    for number in [seeds, from] {
+        number.parse::<u64>().context(USAGE)?;
+    }
+    step(
+        "simulated consortia",
+        cargo(root)
+            .args(["test", "--release", "--workspace", "--features", FEATURES])
+            .args(["--test", "it", "--", "--nocapture", "simulation::members"])
+            .env("STELE_SIM_SEEDS", seeds)
+            .env("STELE_SIM_FROM", from),
+    )
+}
+
 /// Tests with real clients against a real process.
 fn clients(root: &Path) -> Result<()> {
     let e2e = root.join("e2e");

@@ -84,6 +84,11 @@ pub enum Event {
     Crash,
     /// It comes back with what it had written.
     Restart,
+    /// The network splits: validators whose bit is set hear each other, and so do the others, but no message passes
+    /// between the two sides. The event's own validator does not matter.
+    Split(u64),
+    /// All messages pass again, with the loss that the simulation has. The event's own validator does not matter.
+    Heal,
 }
 
 /// What a run did.
@@ -126,6 +131,14 @@ impl Simulation {
         Ok(ValidatorSet::new(self.validator_keys())?)
     }
 
+    fn link(&self) -> Option<Link> {
+        Some(Link {
+            latency: Duration::from_millis(self.latency_ms),
+            jitter: Duration::from_millis(self.jitter_ms),
+            success_rate: Probability::new(1000_u64.checked_sub(self.loss_permille)?, 1000)?,
+        })
+    }
+
     /// Runs it. `start` makes the application of a validator at its start and at every restart,
     /// so whatever is to survive a crash must live outside the application.
     ///
@@ -144,18 +157,15 @@ impl Simulation {
             start,
         };
         let participants = consortium.participants();
-        let success = Probability::new(1000_u64.saturating_sub(self.loss_permille), 1000)
+        let link = self
+            .link()
             .ok_or_else(|| in_this_run(&"loss_permille is above 1000"))?;
         let mut plan = PlanBuilder::new(consortium)
             .seed(self.seed)
-            .link(Link {
-                latency: Duration::from_millis(self.latency_ms),
-                jitter: Duration::from_millis(self.jitter_ms),
-                success_rate: success,
-            })
+            .link(link.clone())
             .exit_condition(ProcessedHeightAtLeast::new(self.blocks))
             .timeout(self.timeout);
-        if let Some(crash) = self.crashes.plan(&participants) {
+        if let Some(crash) = self.crashes.plan(&participants, &link) {
             plan = plan.crash(crash);
         }
         // A validator that stops and the simulator's own timeout end the run by unwinding.
@@ -174,7 +184,7 @@ impl Simulation {
 }
 
 impl Crashes {
-    fn plan(&self, participants: &[PublicKey]) -> Option<Crash<PublicKey>> {
+    fn plan(&self, participants: &[PublicKey], link: &Link) -> Option<Crash<PublicKey>> {
         match self {
             Self::None => None,
             Self::Random { every, down } => Some(Crash::Random {
@@ -186,16 +196,44 @@ impl Crashes {
                 let mut schedule = Schedule::new();
                 for (at, validator, event) in events {
                     let key = participants.get(*validator)?.clone();
-                    let action = match event {
-                        Event::Crash => Action::Crash(key),
-                        Event::Restart => Action::Restart(key),
+                    let actions = match event {
+                        Event::Crash => vec![Action::Crash(key)],
+                        Event::Restart => vec![Action::Restart(key)],
+                        Event::Split(side) => cuts(participants, *side, link),
+                        Event::Heal => vec![Action::Heal(link.clone())],
                     };
-                    schedule = schedule.at(*at, action);
+                    for action in actions {
+                        schedule = schedule.at(*at, action);
+                    }
                 }
                 Some(Crash::Schedule(schedule))
             }
         }
     }
+}
+
+/// Links between the two sides of a split, both ways, on which nothing arrives.
+fn cuts(participants: &[PublicKey], side: u64, link: &Link) -> Vec<Action<PublicKey>> {
+    let is_here = |position: usize| {
+        u32::try_from(position).is_ok_and(|bit| side.checked_shr(bit).unwrap_or(0) & 1 == 1)
+    };
+    let cut = Link {
+        success_rate: Probability::new(0, 1).unwrap_or(link.success_rate),
+        ..link.clone()
+    };
+    let mut actions = Vec::new();
+    for (from_position, from) in participants.iter().enumerate() {
+        for (to_position, to) in participants.iter().enumerate() {
+            if is_here(from_position) != is_here(to_position) {
+                actions.push(Action::UpdateLink {
+                    from: from.clone(),
+                    to: to.clone(),
+                    link: cut.clone(),
+                });
+            }
+        }
+    }
+    actions
 }
 
 /// The consortium as the simulator wants it described.

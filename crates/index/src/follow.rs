@@ -19,7 +19,7 @@ use std::path::Path;
 use alloy_primitives::{Address, B256, Log};
 use alloy_sol_types::SolEventInterface;
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use stele_core::{
     abi::{
         audit::IAudit::IAuditEvents, consent::IConsent::IConsentEvents,
@@ -100,7 +100,11 @@ impl ChainIndex {
     pub fn apply_all(&self, blocks: &[FinalizedBlock]) -> Result<()> {
         const WHAT: &str = "following the chain";
         let mut writer = self.writer.lock();
-        let step = writer.transaction().attempt(WHAT)?;
+        // A transaction that reads before it writes is refused at once where another connection holds the file's
+        // lock; one that takes the lock first waits for it.
+        let step = writer
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .attempt(WHAT)?;
         let mut head = followed(&step)?;
         for block in blocks {
             match head {

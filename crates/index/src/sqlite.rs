@@ -216,10 +216,11 @@ impl Drop for Reader<'_> {
     }
 }
 
-/// Moves everything of the write-ahead log into the file, overwriting what was deleted.
+/// Moves everything of the write-ahead log into the file, overwriting what was deleted. Of the connection's own file
+/// only: the log of an attached one is in use by whoever writes that.
 pub(crate) fn checkpoint(writer: &Connection) -> Result<()> {
     writer
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .query_row("PRAGMA main.wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         .attempt("moving the write-ahead log into the file")
 }
 

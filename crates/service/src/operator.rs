@@ -7,7 +7,6 @@ use alloy_sol_types::SolCall as _;
 use stele_core::{
     abi::consent::IConsent::{grantBySigCall, signatureNonceCall},
     consent::Purpose,
-    crypto::os_rng,
     id::{CONSENT, OrganizationId, PatientId},
 };
 use stele_vault::keys::{Directory, Grant};
@@ -29,18 +28,14 @@ impl Service {
             .ok_or_else(|| Error::not_found("Patient", patient_id))
     }
 
-    /// The X-Wing public key of a grantee of this node, made if there is none. 1,216 bytes.
+    /// The X-Wing public key of a grantee, made if it is of this node and has none. 1,216 bytes.
     ///
     /// # Errors
-    /// The vault refuses.
+    /// The vault refuses, or the grantee's member does not answer.
     pub async fn grantee_key(&self, grantee: Address) -> Result<Vec<u8>> {
-        let public = self
-            .vault
-            .keys()
-            .ensure_kem(grantee, &mut os_rng())
+        self.public_key_of(grantee)
             .await
-            .map_err(Error::vault("making a grantee's key"))?;
-        Ok(public.to_bytes())
+            .map(|public| public.to_bytes())
     }
 
     /// Nonce of the next grant that a patient signs for somebody else to send.

@@ -395,7 +395,7 @@ impl Node {
         };
         if let Some(Err(error)) = &ended {
             // Said at once: whoever ends the process before it has closed down would never learn why.
-            tracing::error!(%error, "consensus ended");
+            tracing::error!(error = error as &dyn std::error::Error, "consensus ended");
         }
         tracing::info!("stopping");
         drop(fs::remove_file(&self.ready_file));
@@ -605,7 +605,8 @@ fn base_url(address: SocketAddr) -> String {
     }
 }
 
-async fn signal() {
+/// Resolves when the process is asked to stop.
+pub(crate) async fn signal() {
     let mut terminate =
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(terminate) => terminate,

@@ -26,17 +26,21 @@ macro_rules! embedded {
 }
 
 /// Synthetic patients and the organisations and practitioners they refer to; see `demo/README.md`.
-const DIRECTORY: &[(&str, &[u8])] = embedded!["0-hospitals.json.bz2", "0-practitioners.json.bz2"];
-const FIRST_HOSPITAL: &[(&str, &[u8])] = embedded![
+pub(crate) const DIRECTORY: &[(&str, &[u8])] =
+    embedded!["0-hospitals.json.bz2", "0-practitioners.json.bz2"];
+pub(crate) const FIRST_HOSPITAL: &[(&str, &[u8])] = embedded![
     "085e81c0-7a95-ef02-16ef-aa1b4344deed.json.bz2",
     "5f66ecbb-b445-1290-4b55-9fc3ddfd569e.json.bz2",
     "d1193889-ebd9-4e35-bf1b-8a73ecbfc00b.json.bz2",
 ];
-const SECOND_HOSPITAL: &[(&str, &[u8])] = embedded![
+pub(crate) const SECOND_HOSPITAL: &[(&str, &[u8])] = embedded![
     "bba190d1-1356-0588-7a1b-7e1325835baa.json.bz2",
     "f500d29f-be62-9008-43c5-e2c173dde9bd.json.bz2",
     "5875d3aa-192c-6d05-221a-88a9cee35ff9.json.bz2",
 ];
+
+/// The patient of the first hospital who shares a record in the demonstration of several members.
+pub(crate) const SHARED_PATIENT: &str = "085e81c0-7a95-ef02-16ef-aa1b4344deed";
 
 /// Who is in the demonstration; kept in `demo.json`, so that a second start finds it done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -115,11 +119,7 @@ async fn make(config: &Config, node: &Node) -> Result<Cast> {
         (second, SECOND_HOSPITAL),
     ] {
         let client = client(&key, node, organization)?;
-        let sources = files
-            .iter()
-            .map(|(name, bytes)| Source::Embedded(name, bytes))
-            .collect();
-        let done = import(&client, sources, 2).await?;
+        let done = import(&client, sources(files), 2).await?;
         anyhow::ensure!(
             done.failed == 0,
             "{} resources of the demonstration were refused",
@@ -130,6 +130,14 @@ async fn make(config: &Config, node: &Node) -> Result<Cast> {
         organizations,
         practitioners,
     })
+}
+
+/// Embedded files as what an import takes.
+pub(crate) fn sources(files: &[(&'static str, &'static [u8])]) -> Vec<Source> {
+    files
+        .iter()
+        .map(|(name, bytes)| Source::Embedded(name, bytes))
+        .collect()
 }
 
 /// The people of the demonstration as FHIR resources, so that they are found by name.

@@ -45,7 +45,7 @@ enum NetworkWhat {
 }
 
 #[derive(Debug, Args)]
-struct Init {
+pub(crate) struct Init {
     /// How many members, 1 to 50; four or more go on when one is down.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(MEMBERS_MAX)))]
     members: u16,
@@ -77,7 +77,26 @@ impl NetworkCommand {
 }
 
 impl Init {
+    /// As `stele network init` for members on this machine.
+    pub(crate) fn here(members: u16, out: &Path, port: u16, chain_id: u64) -> Self {
+        Self {
+            members,
+            out: out.to_owned(),
+            host: Vec::new(),
+            port,
+            name: "Consortium".to_owned(),
+            chain_id,
+            json: false,
+        }
+    }
+
     async fn run(self) -> Result<Answer> {
+        let (places, genesis) = self.make().await?;
+        self.answer(&places, &genesis)
+    }
+
+    /// Makes the folder, whole or not at all.
+    pub(crate) async fn make(&self) -> Result<(Vec<Place>, Genesis)> {
         let places = self.places()?;
         if self.out.exists() {
             bail!(
@@ -103,7 +122,7 @@ impl Init {
             }
         };
         fs::rename(&part, &self.out).with_context(|| format!("naming {}", self.out.display()))?;
-        self.answer(&places, &genesis)
+        Ok((places, genesis))
     }
 
     fn places(&self) -> Result<Vec<Place>> {

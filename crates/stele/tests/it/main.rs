@@ -30,5 +30,6 @@ mod random;
 mod replay;
 mod rpc_input;
 mod sharing;
+mod simulation;
 mod small_disk;
 mod spine;

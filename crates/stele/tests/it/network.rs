@@ -1,12 +1,17 @@
 //! Consortia of several members, as processes of their own on the loopback interface.
 
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    process::{Command, Stdio},
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    consortium::{Consortium, quantity, stele},
-    node::patient,
+    consortium::{Consortium, free_ports, quantity, stele},
+    node::{Client, patient},
 };
 
 /// S15, NFR-CON, NFR-REL1: four members agree on every block and state root; a write given to one is seen by all; the
@@ -209,7 +214,7 @@ fn a_consortium_that_cannot_be_made_leaves_nothing() {
         (&["--members", "2", "--host", "a.example.org"], "--host"),
         (&["--members", "1", "--host", "not a host"], "not a host"),
         (&["--members", "1", "--host", "0.0.0.0"], "0.0.0.0"),
-        (&["--members", "50", "--port", "65000"], "65000"),
+        (&["--members", "50", "--port", "65500"], "65500"),
     ] {
         let output = stele(&[&["network", "init", "--out", out], arguments].concat());
         let said = String::from_utf8_lossy(&output.stderr);
@@ -229,4 +234,74 @@ fn a_consortium_that_cannot_be_made_leaves_nothing() {
         !again.status.success() && said.contains("exists already"),
         "{said}"
     );
+}
+
+/// `stele up --members`: one command starts processes, logs and a page that shows them; stopping it stops all.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_starts_a_consortium_with_its_demonstration() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("net");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_stele"))
+        .args(["up", "--members", "2", "--demo", "--page", "127.0.0.1:0"])
+        .args(["--port", &free_ports(10).to_string(), "--data"])
+        .arg(&data)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    let members = ready["members"].as_array().unwrap();
+    assert_eq!(members.len(), 2, "{ready}");
+    let page = reqwest::get(ready["page"].as_str().unwrap()).await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(page.contains("have the state root 0x"), "{page}");
+    assert!(
+        page.contains(members[1]["http"].as_str().unwrap()),
+        "{page}"
+    );
+    for member in members {
+        let log = fs::read_to_string(member["log"].as_str().unwrap()).unwrap();
+        assert!(!log.is_empty(), "each has a log of its own");
+    }
+    let cast: Value =
+        serde_json::from_str(&fs::read_to_string(data.join("demo.json")).unwrap()).unwrap();
+    let doctor = cast["members"][1]["account"].as_str().unwrap();
+    let token = stele(&[
+        "token",
+        "--data",
+        members[1]["data"].as_str().unwrap(),
+        "--scope",
+        "system/*.rs",
+        "--as",
+        doctor,
+    ]);
+    let client = Client::new(String::from_utf8(token.stdout).unwrap().trim().to_owned());
+    let url = format!(
+        "{}/fhir/r4/Observation?patient={}&_summary=count",
+        members[1]["http"].as_str().unwrap(),
+        cast["patient"].as_str().unwrap()
+    );
+    let shared = async {
+        while client.get(&url).await.json()["total"].as_u64() == Some(0) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(120), shared)
+        .await
+        .expect("the second hospital's doctor reads what the first one's patient shares");
+    let asked = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(asked.unwrap().success());
+    assert!(child.wait().unwrap().success());
+    for member in members {
+        let data = std::path::Path::new(member["data"].as_str().unwrap());
+        assert!(!data.join("ready.json").exists(), "it stopped in order");
+    }
+    let open = stele(&["up", "--members", "2", "--open", "--data", "unused"]);
+    let said = String::from_utf8_lossy(&open.stderr);
+    assert!(!open.status.success() && said.contains("--open"), "{said}");
 }

@@ -17,6 +17,11 @@ impl Random {
         Self(seed)
     }
 
+    /// Seeded by a number.
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A number from 0 to `end`, which it never is.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

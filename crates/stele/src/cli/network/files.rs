@@ -7,7 +7,7 @@ use stele_chain::Genesis;
 
 /// Where a member lives.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// From 1.
     pub(super) number: u16,
     /// Host by which the others reach it; `None` for this machine.

@@ -201,18 +201,20 @@ impl Service {
     ) -> Result<()> {
         const WHAT: &str = "keeping a record of another member";
         let bad = || unreadable(shared.host);
+        let mut grants = Vec::with_capacity(page.grants.len());
         for grant in &page.grants {
             let bytes = STANDARD.decode(grant).map_err(|_| bad())?;
             let grant = Grant::decode(&bytes).map_err(|_| bad())?;
             if grant.log != shared.patient.0 {
                 return Err(bad());
             }
-            self.vault
-                .keys()
-                .add_grant(shared.reader, &grant)
-                .await
-                .map_err(Error::vault(WHAT))?;
+            grants.push(grant);
         }
+        self.vault
+            .keys()
+            .add_grants(shared.reader, &grants)
+            .await
+            .map_err(Error::vault(WHAT))?;
         let encapsulations = page
             .encapsulations
             .iter()

@@ -52,6 +52,7 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
         .route("/admin/practitioners", post(add_practitioner))
         .route("/admin/practitioners/{account}/status", post(set_status))
         .route("/admin/patients", post(add_own_patient))
+        .route("/admin/invitations", post(invite))
         .route("/admin/clients", post(add_client))
         .route("/admin/patients/{patient}/grants", get(grants))
         .route("/admin/patients/{patient}/requests", get(requests))
@@ -259,6 +260,32 @@ async fn add_own_patient(
         .register_directory(principal.actor.organization, &bytes)
         .await?;
     answer(json!({ "patient": patient }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invited {
+    /// FHIR id of a Patient, or an account.
+    who: String,
+}
+
+/// A code with which a person makes the first passkey at the portal.
+async fn invite(
+    State(front): State<Arc<Front>>,
+    principal: Principal,
+    Sent(invited): Sent<Invited>,
+) -> Answer {
+    principal.require_admin()?;
+    let account = match invited.who.parse::<Address>() {
+        Ok(account) => account,
+        Err(_) => front.service.patient_of(&invited.who)?.0,
+    };
+    let invitation = front.service.invite(account)?;
+    answer(json!({
+        "code": invitation.code, "account": account,
+        "expires": invitation.expires.to_instant(),
+        "address": format!("{}/invitation", front.config.base_url)
+    }))
 }
 
 pub(crate) fn decode(text: &str, what: &str) -> Result<Vec<u8>, Problem> {

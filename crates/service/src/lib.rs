@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod operator;
 pub mod outbox;
 pub mod own;
+pub mod people;
 pub mod ports;
 pub mod proofs;
 pub mod records;

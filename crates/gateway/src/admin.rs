@@ -20,12 +20,13 @@ use stele_core::{
     id::{OrganizationId, PatientId},
     time::Timestamp,
 };
-use stele_fhir::{category::Category, outcome::IssueCode, parse};
+use stele_fhir::{category::Category, outcome::IssueCode};
 use stele_service::{
-    Service, Write,
+    Service,
     clients::Client,
-    directory::{OrganizationKind, role},
+    directory::OrganizationKind,
     grants::{GrantRequest, RequestDetails, RequestStatus},
+    people::ROLES,
     session::{Actor, ActorKind},
 };
 
@@ -127,14 +128,10 @@ async fn add_organization(
 ) -> Answer {
     principal.require_admin()?;
     let organization = front.service.add_organization(new.kind).await?;
-    describe(
-        &front.service,
-        organization,
-        "Organization",
-        organization.0,
-        json!(new.name),
-    )
-    .await?;
+    front
+        .service
+        .describe_organization(organization, &new.name)
+        .await?;
     answer(json!({ "organization": organization, "name": new.name }))
 }
 
@@ -163,63 +160,19 @@ async fn add_practitioner(
         .service
         .add_practitioner(organization, roles, &new.licence)
         .await?;
-    let name = json!([{ "text": new.name }]);
-    describe(&front.service, organization, "Practitioner", account, name).await?;
+    front
+        .service
+        .describe_practitioner(organization, account, &new.name, "")
+        .await?;
     answer(json!({ "practitioner": account, "organization": organization, "name": new.name }))
 }
 
 fn role_of(name: &str) -> Result<u32, Problem> {
-    Ok(match name {
-        "doctor" => role::DOCTOR,
-        "nurse" => role::NURSE,
-        "pharmacist" => role::PHARMACIST,
-        "laboratory" => role::LABORATORY,
-        "insurance" => role::INSURANCE,
-        "administrator" => role::ADMINISTRATOR,
-        "auditor" => role::AUDITOR,
-        "researcher" => role::RESEARCHER,
-        other => {
-            return Err(Problem::bad_request(
-                IssueCode::Value,
-                format!("{other:?} is not a role"),
-            ));
-        }
-    })
-}
-
-/// Names stand in the directory, as FHIR resources; on chain is only the account.
-async fn describe(
-    service: &Service,
-    organization: OrganizationId,
-    resource_type: &str,
-    account: Address,
-    name: Value,
-) -> Result<(), Problem> {
-    let id = alloy_primitives::hex::encode(account);
-    let text = json!({
-        "resourceType": resource_type,
-        "id": id,
-        "identifier": [{
-            "system": stele_service::records::ACCOUNT_SYSTEM,
-            "value": account.to_string()
-        }],
-        "name": name
-    })
-    .to_string();
-    let resource = parse::edited(text)
-        .map_err(|issues| Problem::new(http::StatusCode::UNPROCESSABLE_ENTITY, issues))?;
-    let actor = Actor::system(organization, Purpose::Treat, "operator");
-    service
-        .write(
-            &actor,
-            vec![Write::Update {
-                resource,
-                id,
-                if_match: None,
-            }],
-        )
-        .await?;
-    Ok(())
+    ROLES
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .map(|(_, bit, _)| *bit)
+        .ok_or_else(|| Problem::bad_request(IssueCode::Value, format!("{name:?} is not a role")))
 }
 
 #[derive(Deserialize)]

@@ -15,6 +15,8 @@ pub(crate) enum Place {
     Account,
     Worklist,
     Ask,
+    Members,
+    Ledger,
     Nowhere,
 }
 
@@ -129,6 +131,12 @@ fn navigation(signed: &Signed) -> Vec<(Place, &'static str, &'static str, &'stat
     if signed.person.has(CARE) {
         list.push((Place::Worklist, "/worklist", "", "Worklist"));
         list.push((Place::Ask, "/ask", "", "Ask a patient"));
+    }
+    if signed.person.has(role::ADMINISTRATOR) {
+        list.push((Place::Members, "/members", "", "Members"));
+    }
+    if signed.person.has(role::ADMINISTRATOR | role::AUDITOR) {
+        list.push((Place::Ledger, "/ledger", "", "Ledger"));
     }
     list.push((Place::Account, "/account", "", "Account"));
     list

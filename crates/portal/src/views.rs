@@ -6,6 +6,9 @@ mod ask;
 mod chart;
 mod entry;
 mod history;
+mod ledger;
+mod members;
+mod own;
 mod record;
 mod share;
 mod sign_in;
@@ -14,6 +17,7 @@ mod worklist;
 use std::sync::Arc;
 
 use axum::{Router, response::Redirect, routing::get};
+use stele_service::directory::role;
 
 use crate::{front::Portal, page::CARE, session::Signed};
 
@@ -23,6 +27,9 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .route("/", get(start))
         .merge(sign_in::routes())
         .merge(record::routes())
+        .merge(own::routes())
+        .merge(ledger::routes())
+        .merge(members::routes())
         .merge(entry::routes())
         .merge(access::routes())
         .merge(share::routes())
@@ -43,6 +50,10 @@ fn home(signed: &Signed) -> &'static str {
         "/record"
     } else if signed.person.has(CARE) {
         "/worklist"
+    } else if signed.person.has(role::ADMINISTRATOR) {
+        "/members"
+    } else if signed.person.has(role::AUDITOR) {
+        "/ledger"
     } else {
         "/account"
     }

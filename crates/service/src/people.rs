@@ -8,6 +8,8 @@ mod chart;
 mod directory;
 mod drafts;
 mod invitations;
+mod ledger;
+mod members;
 mod passkeys;
 mod sessions;
 
@@ -25,6 +27,8 @@ pub use chart::{Access, Placed, RecordNumber};
 pub use directory::{Demographics, Named};
 pub use drafts::{Act, Prepared, Settled};
 pub use invitations::{INVITATION_MS, Invitation};
+pub use ledger::{BlockLine, Checked, TransactionLine};
+pub use members::{Member, NewMember, ROLES};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session};
 

@@ -27,7 +27,7 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, icon, tag},
     session::Signed,
-    shown::{Badge, Entry, badge, moment},
+    shown::{Badge, Entry, badge, capital, moment},
 };
 
 mod trend;
@@ -96,7 +96,13 @@ pub(super) async fn show(
         .filter(|placed| placed.log == seen.patient.0)
         .ok_or_else(Refusal::not_found)?;
     let record_number = format!("{}REC{}", number(portal, seen.patient)?, placed.number);
-    let author = portal.name(placed.author).await?.name;
+    let author = if placed.author != seen.patient.0 {
+        portal.name(placed.author).await?.name
+    } else if signed.is_patient() {
+        "you".to_owned()
+    } else {
+        "the patient".to_owned()
+    };
     let versions = versions(portal, signed, &entry).await?;
     let trend = match entry.quantity() {
         Some(_) => {
@@ -158,7 +164,7 @@ fn verification(entry: &Entry, facts: &Facts<'_>, seen: &Seen<'_>) -> Markup {
     let inside = html! {
         p { "This is exactly what " (facts.author) " recorded on " (moment(facts.placed.at)) " UTC. Nothing has changed since. It does not say that the entry is clinically right, only that nobody altered it." }
         dl.facts {
-            dt { "Recorded by" } dd { (facts.author) }
+            dt { "Recorded by" } dd { (capital(facts.author)) }
             dt { "Recorded" } dd { (moment(facts.placed.at)) " UTC" }
             dt { "Entry" } dd.mono { (facts.record_number) }
             dt { "Page of the ledger" } dd { (facts.placed.height) }

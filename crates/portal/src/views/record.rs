@@ -20,7 +20,7 @@ use crate::{
     error::Answer,
     form::Fields,
     front::Portal,
-    page::{Page, Place, Rendered, tag},
+    page::{Page, Place, Rendered, icon, tag},
     session::Signed,
     shown::{Badge, Entry, badge, capital, day, moment},
 };
@@ -181,6 +181,7 @@ async fn page(
                         h1 { "Your record" }
                         p.soft { (count(chosen.len())) ", newest first" @if pages > 1 { ", page " (at) " of " (pages) } }
                     }
+                    a.btn href="/record/add" { (icon("plus")) " Add an entry" }
                 }
                 (waiting(&portal, &signed, patient).await?)
                 (filters(&asked))
@@ -321,7 +322,9 @@ async fn article(portal: &Portal, entry: &Entry, patient_number: &str) -> Answer
     let placed = portal
         .service
         .placed(&stored.resource_type, &stored.id, stored.version)?;
+    let is_own = placed.is_some_and(|placed| placed.author == placed.log);
     let author = match &placed {
+        Some(_) if is_own => "you".to_owned(),
         Some(placed) => portal.name(placed.author).await?.name,
         None => "Not known".into(),
     };
@@ -350,9 +353,10 @@ async fn article(portal: &Portal, entry: &Entry, patient_number: &str) -> Answer
                 }
                 p.small.soft {
                     @if entry.when.is_empty() { "Recorded " (day(stored.last_updated)) } @else { (words::date(&entry.when)) }
-                    ". " (author)
+                    @if !is_own { ". " (author) }
                     @if let Some(placed) = &placed { ". " span.mono { (patient_number) "REC" (placed.number) } }
                 }
+                @if is_own { p.small { (tag("", "user", "Added by you")) } }
                 @if stored.version > 1 { p.small { "Amended, " (stored.version) " versions" } }
             }
             div.value-side {

@@ -101,6 +101,8 @@ async fn make(config: &Config, node: &Node) -> Result<Cast> {
             role::LABORATORY,
         ),
         (pharmacy, "Jonas Weber", "pharmacist", role::PHARMACIST),
+        (first, "Eva Stone", "administrator", role::ADMINISTRATOR),
+        (first, "Paul Marsh", "auditor", role::AUDITOR),
     ];
     let mut practitioners = Vec::new();
     for (organization, name, what, roles) in staff {

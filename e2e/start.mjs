@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 
 const READY_DEADLINE_MS = 60_000;
 
-/** Starts `stele up` with these flags; gives its ready line and `stele`, which runs a command on the same folder. */
+/** Starts `stele up` with these flags; gives its ready line, its folder, and `stele`, which runs a command on it. */
 export async function start(...flags) {
   const binary = process.env.STELE;
   if (!binary) throw new Error("STELE must name the binary");
@@ -43,7 +43,7 @@ export async function start(...flags) {
       child.unref();
       // What it says later is nobody's concern, but must not fill the pipe.
       child.stdout.resume().unref();
-      return { ready, stele };
+      return { ready, stele, data };
     }
   } finally {
     clearTimeout(timer);

@@ -34,7 +34,8 @@ under target/tools, clients from npm under e2e/node_modules. In this order:
   unit, property and integration tests of all crates, with the consensus
     simulation, the vault over a real S3 server, the fuzz corpora with seeded
     mutations, fifty kill -9 during an import, flipped bytes, a full disk
-  real clients against a real process (e2e/)
+  real clients against a real process (e2e/), a browser at the portal among
+    them: every page by axe-core, in two sizes, light and dark
 
 Longer runs of single parts: `cargo xtask kill --rounds N`, STELE_FLIPS=N,
 STELE_FUZZ_CASES=N; a failing run prints the STELE_SEED that repeats it.";
@@ -50,6 +51,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
     ("mount", "mount"),
+    ("chromium", "chromium"),
 ];
 
 /// Key of the organisation of `stele up --open`: everyone's first development account.

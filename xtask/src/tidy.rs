@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("index", &["core", "fhir"]),
     ("service", &["core", "fhir", "vault", "index"]),
     ("gateway", &["core", "fhir", "service"]),
+    ("portal", &["core", "fhir", "service"]),
     (
         "stele",
         &[
@@ -25,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "index",
             "service",
             "gateway",
+            "portal",
         ],
     ),
 ];

@@ -37,6 +37,7 @@ pub mod reference;
 pub mod search;
 pub mod text;
 pub mod validate;
+pub mod words;
 
 mod definitions;
 mod error;

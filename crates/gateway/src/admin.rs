@@ -20,12 +20,13 @@ use stele_core::{
     id::{OrganizationId, PatientId},
     time::Timestamp,
 };
-use stele_fhir::{category::Category, outcome::IssueCode, parse};
+use stele_fhir::{category::Category, outcome::IssueCode};
 use stele_service::{
-    Service, Write,
+    Service,
     clients::Client,
-    directory::{OrganizationKind, role},
+    directory::OrganizationKind,
     grants::{GrantRequest, RequestDetails, RequestStatus},
+    people::ROLES,
     session::{Actor, ActorKind},
 };
 
@@ -52,6 +53,7 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
         .route("/admin/practitioners", post(add_practitioner))
         .route("/admin/practitioners/{account}/status", post(set_status))
         .route("/admin/patients", post(add_own_patient))
+        .route("/admin/invitations", post(invite))
         .route("/admin/clients", post(add_client))
         .route("/admin/patients/{patient}/grants", get(grants))
         .route("/admin/patients/{patient}/requests", get(requests))
@@ -126,14 +128,10 @@ async fn add_organization(
 ) -> Answer {
     principal.require_admin()?;
     let organization = front.service.add_organization(new.kind).await?;
-    describe(
-        &front.service,
-        organization,
-        "Organization",
-        organization.0,
-        json!(new.name),
-    )
-    .await?;
+    front
+        .service
+        .describe_organization(organization, &new.name)
+        .await?;
     answer(json!({ "organization": organization, "name": new.name }))
 }
 
@@ -162,63 +160,19 @@ async fn add_practitioner(
         .service
         .add_practitioner(organization, roles, &new.licence)
         .await?;
-    let name = json!([{ "text": new.name }]);
-    describe(&front.service, organization, "Practitioner", account, name).await?;
+    front
+        .service
+        .describe_practitioner(organization, account, &new.name, "")
+        .await?;
     answer(json!({ "practitioner": account, "organization": organization, "name": new.name }))
 }
 
 fn role_of(name: &str) -> Result<u32, Problem> {
-    Ok(match name {
-        "doctor" => role::DOCTOR,
-        "nurse" => role::NURSE,
-        "pharmacist" => role::PHARMACIST,
-        "laboratory" => role::LABORATORY,
-        "insurance" => role::INSURANCE,
-        "administrator" => role::ADMINISTRATOR,
-        "auditor" => role::AUDITOR,
-        "researcher" => role::RESEARCHER,
-        other => {
-            return Err(Problem::bad_request(
-                IssueCode::Value,
-                format!("{other:?} is not a role"),
-            ));
-        }
-    })
-}
-
-/// Names stand in the directory, as FHIR resources; on chain is only the account.
-async fn describe(
-    service: &Service,
-    organization: OrganizationId,
-    resource_type: &str,
-    account: Address,
-    name: Value,
-) -> Result<(), Problem> {
-    let id = alloy_primitives::hex::encode(account);
-    let text = json!({
-        "resourceType": resource_type,
-        "id": id,
-        "identifier": [{
-            "system": stele_service::records::ACCOUNT_SYSTEM,
-            "value": account.to_string()
-        }],
-        "name": name
-    })
-    .to_string();
-    let resource = parse::edited(text)
-        .map_err(|issues| Problem::new(http::StatusCode::UNPROCESSABLE_ENTITY, issues))?;
-    let actor = Actor::system(organization, Purpose::Treat, "operator");
-    service
-        .write(
-            &actor,
-            vec![Write::Update {
-                resource,
-                id,
-                if_match: None,
-            }],
-        )
-        .await?;
-    Ok(())
+    ROLES
+        .iter()
+        .find(|(known, ..)| *known == name)
+        .map(|(_, bit, _)| *bit)
+        .ok_or_else(|| Problem::bad_request(IssueCode::Value, format!("{name:?} is not a role")))
 }
 
 #[derive(Deserialize)]
@@ -259,6 +213,32 @@ async fn add_own_patient(
         .register_directory(principal.actor.organization, &bytes)
         .await?;
     answer(json!({ "patient": patient }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invited {
+    /// FHIR id of a Patient, or an account.
+    who: String,
+}
+
+/// A code with which a person makes the first passkey at the portal.
+async fn invite(
+    State(front): State<Arc<Front>>,
+    principal: Principal,
+    Sent(invited): Sent<Invited>,
+) -> Answer {
+    principal.require_admin()?;
+    let account = match invited.who.parse::<Address>() {
+        Ok(account) => account,
+        Err(_) => front.service.patient_of(&invited.who)?.0,
+    };
+    let invitation = front.service.invite(account)?;
+    answer(json!({
+        "code": invitation.code, "account": account,
+        "expires": invitation.expires.to_instant(),
+        "address": format!("{}/invitation", front.config.base_url)
+    }))
 }
 
 pub(crate) fn decode(text: &str, what: &str) -> Result<Vec<u8>, Problem> {

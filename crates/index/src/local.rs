@@ -1,9 +1,10 @@
-//! What exists nowhere else: access receipts, clients, sessions, answers, outboxes, the reconcile journal.
+//! What exists nowhere else: access receipts, clients, passkeys, sessions, answers, outboxes, the reconcile journal.
 //!
 //! Owns `local.db`. Every commit is synced before it returns, and no rebuild touches the file. Documents are bytes
 //! that the service writes and reads; this module gives them a durable place and an end.
 
 pub mod outbox;
+mod passkeys;
 pub mod receipts;
 
 #[cfg(test)]
@@ -255,4 +256,7 @@ const fn ms(time: Timestamp) -> i64 {
     time.0.cast_signed()
 }
 
-const MIGRATIONS: &[&str] = &[include_str!("schema/local_0001.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/local_0001.sql"),
+    include_str!("schema/local_0002.sql"),
+];

@@ -17,8 +17,7 @@ use stele_core::{
     time::Timestamp,
 };
 use stele_fhir::category::Category;
-pub use stele_index::grants::RequestStatus;
-use stele_index::grants::{AccessRequest, Grant};
+pub use stele_index::grants::{AccessRequest, Grant, RequestStatus};
 
 use crate::{
     Service,
@@ -92,40 +91,17 @@ impl Service {
     pub async fn grant(&self, actor: &Actor, request: GrantRequest) -> Result<Granted> {
         const WHAT: &str = "a grant";
         self.require_decider(actor, request.patient)?;
-        let root = self.managed_root(request.patient)?;
-        let months = request.months.clone().unwrap_or(ALL_MONTHS);
-        let terms = Terms {
-            categories: slots_of(&root, &request.categories)?,
-            permissions: request.permissions,
-            purposes: request.purposes.clone(),
-            period: request.period,
-            records_from: *months.start(),
-            records_to: *months.end(),
-        };
+        let (call, envelopes) = self.grant_call(&request).await?;
         // Keys are handed over before the grant is final: they open nothing without the custodian, who asks
         // the ledger. A crash between the two leaves keys that nobody can use.
-        let mut envelopes = Vec::new();
-        if request.permissions.contains(Permissions::READ) {
-            envelopes = self
-                .seal_keys(
-                    request.patient,
-                    request.grantee,
-                    &request.categories,
-                    months,
-                )
-                .await?;
+        if !envelopes.is_empty() {
             self.vault
                 .keys()
                 .keep_grants(request.grantee, &envelopes)
                 .await
                 .map_err(Error::vault(WHAT))?;
         }
-        let call = grantCall {
-            grantee: request.grantee,
-            terms: terms.to_abi(),
-            envelopeDigest: envelopes_digest(&envelopes),
-            request: request.request.unwrap_or(0),
-        };
+        let terms = Terms::from_abi(&call.terms);
         let receipt = self
             .transactions
             .settle(WHAT, request.patient.0, Order::new(CONSENT, &call, 500_000))
@@ -139,6 +115,37 @@ impl Service {
             height: receipt.position.height,
             sentence: terms.sentence(&request.grantee.to_string(), &words),
         })
+    }
+
+    /// The call that records a grant of a managed patient, and the keys that are handed over with it.
+    pub(crate) async fn grant_call(
+        &self,
+        request: &GrantRequest,
+    ) -> Result<(grantCall, Vec<stele_vault::keys::Grant>)> {
+        let root = self.managed_root(request.patient)?;
+        let months = request.months.clone().unwrap_or(ALL_MONTHS);
+        let terms = Terms {
+            categories: slots_of(&root, &request.categories)?,
+            permissions: request.permissions,
+            purposes: request.purposes.clone(),
+            period: request.period,
+            records_from: *months.start(),
+            records_to: *months.end(),
+        };
+        let mut envelopes = Vec::new();
+        if request.permissions.contains(Permissions::READ) {
+            let (patient, grantee) = (request.patient, request.grantee);
+            envelopes = self
+                .seal_keys(patient, grantee, &request.categories, months)
+                .await?;
+        }
+        let call = grantCall {
+            grantee: request.grantee,
+            terms: terms.to_abi(),
+            envelopeDigest: envelopes_digest(&envelopes),
+            request: request.request.unwrap_or(0),
+        };
+        Ok((call, envelopes))
     }
 
     /// Ends a grant. It refuses from its block on; records written later are sealed to a new generation of keys,
@@ -169,7 +176,12 @@ impl Service {
     }
 
     /// Starts the next generation of the categories of an ended grant and seals it to who remains.
-    async fn renew_keys(&self, patient: PatientId, grantee: Address, id: u32) -> Result<()> {
+    pub(crate) async fn renew_keys(
+        &self,
+        patient: PatientId,
+        grantee: Address,
+        id: u32,
+    ) -> Result<()> {
         const WHAT: &str = "renewing a patient's keys";
         let root = self.managed_root(patient)?;
         let now = self.clock.now();

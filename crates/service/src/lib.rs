@@ -19,6 +19,7 @@ pub mod network;
 pub mod operator;
 pub mod outbox;
 pub mod own;
+pub mod people;
 pub mod ports;
 pub mod proofs;
 pub mod records;

@@ -12,6 +12,7 @@ mod node;
 mod operator;
 mod own_keys;
 mod patients;
+mod portal;
 mod store;
 mod up;
 mod verify;
@@ -54,6 +55,8 @@ enum Command {
     Practitioner(operator::PractitionerCommand),
     /// Patients.
     Patient(patients::PatientCommand),
+    /// The web portal: invite people to it.
+    Portal(portal::PortalCommand),
     /// Let somebody see or add to a patient's records.
     Grant(consent::Grant),
     /// End a grant: refused from its block on.
@@ -198,6 +201,7 @@ async fn dispatch(command: Command) -> Result<Answer> {
         Command::Org(command) => command.run().await,
         Command::Practitioner(command) => command.run().await,
         Command::Patient(command) => command.run().await,
+        Command::Portal(command) => command.run().await,
         Command::Grant(grant) => grant.run().await,
         Command::Revoke(revoke) => revoke.run().await,
         Command::Grants(grants) => grants.run().await,

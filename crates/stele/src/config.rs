@@ -64,6 +64,8 @@ pub(crate) struct Config {
     /// The other members of the consortium; absent in a consortium of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<NetworkConfig>,
+    /// The web portal.
+    pub(crate) portal: Portal,
 }
 
 /// The consortium that a member belongs to, and how it meets the others.
@@ -93,6 +95,45 @@ pub(crate) struct PeerConfig {
     /// Base URL of its gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gateway: Option<String>,
+}
+
+/// The web portal, at `/` of the HTTP address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Portal {
+    /// Whether it is served.
+    pub(crate) enabled: bool,
+    /// Origin under which people open it, such as `https://records.example`; passkeys are bound to its host.
+    /// The HTTP address's own when absent, which works on this machine only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<String>,
+}
+
+impl Default for Portal {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            origin: None,
+        }
+    }
+}
+
+impl Portal {
+    fn check(&self) -> Result<()> {
+        let Some(origin) = &self.origin else {
+            return Ok(());
+        };
+        let host = origin
+            .strip_prefix("https://")
+            .or_else(|| origin.strip_prefix("http://localhost").map(|_| "localhost"));
+        if host.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', '@', ' '])) {
+            bail!(
+                "portal.origin = {origin:?}: must be https://HOST or https://HOST:PORT without a path; browsers give \
+                 passkeys to nothing else"
+            );
+        }
+        Ok(())
+    }
 }
 
 /// HL7 v2 over MLLP: where messages come in, from whom, and how large they may be.
@@ -295,6 +336,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             mllp: Mllp::default(),
             network: None,
+            portal: Portal::default(),
         }
     }
 }
@@ -357,7 +399,8 @@ impl Config {
             );
         }
         self.network.iter().try_for_each(NetworkConfig::check)?;
-        self.mllp.check()
+        self.mllp.check()?;
+        self.portal.check()
     }
 
     /// The key file in force: beside the data folder, never in it, unless somebody insists.
@@ -497,6 +540,14 @@ mod tests {
             ("[mllp]\noffset = \"CET\"", "mllp.offset"),
             ("[mllp]\nmax_connections = 0", "mllp.max_connections"),
             ("[mllp]\nport = 1", "port"),
+            (
+                "[portal]\norigin = \"http://records.example\"",
+                "portal.origin",
+            ),
+            (
+                "[portal]\norigin = \"https://records.example/x\"",
+                "portal.origin",
+            ),
         ] {
             let read = toml::from_str::<Config>(text).map_err(anyhow::Error::from);
             let error = read.and_then(|config| config.check()).expect_err(text);

@@ -18,6 +18,7 @@ use std::{
 
 use alloy_primitives::B256;
 use anyhow::{Context as _, Result, bail};
+use axum::Router;
 use serde::{Deserialize, Serialize};
 use stele_chain::{Chain, ChainOptions, Genesis, Organization, Seat};
 use stele_consensus::SignerSeed;
@@ -34,7 +35,8 @@ use stele_gateway::{
     rpc::{Origins, RpcConfig, RpcHandle},
 };
 use stele_index::Index;
-use stele_service::Service;
+use stele_portal::PortalConfig;
+use stele_service::{Service, people::Site};
 use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
 use zeroize::Zeroizing;
@@ -519,8 +521,18 @@ async fn serve_http(
     gateway.pending_after = Duration::from_millis(config.pending_after_ms);
     gateway.rate_per_second = config.rate_per_second;
     gateway.rate_burst = config.rate_burst;
-    let router = stele_gateway::router(Arc::clone(service), gateway);
     let (stop, mut stopped) = watch::channel(false);
+    let mut router = Router::new();
+    if config.portal.enabled {
+        gateway.home = false;
+        let origin = config.portal.origin.clone();
+        let portal = PortalConfig {
+            site: Site::new(origin.unwrap_or_else(|| base_url(address))),
+            stopped: stopped.clone(),
+        };
+        router = stele_portal::router(Arc::clone(service), portal);
+    }
+    let router = router.merge(stele_gateway::router(Arc::clone(service), gateway));
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
         // An error means that the node is gone: stop too.

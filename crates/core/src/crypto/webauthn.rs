@@ -9,6 +9,10 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
+mod register;
+
+pub use register::{CREDENTIAL_ID_MAX_LEN, Registered, registered};
+
 /// Longest client data accepted. Browsers write about 150 bytes; 1 KiB leaves room for origins.
 pub const CLIENT_DATA_MAX_LEN: usize = 1024;
 /// Longest authenticator data accepted: 37 bytes, and room for extension outputs.
@@ -107,11 +111,21 @@ impl Assertion {
     /// keccak-256 of `x ‖ y`: the key's id in `Identity`.
     #[must_use]
     pub fn key_id(&self) -> B256 {
-        let mut hasher = Keccak256::new();
-        hasher.update(self.x);
-        hasher.update(self.y);
-        hasher.finalize()
+        key_id_of(&self.x, &self.y)
     }
+}
+
+fn key_id_of(x: &B256, y: &B256) -> B256 {
+    let mut hasher = Keccak256::new();
+    hasher.update(x);
+    hasher.update(y);
+    hasher.finalize()
+}
+
+/// What a passkey stores of a relying party id: its SHA-256.
+#[must_use]
+pub fn rp_id_hash(rp_id: &str) -> B256 {
+    B256::new(Sha256::digest(rp_id).into())
 }
 
 /// What a verified assertion says about itself, to be held against what is registered.
@@ -150,7 +164,7 @@ impl Verified {
 /// # Errors
 /// The first check that fails, see [`Error`].
 pub fn verify(assertion: &Assertion, challenge: &[u8]) -> Result<Verified, Error> {
-    let origin = check_client_data(&assertion.client_data_json, challenge)?;
+    let origin = check_client_data(&assertion.client_data_json, "webauthn.get", challenge)?;
     let (rp_id_hash, sign_count) = check_authenticator_data(&assertion.authenticator_data)?;
     if assertion.s.0 > HALF_ORDER {
         return Err(Error::HighS);
@@ -200,8 +214,8 @@ pub fn sign_in_challenge(chain_id: u64, random: &[u8; 32]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// WebAuthn §5.8.1.2, with `type` webauthn.get, and `crossOrigin` false or absent.
-fn check_client_data<'a>(json: &'a [u8], expected: &[u8]) -> Result<&'a str, Error> {
+/// WebAuthn §5.8.1.2, with `crossOrigin` false or absent. `kind` is `webauthn.get` or `webauthn.create`.
+fn check_client_data<'a>(json: &'a [u8], kind: &str, expected: &[u8]) -> Result<&'a str, Error> {
     const MALFORMED: Error = Error::Malformed {
         part: "client data",
     };
@@ -210,7 +224,9 @@ fn check_client_data<'a>(json: &'a [u8], expected: &[u8]) -> Result<&'a str, Err
     }
     let text = std::str::from_utf8(json).map_err(|_| MALFORMED)?;
     let rest = text
-        .strip_prefix(r#"{"type":"webauthn.get","challenge":""#)
+        .strip_prefix(r#"{"type":""#)
+        .and_then(|rest| rest.strip_prefix(kind))
+        .and_then(|rest| rest.strip_prefix(r#"","challenge":""#))
         .ok_or(MALFORMED)?;
     let (challenge, rest) = rest.split_once('"').ok_or(MALFORMED)?;
     if challenge != URL_SAFE_NO_PAD.encode(expected) {

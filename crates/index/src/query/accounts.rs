@@ -77,6 +77,38 @@ impl ChainIndex {
         )
     }
 
+    /// The place of a patient among all patients of the ledger in order of registration, from 1. It never changes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn patient_number(&self, who: Address) -> Result<Option<u64>> {
+        let found = self.list(
+            "numbering a patient",
+            "SELECT (SELECT COUNT(*) FROM accounts c WHERE c.kind = 3 AND (c.tx, c.address) <= (p.tx, p.address))
+             FROM accounts p WHERE p.address = ?1 AND p.kind = 3",
+            [who.as_slice()],
+            |row| row.get::<_, i64>(0),
+        )?;
+        Ok(found.first().map(|number| number.cast_unsigned()))
+    }
+
+    /// The patient with a number, see [`Self::patient_number`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn patient_numbered(&self, number: u64) -> Result<Option<Address>> {
+        let Some(before) = number.checked_sub(1).and_then(|n| i64::try_from(n).ok()) else {
+            return Ok(None);
+        };
+        let found = self.list(
+            "finding a patient by number",
+            "SELECT address FROM accounts WHERE kind = 3 ORDER BY tx, address LIMIT 1 OFFSET ?1",
+            [before],
+            |row| address(row, 0),
+        )?;
+        Ok(found.first().copied())
+    }
+
     /// All organisations, in order of registration.
     ///
     /// # Errors

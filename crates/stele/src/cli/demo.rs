@@ -2,12 +2,19 @@
 
 use std::fs;
 
+use alloy_primitives::Address;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use stele_core::id::OrganizationId;
+use stele_core::{
+    consent::Purpose,
+    id::{OrganizationId, PatientId},
+};
 use stele_gateway::TokenKey;
-use stele_service::directory::{OrganizationKind, role};
+use stele_service::{
+    directory::{OrganizationKind, role},
+    session::Actor,
+};
 
 use super::{
     client::{Client, Identity, operator_token},
@@ -68,8 +75,7 @@ pub(crate) async fn load(config: &Config, node: &Node) -> Result<()> {
             cast
         }
     };
-    announce(config, node, &cast);
-    Ok(())
+    announce(config, node, &cast).await
 }
 
 async fn make(config: &Config, node: &Node) -> Result<Cast> {
@@ -99,6 +105,8 @@ async fn make(config: &Config, node: &Node) -> Result<Cast> {
             role::LABORATORY,
         ),
         (pharmacy, "Jonas Weber", "pharmacist", role::PHARMACIST),
+        (first, "Eva Stone", "administrator", role::ADMINISTRATOR),
+        (first, "Paul Marsh", "auditor", role::AUDITOR),
     ];
     let mut practitioners = Vec::new();
     for (organization, name, what, roles) in staff {
@@ -151,16 +159,25 @@ async fn describe(
     let entry: Vec<_> = organizations
         .iter()
         .map(|one| (one, "Organization", json!(one.name)))
-        .chain(practitioners.iter().map(|one| (one, "Practitioner", json!([{ "text": one.name }]))))
+        .chain(
+            practitioners
+                .iter()
+                .map(|one| (one, "Practitioner", json!([{ "text": one.name }]))),
+        )
         .map(|(one, kind, name)| {
             let id = one.account.trim_start_matches("0x").to_lowercase();
+            let mut resource = json!({
+                "resourceType": kind,
+                "id": id,
+                "identifier": [{ "system": "https://stele.health/account", "value": one.account }],
+                "name": name
+            });
+            if let Some(members) = resource.as_object_mut().filter(|_| kind == "Practitioner") {
+                let qualification = json!([{ "code": { "text": one.role } }]);
+                members.insert("qualification".into(), qualification);
+            }
             json!({
-                "resource": {
-                    "resourceType": kind,
-                    "id": id,
-                    "identifier": [{ "system": "https://stele.health/account", "value": one.account }],
-                    "name": name
-                },
+                "resource": resource,
                 "request": { "method": "PUT", "url": format!("{kind}/{id}") }
             })
         })
@@ -196,7 +213,7 @@ fn member(name: &str, role: &str, account: &impl std::fmt::Display) -> Member {
     }
 }
 
-fn announce(config: &Config, node: &Node, cast: &Cast) {
+async fn announce(config: &Config, node: &Node, cast: &Cast) -> Result<()> {
     output::note(format_args!("\nStele runs at {}", node.ready.http));
     output::note("Accounts of the demonstration:");
     for one in cast.organizations.iter().chain(&cast.practitioners) {
@@ -206,7 +223,43 @@ fn announce(config: &Config, node: &Node, cast: &Cast) {
         ));
     }
     output::note(format_args!(
-        "Act as any of them: stele token --data {} --scope 'system/*.rs' --as ACCOUNT\n",
+        "Act as any of them: stele token --data {} --scope 'system/*.rs' --as ACCOUNT",
         config.data.display()
     ));
+    if config.portal.enabled {
+        invite(node, cast).await?;
+    }
+    output::note("");
+    Ok(())
+}
+
+/// Codes for everybody of the demonstration who has no passkey yet.
+async fn invite(node: &Node, cast: &Cast) -> Result<()> {
+    let service = &node.service;
+    let mut people: Vec<(String, String, Address)> = Vec::new();
+    for one in &cast.practitioners {
+        people.push((one.name.clone(), one.role.clone(), one.account.parse()?));
+    }
+    for organization in service.hosted_organizations()? {
+        let desk = Actor::system(organization, Purpose::Treat, "demo");
+        for account in service.accounts_of(organization, 3)? {
+            let found = service.demographics(&desk, PatientId(account)).await?;
+            people.push((found.name, "patient".into(), account));
+        }
+    }
+    let mut lines = Vec::new();
+    for (name, role, account) in people {
+        if service.passkeys(account)?.is_empty() {
+            let code = service.invite(account)?.code;
+            lines.push(format!("  {name:<28} {role:<22} {code}"));
+        }
+    }
+    if !lines.is_empty() {
+        output::note(format_args!(
+            "\nSign in at {}/invitation with one of these codes; each works once, for a day:",
+            node.ready.http
+        ));
+        lines.iter().for_each(output::note);
+    }
+    Ok(())
 }

@@ -1,0 +1,117 @@
+//! Style, script, icons and fonts, embedded. Each is served under a name that contains its digest, so that a browser
+//! may keep it for good and never mixes two versions.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use alloy_primitives::hex;
+use axum::{
+    extract::Path,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
+    response::{IntoResponse as _, Response},
+};
+use sha2::{Digest as _, Sha256};
+
+struct File {
+    kind: &'static str,
+    content: Vec<u8>,
+}
+
+struct Assets {
+    files: BTreeMap<String, File>,
+    names: BTreeMap<&'static str, String>,
+}
+
+macro_rules! embedded {
+    ($($name:literal: $kind:literal),* $(,)?) => {
+        [$(($name, $kind, include_bytes!(concat!("../assets/", $name)).as_slice())),*]
+    };
+}
+
+static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
+    let mut assets = Assets {
+        files: BTreeMap::new(),
+        names: BTreeMap::new(),
+    };
+    for (name, kind, content) in embedded![
+        "fonts/atkinson-hyperlegible-next-latin-400-normal.woff2": "font/woff2",
+        "fonts/atkinson-hyperlegible-next-latin-600-normal.woff2": "font/woff2",
+        "fonts/atkinson-hyperlegible-next-latin-ext-400-normal.woff2": "font/woff2",
+        "fonts/atkinson-hyperlegible-next-latin-ext-600-normal.woff2": "font/woff2",
+        "icons.svg": "image/svg+xml",
+        "mark.svg": "image/svg+xml",
+        "portal.js": "text/javascript; charset=utf-8",
+    ] {
+        assets.add(name, kind, content.to_vec());
+    }
+    // The fonts' names stand in the style, so it comes last.
+    let mut style = concat!(
+        include_str!("../assets/tokens.css"),
+        include_str!("../assets/portal.css")
+    )
+    .to_owned();
+    for (name, address) in &assets.names {
+        style = style.replace(&format!("url(\"{name}\")"), &format!("url(\"{address}\")"));
+    }
+    assets.add("portal.css", "text/css; charset=utf-8", style.into_bytes());
+    assets
+});
+
+impl Assets {
+    fn add(&mut self, name: &'static str, kind: &'static str, content: Vec<u8>) {
+        let digest = hex::encode(Sha256::digest(&content));
+        let digest = digest.get(..16).unwrap_or_default();
+        let file = name.rsplit('/').next().unwrap_or(name);
+        let (stem, end) = file.rsplit_once('.').unwrap_or((file, ""));
+        let served = format!("{stem}-{digest}.{end}");
+        self.names.insert(name, format!("/assets/{served}"));
+        self.files.insert(served, File { kind, content });
+    }
+}
+
+/// Address of an asset by its name in `assets/`.
+pub(crate) fn address(name: &'static str) -> &'static str {
+    ASSETS.names.get(name).map_or("/assets/", String::as_str)
+}
+
+/// `GET /assets/{name}`
+pub(crate) async fn serve(Path(name): Path<String>) -> Response {
+    match ASSETS.files.get(&name) {
+        Some(file) => (
+            [
+                (CONTENT_TYPE, file.kind),
+                (CACHE_CONTROL, "public, max-age=31536000, immutable"),
+            ],
+            file.content.as_slice(),
+        )
+            .into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_contain_digests_and_are_served() {
+        for address in ASSETS.names.values() {
+            let name = address.strip_prefix("/assets/").expect("a prefix");
+            assert!(ASSETS.files.contains_key(name), "{name}");
+        }
+        assert_ne!(address("portal.css"), "/assets/");
+    }
+
+    /// No page asks another host for anything.
+    #[test]
+    fn the_style_names_only_what_is_embedded() {
+        let style = &ASSETS.files[address("portal.css").trim_start_matches("/assets/")];
+        let style = std::str::from_utf8(&style.content).expect("text");
+        for part in style.split("url(").skip(1) {
+            assert!(part.starts_with("\"/assets/"), "{}", &part[..60]);
+        }
+        assert!(!style.contains("@import"));
+    }
+}

@@ -1,0 +1,232 @@
+//! The portal put together: routes, what all views share, and what happens around every request.
+
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
+
+use alloy_primitives::{Address, hex};
+use axum::{
+    Router,
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY,
+            STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+        },
+    },
+    middleware::{self, Next},
+    response::{IntoResponse as _, Redirect, Response},
+    routing::get,
+};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use stele_core::id::PatientId;
+use stele_service::{
+    Error, Service,
+    metrics::Class,
+    people::{Named, Person, Site},
+    session::Actor,
+};
+use tokio::sync::watch;
+
+use crate::{
+    assets,
+    error::{Answer, Refusal},
+    events,
+    names::Names,
+    views,
+};
+
+/// What the portal is told by the binary.
+#[derive(Clone, Debug)]
+pub struct PortalConfig {
+    /// The site that people open, and that their passkeys are for.
+    pub site: Site,
+    /// Becomes true when the node stops: live pages are let go.
+    pub stopped: watch::Receiver<bool>,
+}
+
+/// What every view works with.
+pub(crate) struct Portal {
+    pub(crate) service: Arc<Service>,
+    pub(crate) site: Site,
+    /// Whether people come over TLS.
+    pub(crate) is_secure: bool,
+    /// Name of the session's cookie.
+    pub(crate) cookie: &'static str,
+    pub(crate) stopped: watch::Receiver<bool>,
+    names: Names,
+    attempts: DefaultKeyedRateLimiter<String>,
+}
+
+impl Portal {
+    /// Name and calling of an account.
+    pub(crate) async fn name(&self, account: Address) -> Result<Named, Error> {
+        let now = self.service.now();
+        if let Some(known) = self.names.known(account, now) {
+            return Ok(known);
+        }
+        let named = self.service.named(account).await?;
+        self.names.keep(named.clone(), now);
+        Ok(named)
+    }
+
+    /// A patient's own name. It is part of the record, so looking it up leaves a trace in the patient's history.
+    pub(crate) async fn patient_name(
+        &self,
+        actor: &Actor,
+        person: &Person,
+    ) -> Result<String, Error> {
+        let now = self.service.now();
+        if let Some(known) = self.names.known(person.account, now) {
+            return Ok(known.name);
+        }
+        let found = self
+            .service
+            .demographics(actor, PatientId(person.account))
+            .await;
+        let name = match found {
+            Ok(found) => found.name,
+            Err(Error::NotFound { .. }) => return Ok("Name not known".into()),
+            Err(error) => return Err(error),
+        };
+        let named = Named {
+            account: person.account,
+            name: name.clone(),
+            what: None,
+            organization: None,
+        };
+        self.names.keep(named, now);
+        Ok(name)
+    }
+
+    /// Takes one attempt to sign in or to use a code from an address's allowance.
+    pub(crate) fn attempt(&self, from: SocketAddr, headers: &HeaderMap) -> Answer<()> {
+        // A reverse proxy on this machine says for whom it asks.
+        let forwarded = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .next_back()
+            .and_then(|value| value.to_str().ok()?.rsplit(',').next())
+            .filter(|_| from.ip().is_loopback());
+        let key = forwarded.map_or_else(|| from.ip().to_string(), |one| one.trim().to_owned());
+        self.attempts.retain_recent();
+        self.attempts.check_key(&key).map_err(|_| Refusal::Page {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            title: "Too many attempts",
+            words: "Wait a minute, then try again.".into(),
+        })
+    }
+}
+
+/// All pages of the portal. Merged with the gateway's router by the binary.
+#[must_use = "the router answers nothing until it is served"]
+pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
+    let is_secure = config.site.origin().starts_with("https://");
+    let portal = Arc::new(Portal {
+        service,
+        is_secure,
+        // Browsers keep a cookie of this name only from the host itself, over TLS (RFC 6265bis).
+        cookie: if is_secure {
+            "__Host-stele"
+        } else {
+            "stele_session"
+        },
+        site: config.site,
+        stopped: config.stopped,
+        names: Names::default(),
+        attempts: RateLimiter::keyed(
+            Quota::per_minute(ATTEMPTS_A_MINUTE).allow_burst(ATTEMPTS_AT_ONCE),
+        ),
+    });
+    Router::new()
+        .merge(views::routes())
+        .route("/events", get(events::stream))
+        .route("/assets/{name}", get(assets::serve))
+        .layer(middleware::from_fn_with_state(Arc::clone(&portal), around))
+        .with_state(portal)
+}
+
+/// Around every request: the right host, headers that browsers heed, and one line in the log with the address's
+/// template.
+async fn around(State(portal): State<Arc<Portal>>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "-".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let started = tokio::time::Instant::now();
+    let mut response = match elsewhere(&portal, &request) {
+        Some(answer) => answer,
+        None => Box::pin(next.run(request)).await,
+    };
+    protect(&mut response, portal.is_secure);
+    let id = request_id();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let took = started.elapsed();
+    let status = response.status().as_u16();
+    portal
+        .service
+        .metrics()
+        .answered(Class::Other, status, took);
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(%method, route, status, ms, id, "portal.request");
+    response
+}
+
+/// Passkeys belong to a name, so people who typed an address of this machine are sent to `localhost`. It also keeps
+/// other sites' names that resolve to this machine out.
+fn elsewhere(portal: &Portal, request: &Request) -> Option<Response> {
+    let own = portal.site.origin().strip_prefix("http://localhost")?;
+    let host = request.headers().get(HOST)?.to_str().ok()?;
+    if host.strip_prefix("localhost") == Some(own) {
+        return None;
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Some(StatusCode::MISDIRECTED_REQUEST.into_response());
+    }
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    Some(Redirect::to(&format!("{}{path}", portal.site.origin())).into_response())
+}
+
+/// Headers of every answer: nothing from elsewhere, no frame, no copy on disk unless a view allowed one.
+fn protect(response: &mut Response, is_secure: bool) {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(OPENER, HeaderValue::from_static("same-origin"));
+    headers.insert(FEATURES, HeaderValue::from_static(ALLOWED_FEATURES));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    if is_secure {
+        headers.insert(
+            STRICT_TRANSPORT_SECURITY,
+            HeaderValue::from_static("max-age=31536000"),
+        );
+    }
+}
+
+fn request_id() -> String {
+    let mut bytes = [0; 8];
+    // A number for the help desk: without random numbers it is all zeros, and nothing depends on it.
+    let _ = getrandom::fill(&mut bytes);
+    hex::encode(bytes)
+}
+
+/// Where a request came from.
+pub(crate) type From = ConnectInfo<SocketAddr>;
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+const ALLOWED_FEATURES: &str = "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), \
+                                microphone=(), geolocation=(), payment=(), usb=()";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const FEATURES: HeaderName = HeaderName::from_static("permissions-policy");
+/// Attempts to sign in that one address may make for long: a ward behind one address signs in at the change of shift.
+const ATTEMPTS_A_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
+/// Attempts at once.
+const ATTEMPTS_AT_ONCE: NonZeroU32 = NonZeroU32::new(60).unwrap();

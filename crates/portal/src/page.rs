@@ -1,0 +1,214 @@
+//! What every page has: head, bar, main part, foot; and the small parts that many pages share.
+
+use axum::response::{Html, IntoResponse, Response};
+use maud::{DOCTYPE, Markup, html};
+use stele_service::directory::role;
+
+use crate::{assets, session::Signed};
+
+/// Where a page belongs in the navigation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Record,
+    Sharing,
+    History,
+    Account,
+    Worklist,
+    Ask,
+    Members,
+    Ledger,
+    Nowhere,
+}
+
+/// A page to be rendered.
+pub(crate) struct Page<'a> {
+    title: &'a str,
+    main: Markup,
+    before: Option<Markup>,
+    place: Place,
+    is_narrow: bool,
+}
+
+/// A rendered page.
+pub(crate) struct Rendered(Markup);
+
+impl IntoResponse for Rendered {
+    fn into_response(self) -> Response {
+        Html(self.0.into_string()).into_response()
+    }
+}
+
+impl<'a> Page<'a> {
+    /// A page. The title names no person and nothing clinical: it is seen over shoulders and kept by browsers.
+    pub(crate) fn new(title: &'a str, main: Markup) -> Self {
+        Self {
+            title,
+            main,
+            before: None,
+            place: Place::Nowhere,
+            is_narrow: false,
+        }
+    }
+
+    pub(crate) fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// For reading and forms: as wide as a line of text.
+    pub(crate) fn narrow(mut self) -> Self {
+        self.is_narrow = true;
+        self
+    }
+
+    /// What stands between bar and main part: the patient's banner.
+    pub(crate) fn under(mut self, banner: Markup) -> Self {
+        self.before = Some(banner);
+        self
+    }
+
+    pub(crate) fn render(self, signed: Option<&Signed>) -> Rendered {
+        let is_compact = signed.is_some_and(|signed| !signed.is_patient());
+        Rendered(html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (self.title) " – Stele" }
+                    link rel="icon" href=(assets::address("mark.svg"));
+                    link rel="stylesheet" href=(assets::address("portal.css"));
+                    script type="module" src=(assets::address("portal.js")) {}
+                }
+                body.compact[is_compact] {
+                    a.skip href="#main" { "Skip to content" }
+                    (bar(signed, self.place))
+                    @if let Some(before) = self.before { (before) }
+                    main #main .narrow[self.is_narrow] { (self.main) }
+                    p #said .hide role="status" {}
+                    (foot(is_compact))
+                }
+            }
+        })
+    }
+}
+
+fn bar(signed: Option<&Signed>, place: Place) -> Markup {
+    html! {
+        header.top { div {
+            a.brand href="/" { (mark()) " Stele" }
+            @if let Some(signed) = signed {
+                @if !signed.is_patient() { span.org { (signed.organization) } }
+                nav.nav aria-label="Main" { ul {
+                    @for (at, address, picture, words) in navigation(signed) {
+                        li { a href=(address) aria-current=[(at == place).then_some("page")] {
+                            @if signed.is_patient() { (icon(picture)) } " " (words)
+                        } }
+                    }
+                } }
+                span.me {
+                    span.name { (signed.name) }
+                    form method="post" action="/sign-out" {
+                        (csrf(signed))
+                        button.plain { "Sign out" }
+                    }
+                }
+            }
+        } }
+    }
+}
+
+fn navigation(signed: &Signed) -> Vec<(Place, &'static str, &'static str, &'static str)> {
+    if signed.is_patient() {
+        return vec![
+            (Place::Record, "/record", "file-text", "Record"),
+            (Place::Sharing, "/access", "users", "Sharing"),
+            (Place::History, "/history", "history", "History"),
+            (Place::Account, "/account", "user", "Account"),
+        ];
+    }
+    let mut list = Vec::new();
+    if signed.person.has(CARE) {
+        list.push((Place::Worklist, "/worklist", "", "Worklist"));
+        list.push((Place::Ask, "/ask", "", "Ask a patient"));
+    }
+    if signed.person.has(role::ADMINISTRATOR) {
+        list.push((Place::Members, "/members", "", "Members"));
+    }
+    if signed.person.has(role::ADMINISTRATOR | role::AUDITOR) {
+        list.push((Place::Ledger, "/ledger", "", "Ledger"));
+    }
+    list.push((Place::Account, "/account", "", "Account"));
+    list
+}
+
+/// Roles that look at charts.
+pub(crate) const CARE: u32 = role::DOCTOR | role::NURSE | role::LABORATORY | role::PHARMACIST;
+
+fn foot(is_compact: bool) -> Markup {
+    html! {
+        footer.foot { div {
+            @if is_compact {
+                span { "Every look at a record is in the patient’s access history" }
+            } @else {
+                span { "In an emergency call your local emergency number" }
+            }
+        } }
+    }
+}
+
+fn mark() -> Markup {
+    html! {
+        svg aria-hidden="true" viewBox="0 0 18 24" {
+            path fill-rule="evenodd" d="M0 24V9a9 9 0 0 1 18 0v15zM5 9.5v2h8v-2zm0 4.25v2h8v-2zM5 18v2h5v-2z" {}
+        }
+    }
+}
+
+/// A picture of the sprite.
+pub(crate) fn icon(name: &str) -> Markup {
+    html! {
+        svg.icon aria-hidden="true" { use href={ (assets::address("icons.svg")) "#" (name) } {} }
+    }
+}
+
+/// The hidden field that every form has.
+pub(crate) fn csrf(signed: &Signed) -> Markup {
+    token(&signed.csrf())
+}
+
+/// As [`csrf`], for visitors.
+pub(crate) fn token(token: &str) -> Markup {
+    html! { input type="hidden" name="csrf" value=(token); }
+}
+
+/// Where the script says why a device gave nothing.
+pub(crate) fn device_problem() -> Markup {
+    html! {
+        p.error role="alert" data-problem hidden {}
+        noscript { p.error { "Passkeys need scripts. Switch them on for this site." } }
+    }
+}
+
+/// What is wrong with a form: on top, focused, linked to the fields.
+pub(crate) fn errors(list: &[(&str, String)]) -> Markup {
+    html! {
+        @if !list.is_empty() {
+            div.errors.flow #errors role="alert" tabindex="-1" {
+                h2 { "There is a problem" }
+                ul { @for (field, words) in list { li { a href={ "#" (field) } { (words) } } } }
+            }
+        }
+    }
+}
+
+/// What is wrong with one field.
+pub(crate) fn field_error(list: &[(&str, String)], field: &str) -> Option<Markup> {
+    let (_, words) = list.iter().find(|(name, _)| *name == field)?;
+    Some(html! { p.error id={ (field) "-e" } { span.hide { "Error: " } (words) } })
+}
+
+/// State as word, picture and colour.
+pub(crate) fn tag(kind: &str, picture: &str, words: &str) -> Markup {
+    html! { span class={ "tag " (kind) } { (icon(picture)) " " (words) } }
+}

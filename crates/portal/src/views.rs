@@ -1,0 +1,60 @@
+//! The screens, one module each.
+
+mod access;
+mod account;
+mod ask;
+mod chart;
+mod entry;
+mod history;
+mod ledger;
+mod members;
+mod own;
+mod record;
+mod share;
+mod sign_in;
+mod worklist;
+
+use std::sync::Arc;
+
+use axum::{Router, response::Redirect, routing::get};
+use stele_service::directory::role;
+
+use crate::{front::Portal, page::CARE, session::Signed};
+
+/// The addresses of all screens.
+pub(crate) fn routes() -> Router<Arc<Portal>> {
+    Router::new()
+        .route("/", get(start))
+        .merge(sign_in::routes())
+        .merge(record::routes())
+        .merge(own::routes())
+        .merge(ledger::routes())
+        .merge(members::routes())
+        .merge(entry::routes())
+        .merge(access::routes())
+        .merge(share::routes())
+        .merge(history::routes())
+        .merge(worklist::routes())
+        .merge(ask::routes())
+        .merge(chart::routes())
+        .merge(account::routes())
+}
+
+/// `GET /`: to where the person's work begins.
+async fn start(signed: Signed) -> Redirect {
+    Redirect::to(home(&signed))
+}
+
+fn home(signed: &Signed) -> &'static str {
+    if signed.is_patient() {
+        "/record"
+    } else if signed.person.has(CARE) {
+        "/worklist"
+    } else if signed.person.has(role::ADMINISTRATOR) {
+        "/members"
+    } else if signed.person.has(role::AUDITOR) {
+        "/ledger"
+    } else {
+        "/account"
+    }
+}

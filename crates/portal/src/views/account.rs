@@ -1,0 +1,157 @@
+//! A person's own account: passkeys, and who holds the keys of the record.
+
+use std::sync::Arc;
+
+use alloy_primitives::hex;
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse as _, Redirect},
+    routing::{get, post},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use maud::html;
+use stele_core::id::PatientId;
+use stele_service::people::PasskeyView;
+
+use crate::{
+    error::{Answer, Refusal},
+    form::Posted,
+    front::Portal,
+    page::{Page, Place, Rendered, csrf, device_problem, errors, icon},
+    session::Signed,
+    shown::{day, moment},
+};
+
+pub(super) fn routes() -> Router<Arc<Portal>> {
+    Router::new()
+        .route("/account", get(page))
+        .route("/account/passkeys", post(add))
+        .route("/account/passkeys/remove", post(remove))
+}
+
+/// `GET /account`
+async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rendered> {
+    show(&portal, &signed, None)
+}
+
+fn show(portal: &Portal, signed: &Signed, problem: Option<String>) -> Answer<Rendered> {
+    let passkeys = portal.service.passkeys(signed.person.account)?;
+    let number = match signed.patient() {
+        Ok(patient) => Some(number(portal, patient)?),
+        Err(_) => None,
+    };
+    let problems: Vec<(&str, String)> = problem.into_iter().map(|words| ("add", words)).collect();
+    let main = html! {
+        (errors(&problems))
+        h1 { "Your account" }
+        div.sections {
+            section.flow {
+                h2 { "About you" }
+                dl.facts {
+                    dt { "Name" } dd { (signed.name) }
+                    @if let Some(number) = &number { dt { "Patient number" } dd.mono { (number) } }
+                    dt { @if signed.is_patient() { "Registered by" } @else { "Organisation" } } dd { (signed.organization) }
+                }
+                @if number.is_some() {
+                    p.soft { "A doctor who wants to ask you for access needs your patient number. It opens nothing by itself." }
+                }
+            }
+            (passkey_list(portal, signed, &passkeys))
+            @if signed.is_patient() {
+                section.flow {
+                    h2 { "Who holds the keys of your record" }
+                    p { (signed.organization) " keeps your record locked and holds the keys for you. Its staff open your record only under the permission you see under " a href="/access" { "Sharing" } ", and every look is in your " a href="/history" { "access history" } "." }
+                }
+            }
+        }
+    };
+    Ok(Page::new("Your account", main)
+        .at(Place::Account)
+        .narrow()
+        .render(Some(signed)))
+}
+
+fn passkey_list(portal: &Portal, signed: &Signed, passkeys: &[PasskeyView]) -> maud::Markup {
+    let known: Vec<String> = passkeys
+        .iter()
+        .map(|one| URL_SAFE_NO_PAD.encode(&one.credential))
+        .collect();
+    let challenge = portal
+        .service
+        .sign_in_challenge(&signed.session.challenge.0);
+    html! {
+        section.flow {
+            h2 { "Passkeys" }
+            @if passkeys.len() < 2 {
+                div.notice.wait { p { "You have one passkey. Add a second one on another device, so that you can still sign in if you lose the first." } }
+            }
+            ul.rows {
+                @for one in passkeys {
+                    li.access-row {
+                        div.tight {
+                            p { strong { (one.label) } }
+                            p.small.soft {
+                                "Made " (day(one.added)) ". "
+                                @if let Some(used) = one.used { "Last used to sign in " (moment(used)) "." } @else { "Not used to sign in yet." }
+                            }
+                        }
+                        @if passkeys.len() > 1 {
+                            form.row-acts method="post" action="/account/passkeys/remove" {
+                                (csrf(signed))
+                                input type="hidden" name="credential" value=(hex::encode(&one.credential));
+                                button.btn.stop { "Remove" span.hide { " " (one.label) } }
+                            }
+                        }
+                    }
+                }
+            }
+            form.flow method="post" action="/account/passkeys" data-passkey="make"
+                data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) data-rp=(portal.site.rp_id())
+                data-account=(URL_SAFE_NO_PAD.encode(signed.person.account)) data-name=(signed.name)
+                data-exclude=(known.join(" ")) {
+                (csrf(signed))
+                div.field {
+                    label for="label" { "Name of the new passkey" }
+                    p.hint #label-h { "So that you know it again, for example “Phone”" }
+                    input.w-l #label name="label" maxlength="60" aria-describedby="label-h";
+                }
+                div.actions { button #add .btn { (icon("plus")) " Add a passkey" } }
+                (device_problem())
+            }
+        }
+    }
+}
+
+/// `POST /account/passkeys`
+async fn add(State(portal): State<Arc<Portal>>, signed: Signed, mut posted: Posted) -> Answer {
+    signed.require_fresh(portal.service.now())?;
+    let passkey = posted.fields.new_passkey()?;
+    let random = portal
+        .service
+        .take_challenge(&posted.secret, &mut posted.session)?;
+    let challenge = portal.service.sign_in_challenge(&random);
+    portal
+        .service
+        .add_passkey(&portal.site, &signed.person, &challenge, &passkey)
+        .await?;
+    Ok(Redirect::to("/account").into_response())
+}
+
+/// `POST /account/passkeys/remove`
+async fn remove(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) -> Answer {
+    signed.require_fresh(portal.service.now())?;
+    let credential = hex::decode(posted.fields.text("credential"))
+        .map_err(|_| Refusal::bad_form("It names no passkey."))?;
+    portal
+        .service
+        .remove_passkey(&signed.person, &credential)
+        .await?;
+    Ok(Redirect::to("/account").into_response())
+}
+
+/// `PAT001`
+pub(super) fn number(portal: &Portal, patient: PatientId) -> Answer<String> {
+    let number = portal.service.patient_number(patient)?;
+    Ok(format!("PAT{number:03}"))
+}

@@ -1,0 +1,336 @@
+//! A patient's chart as a clinician sees it: who it is, what matters first, and a panel to add where the patient
+//! allows it.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use maud::{Markup, html};
+use stele_core::{consent::Permissions, id::PatientId};
+use stele_fhir::category::Category;
+use stele_service::{Error, people::Demographics};
+
+use super::{
+    account::number,
+    ask::numbered,
+    entry::{self, Seen},
+    record::{Record, is_current, number_of, rounded},
+    worklist::{about, access, head, sex},
+};
+use crate::{
+    error::{Answer, Refusal},
+    front::Portal,
+    page::{CARE, Page, Place, icon, tag},
+    session::Signed,
+    shown::{Badge, Entry, born, capital, short_date},
+};
+
+mod add;
+
+/// Rows of a section before "more".
+const ROWS: usize = 25;
+
+pub(super) fn routes() -> Router<Arc<Portal>> {
+    Router::new()
+        .route("/patients/{patient}", get(page))
+        .route("/patients/{patient}/add", post(add::add))
+        .route("/patients/{patient}/{type}/{id}", get(one))
+        .route("/patients/{patient}/{type}/{id}/proof", get(proof))
+        .route("/patients/{patient}/{type}/{id}/fhir", get(fhir))
+}
+
+/// Sections of a chart, in the order in which they matter.
+const SECTIONS: &[(&str, &str, &[Category])] = &[
+    ("problems", "Problems", &[Category::Problems]),
+    ("medicines", "Medicines", &[Category::Medicines]),
+    ("allergies", "Allergies", &[Category::Allergies]),
+    (
+        "results",
+        "Results",
+        &[
+            Category::Laboratory,
+            Category::Imaging,
+            Category::Cardiology,
+        ],
+    ),
+    ("vitals", "Vitals", &[Category::VitalSigns]),
+    ("notes", "Notes", &[Category::Documents]),
+    ("vaccines", "Vaccines", &[Category::Immunizations]),
+    ("procedures", "Procedures", &[Category::Procedures]),
+    ("visits", "Visits", &[Category::Encounters]),
+];
+
+/// A patient whose record the clinician may see something of.
+struct Patient {
+    id: PatientId,
+    number: String,
+    demographics: Option<Demographics>,
+    may_see: Vec<Category>,
+    may_add: Vec<Category>,
+}
+
+impl Patient {
+    async fn of(portal: &Portal, signed: &Signed, text: &str) -> Answer<Option<Self>> {
+        signed.require(CARE)?;
+        let id = numbered(portal, text)?.ok_or_else(Refusal::not_found)?;
+        let service = &portal.service;
+        let parts = |permission| match service.open_parts(&signed.actor, id, permission) {
+            Ok(parts) => Ok(parts),
+            // The patient keeps their own keys, or is another node's.
+            Err(Error::NotSupported { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        let (may_see, may_add) = (parts(Permissions::READ)?, parts(Permissions::WRITE)?);
+        if may_see.is_empty() && may_add.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            demographics: service.demographics(&signed.actor, id).await.ok(),
+            number: number(portal, id)?,
+            id,
+            may_see,
+            may_add,
+        }))
+    }
+
+    fn address(&self) -> String {
+        format!("/patients/{}", self.number)
+    }
+}
+
+/// A row without access leads to "Ask the patient", never to an error that says whether there is a record.
+fn no_access(signed: &Signed, text: &str) -> Response {
+    let main = html! {
+        div.flow {
+            h1 { "You have no access to this record" }
+            p { "The patient has not allowed it, or has stopped it. If you need it, ask the patient." }
+            div.actions {
+                a.btn.primary href={ "/ask?patient=" (form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()) } { "Ask the patient" }
+                a.btn href="/worklist" { "Back to the worklist" }
+            }
+        }
+    };
+    let page = Page::new("No access", main)
+        .at(Place::Worklist)
+        .narrow()
+        .render(Some(signed));
+    (http::StatusCode::FORBIDDEN, page).into_response()
+}
+
+/// `GET /patients/{patient}`
+async fn page(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path(text): Path<String>,
+) -> Answer {
+    let Some(patient) = Patient::of(&portal, &signed, &text).await? else {
+        return Ok(no_access(&signed, &text));
+    };
+    render(&portal, &signed, &patient, &add::Entered::default()).await
+}
+
+async fn render(
+    portal: &Portal,
+    signed: &Signed,
+    patient: &Patient,
+    entered: &add::Entered,
+) -> Answer {
+    let record = Record::new(portal.service.chart(&signed.actor, patient.id).await?);
+    let address = patient.address();
+    let hidden = Category::ALL
+        .into_iter()
+        .any(|one| !one.is_sensitive() && !patient.may_see.contains(&one));
+    let main = html! {
+        h1.hide { "Chart" }
+        (entered.summary())
+        div.chart-grid {
+            nav.side aria-label="Sections" { ul {
+                @for (name, words, categories) in SECTIONS {
+                    li { a href={ "#" (name) } { (words) " " span.n { (of(&record, categories).len()) } } }
+                }
+            } }
+            div.flow.sections #chart data-live {
+                @if hidden {
+                    p.small.soft { "Some parts are not shared with you. " a href={ "/ask?patient=" (patient.number) } { "Ask the patient" } }
+                }
+                @for (name, words, categories) in SECTIONS {
+                    (section(name, words, &of(&record, categories), &address))
+                }
+            }
+            @if patient.may_add.is_empty() {
+                section.panel.flow aria-labelledby="ep" {
+                    h2 #ep { "Add to this chart" }
+                    p { "The patient lets you see, not add." }
+                    p { a href={ "/ask?patient=" (patient.number) } { "Ask the patient" } }
+                }
+            } @else {
+                (add::panel(signed, patient, entered))
+            }
+        }
+    };
+    Ok(Page::new("Chart", main)
+        .at(Place::Worklist)
+        .under(banner(portal, signed, patient, &record)?)
+        .render(Some(signed))
+        .into_response())
+}
+
+/// Entries of a section, newest first; of medicines and the like the current ones before those that ended.
+fn of<'a>(record: &'a Record, categories: &[Category]) -> Vec<&'a Entry> {
+    let mut entries: Vec<&Entry> = record
+        .entries
+        .iter()
+        .filter(|entry| categories.contains(&entry.category))
+        .collect();
+    entries.sort_by_key(|entry| {
+        let ends = [Category::Problems, Category::Medicines, Category::Allergies];
+        ends.contains(&entry.category) && !is_current(entry)
+    });
+    entries
+}
+
+/// Always in view: who this is, and what must not be overlooked. A missing list is not an empty one.
+fn banner(portal: &Portal, signed: &Signed, patient: &Patient, record: &Record) -> Answer<Markup> {
+    let now = portal.service.now();
+    let allergies = record.current(Category::Allergies);
+    let names: Vec<&str> = allergies.iter().map(|one| one.title.as_str()).collect();
+    let own = portal
+        .service
+        .grants_held(&signed.actor)?
+        .into_iter()
+        .find(|grant| grant.patient == patient.id && grant.is_live(now));
+    Ok(html! {
+        div.patient role="region" aria-label="Patient" { div {
+            p.who { @match &patient.demographics { Some(found) => (found.listed), None => "Name not shared" } }
+            dl {
+                @if let Some(found) = &patient.demographics {
+                    div { dt { "Born" } dd { span.nowrap { (born(&found.born, now)) } } }
+                    div { dt { "Sex" } dd { (sex(&found.sex)) } }
+                }
+                div { dt { "No." } dd.mono { (patient.number) } }
+            }
+            @if !patient.may_see.contains(&Category::Allergies) {
+                p.alert.state.wait { (icon("triangle-alert")) " Allergies not shared with you" }
+            } @else if names.is_empty() {
+                p.alert.state { (icon("circle-dashed")) " Allergies not recorded" }
+            } @else {
+                p.alert.state.bad { (icon("triangle-alert")) " Allergy: " (names.join(", ")) }
+            }
+            p {
+                @match own {
+                    Some(grant) => (access(&grant, now)),
+                    None => (tag("ok", "circle-check", &format!("Through {}", signed.organization))),
+                }
+            }
+        } }
+    })
+}
+
+fn section(name: &str, heading: &str, entries: &[&Entry], address: &str) -> Markup {
+    html! {
+        section id=(name) tabindex="-1" {
+            h2 { (heading) }
+            @if entries.is_empty() {
+                p.soft { "None recorded that you may see." }
+            } @else {
+                table.stacks role="table" {
+                    caption.hide { (heading) }
+                    (head(&["What", "Value", "Date", "State"]))
+                    tbody role="rowgroup" {
+                        @for entry in entries.iter().take(ROWS) { (row(entry, address)) }
+                    }
+                }
+                @if entries.len() > ROWS {
+                    details {
+                        summary { (entries.len() - ROWS) " older" }
+                        table.stacks role="table" {
+                            caption.hide { (heading) ", older" }
+                            (head(&["What", "Value", "Date", "State"]))
+                            tbody role="rowgroup" {
+                                @for entry in entries.iter().skip(ROWS).take(500) { (row(entry, address)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn row(entry: &Entry, address: &str) -> Markup {
+    let (kind, picture, word) = entry.state().look();
+    let is_held_back = entry.state() == Badge::DoesNotMatch;
+    let shown = match number_of(entry) {
+        Some((number, unit)) => format!("{} {unit}", rounded(number)),
+        None => entry.shown.clone(),
+    };
+    html! {
+        tr role="row" {
+            th role="rowheader" scope="row" {
+                @if is_held_back { "Entry held back" } @else {
+                    a.struck[entry.status() == Some("Entered in error")] href=(entry.address(address)) { (capital(&entry.title)) }
+                }
+            }
+            td role="cell" data-label="Value" {
+                (shown)
+                @if let Some(status) = entry.status() { " " span.soft { (status) } }
+            }
+            td role="cell" data-label="Date" { span.nowrap { (short_date(&entry.sort_key())) } }
+            td role="cell" data-label="State" { span class={ "state small " (kind) } { (icon(picture)) span { (word) } } }
+        }
+    }
+}
+
+/// `GET /patients/{patient}/{type}/{id}`
+async fn one(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path((text, resource_type, id)): Path<(String, String, String)>,
+) -> Answer {
+    let Some(patient) = Patient::of(&portal, &signed, &text).await? else {
+        return Ok(no_access(&signed, &text));
+    };
+    let address = patient.address();
+    let seen = Seen {
+        patient: patient.id,
+        address: &address,
+        words: "the chart",
+    };
+    let shown = entry::show(&portal, &signed, &seen, &resource_type, &id).await?;
+    let now = portal.service.now();
+    let banner = html! {
+        div.patient role="region" aria-label="Patient" { div {
+            p.who { @match &patient.demographics { Some(found) => (found.listed), None => "Name not shared" } }
+            p { (about(patient.demographics.as_ref(), now)) }
+        } }
+    };
+    Ok(Page::new("An entry of a chart", shown)
+        .at(Place::Worklist)
+        .under(banner)
+        .render(Some(&signed))
+        .into_response())
+}
+
+/// `GET /patients/{patient}/{type}/{id}/proof`
+async fn proof(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path((_, resource_type, id)): Path<(String, String, String)>,
+) -> Answer {
+    signed.require(CARE)?;
+    entry::proof_file(&portal, &signed, &resource_type, &id).await
+}
+
+/// `GET /patients/{patient}/{type}/{id}/fhir`
+async fn fhir(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path((_, resource_type, id)): Path<(String, String, String)>,
+) -> Answer {
+    signed.require(CARE)?;
+    entry::fhir_file(&portal, &signed, &resource_type, &id).await
+}

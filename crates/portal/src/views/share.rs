@@ -1,0 +1,565 @@
+//! Sharing, one question a page: who, what, see or add, until when, why; then the sentence that is signed, rendered
+//! from the transaction's own bytes, and the passkey.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::Address;
+use axum::{
+    Router,
+    extract::{Path, RawQuery, State},
+    response::{IntoResponse as _, Redirect},
+    routing::get,
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use maud::{Markup, html};
+use stele_core::{
+    consent::{Period, Permissions, Purpose},
+    time::Timestamp,
+};
+use stele_fhir::category::Category;
+use stele_service::{
+    Error,
+    grants::{AccessRequest, GrantRequest, RequestDetails},
+    people::{Act, Prepared, Session},
+};
+
+use super::access::{last_day, open_request, permissions_of, person, purposes, to, who};
+use crate::{
+    error::{Answer, Refusal},
+    form::{Fields, Posted},
+    front::Portal,
+    page::{Page, Place, Rendered, csrf, device_problem, icon},
+    session::Signed,
+    shown::{capital, list, parts, verbs, whose},
+};
+
+mod steps;
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// Longest access that can be given at once, in days: then the patient is asked again.
+const DAYS_MAX: u64 = 5 * 366;
+
+pub(super) fn routes() -> Router<Arc<Portal>> {
+    Router::new()
+        .route("/access/share", get(begin))
+        .route("/access/share/{step}", get(steps::page).post(steps::answer))
+        .route("/access/check/{draft}", get(check).post(confirm))
+        .route("/access/done", get(done))
+}
+
+/// The questions, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Who,
+    What,
+    SeeOrAdd,
+    Until,
+    Why,
+}
+
+impl Step {
+    const ALL: [Self; 5] = [
+        Self::Who,
+        Self::What,
+        Self::SeeOrAdd,
+        Self::Until,
+        Self::Why,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Who => "who",
+            Self::What => "what",
+            Self::SeeOrAdd => "see-or-add",
+            Self::Until => "until",
+            Self::Why => "why",
+        }
+    }
+
+    fn parse(name: &str) -> Answer<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|step| step.name() == name)
+            .ok_or_else(Refusal::not_found)
+    }
+
+    fn number(self) -> usize {
+        Self::ALL.iter().position(|one| *one == self).unwrap_or(0) + 1
+    }
+
+    fn address(self) -> String {
+        format!("/access/share/{}", self.name())
+    }
+}
+
+/// What was answered so far; only what could be read.
+#[derive(Clone, Debug, Default)]
+struct Share {
+    to: Option<Address>,
+    categories: Vec<Category>,
+    permissions: Permissions,
+    until: Option<String>,
+    purpose: Option<Purpose>,
+    request: Option<u32>,
+}
+
+impl Share {
+    fn of(session: &Session) -> Self {
+        let one = |name: &str| session.answers.get(name).and_then(|list| list.first());
+        let many = |name: &str| session.answers.get(name).cloned().unwrap_or_default();
+        Self {
+            to: one("to").and_then(|text| text.parse().ok()),
+            categories: many("parts")
+                .iter()
+                .filter_map(|name| Category::from_name(name))
+                .collect(),
+            permissions: permissions_of(&many("verbs")),
+            until: one("until").cloned(),
+            purpose: one("why").and_then(|text| text.parse().ok()),
+            request: one("request").and_then(|text| text.parse().ok()),
+        }
+    }
+
+    fn keep(&self, session: &mut Session) {
+        let mut answers = BTreeMap::new();
+        let mut put = |name: &str, values: Vec<String>| {
+            if !values.is_empty() {
+                answers.insert(name.to_owned(), values);
+            }
+        };
+        put("to", self.to.iter().map(ToString::to_string).collect());
+        let names = self.categories.iter().map(|one| one.name().to_owned());
+        put("parts", names.collect());
+        let mut verbs = Vec::new();
+        if self.permissions.contains(Permissions::READ) {
+            verbs.push("read".to_owned());
+        }
+        if self.permissions.contains(Permissions::WRITE) {
+            verbs.push("write".to_owned());
+        }
+        put("verbs", verbs);
+        put("until", self.until.iter().cloned().collect());
+        put(
+            "why",
+            self.purpose.iter().map(ToString::to_string).collect(),
+        );
+        put(
+            "request",
+            self.request.iter().map(ToString::to_string).collect(),
+        );
+        session.answers = answers;
+    }
+
+    /// The first question without an answer.
+    fn missing(&self) -> Option<Step> {
+        if self.to.is_none() {
+            Some(Step::Who)
+        } else if self.categories.is_empty() {
+            Some(Step::What)
+        } else if self.permissions == Permissions::default() {
+            Some(Step::SeeOrAdd)
+        } else if self.until.is_none() {
+            Some(Step::Until)
+        } else if self.purpose.is_none() {
+            Some(Step::Why)
+        } else {
+            None
+        }
+    }
+}
+
+/// `GET /access/share`: from the beginning, perhaps with a part of the record chosen on another page.
+async fn begin(
+    State(portal): State<Arc<Portal>>,
+    mut signed: Signed,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    signed.patient()?;
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let share = Share {
+        categories: Category::from_name(fields.text("part"))
+            .into_iter()
+            .collect(),
+        ..Share::default()
+    };
+    share.keep(&mut signed.session);
+    portal
+        .service
+        .keep_session(&signed.secret, &signed.session)?;
+    Ok(to(&Step::Who.address()).into_response())
+}
+
+/// A request that the patient wants to allow: its terms are the first answers, the end is preset.
+pub(super) async fn answer_request(
+    portal: &Portal,
+    signed: &Signed,
+    mut posted: Posted,
+    request: &AccessRequest,
+    details: Option<&RequestDetails>,
+) -> Answer {
+    let mut share = Share {
+        to: Some(request.requester),
+        request: Some(request.id),
+        until: Some(date_in(portal.service.now(), 30)),
+        ..Share::default()
+    };
+    if let Some(details) = details {
+        share.permissions = permissions_of(&details.permissions);
+        share.purpose = details.purposes.first().copied();
+        share.categories = if details.categories.iter().any(|name| name == "all") {
+            Category::ALL
+                .into_iter()
+                .filter(|one| !one.is_sensitive())
+                .collect()
+        } else {
+            details
+                .categories
+                .iter()
+                .filter_map(|name| Category::from_name(name))
+                .collect()
+        };
+    }
+    share.keep(&mut posted.session);
+    portal
+        .service
+        .keep_session(&posted.secret, &posted.session)?;
+    next(portal, signed, &share).await
+}
+
+/// To the first question that is open, or to the check.
+async fn next(portal: &Portal, signed: &Signed, share: &Share) -> Answer {
+    match share.missing() {
+        Some(step) => Ok(to(&step.address()).into_response()),
+        None => Ok(to_check(&draft(portal, signed, share).await?).into_response()),
+    }
+}
+
+async fn draft(portal: &Portal, signed: &Signed, share: &Share) -> Answer<Prepared> {
+    let patient = signed.patient()?;
+    if let Some(request) = share.request {
+        open_request(portal, signed, patient, request)?;
+    }
+    let now = portal.service.now();
+    let until = share
+        .until
+        .as_deref()
+        .and_then(end_of)
+        .filter(|until| *until > now);
+    let (Some(grantee), Some(until)) = (share.to, until) else {
+        return Err(Refusal::bad_form("Some answers are missing. Start again."));
+    };
+    let request = GrantRequest {
+        patient,
+        grantee,
+        categories: share.categories.clone(),
+        permissions: share.permissions,
+        purposes: share.purpose.into_iter().collect(),
+        period: Period { from: now, until },
+        months: None,
+        request: share.request,
+    };
+    Ok(portal.service.draft_grant(&signed.actor, request).await?)
+}
+
+/// The first moment after a day written as `2026-06-30`.
+fn end_of(day: &str) -> Option<Timestamp> {
+    let mut parts = day.splitn(3, '-');
+    let year: i32 = parts.next()?.parse().ok()?;
+    let month: u8 = parts.next()?.parse().ok()?;
+    let day: u8 = parts.next()?.parse().ok()?;
+    let date =
+        time::Date::from_calendar_date(year, time::Month::try_from(month).ok()?, day).ok()?;
+    let seconds = date.midnight().assume_utc().unix_timestamp();
+    Some(Timestamp::from_seconds(u64::try_from(seconds).ok()?).plus_ms(DAY_MS))
+}
+
+/// The day so many days from now, as `2026-06-30`.
+fn date_in(now: Timestamp, days: u64) -> String {
+    let then = now.plus_ms(days.saturating_mul(DAY_MS)).to_instant();
+    then.get(..10).unwrap_or_default().to_owned()
+}
+
+/// To the page where a draft is read and signed.
+pub(super) fn to_check(draft: &Prepared) -> Redirect {
+    to(&format!("/access/check/{}", draft.id))
+}
+
+/// `GET /access/check/{draft}`
+async fn check(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path(id): Path<String>,
+) -> Answer<Rendered> {
+    signed.patient()?;
+    let draft = portal.service.draft(&signed.actor, &id)?;
+    let passkeys: Vec<String> = portal
+        .service
+        .passkeys(signed.person.account)?
+        .iter()
+        .map(|one| URL_SAFE_NO_PAD.encode(&one.credential))
+        .collect();
+    let words = Words::of(&portal, &signed, &draft.act).await?;
+    let main = html! {
+        a.back href="/access" { "Back to who can see what" }
+        div.flow {
+            @if matches!(draft.act, Act::Grant { .. }) { p.quiet-head { "Share with someone, step 6 of 6" } }
+            h1 { (words.heading) }
+            (words.answers)
+            h2 #sign { "What you sign" }
+            p.sentence { (words.sentence) }
+            p { (words.limit) }
+            form.flow method="post" action={ "/access/check/" (draft.id) } data-passkey="use"
+                data-challenge=(URL_SAFE_NO_PAD.encode(draft.challenge)) data-rp=(portal.site.rp_id())
+                data-allow=(passkeys.join(" ")) {
+                (csrf(&signed))
+                div.actions {
+                    button.btn.primary { (icon("fingerprint")) " " (words.button) }
+                    a.btn href="/access" { "Cancel" }
+                }
+                (device_problem())
+                p.small.soft { "Nothing changes until you use your passkey." }
+            }
+        }
+    };
+    Ok(Page::new("Check before you sign", main)
+        .at(Place::Sharing)
+        .narrow()
+        .render(Some(&signed)))
+}
+
+/// What the check page says of an act, all read from the transaction.
+struct Words {
+    heading: &'static str,
+    answers: Markup,
+    sentence: Markup,
+    limit: &'static str,
+    button: &'static str,
+}
+
+impl Words {
+    async fn of(portal: &Portal, signed: &Signed, act: &Act) -> Answer<Self> {
+        match act {
+            Act::Grant {
+                grantee,
+                terms,
+                categories,
+                ..
+            } => {
+                let (named, organization) = who(portal, *grantee).await?;
+                let left_out: Vec<String> = Category::ALL
+                    .into_iter()
+                    .filter(|one| one.is_sensitive() && !categories.contains(one))
+                    .map(|one| one.plain_name().to_owned())
+                    .collect();
+                Ok(Self {
+                    heading: "Check your answers before you share",
+                    answers: html! {
+                        dl.answers {
+                            (answered("Who", &html! { (person(&named, organization.as_deref())) }, Some(Step::Who)))
+                            (answered("What", &html! { (capital(&parts(categories))) }, Some(Step::What)))
+                            @if !left_out.is_empty() { (answered("Not included", &html! { (capital(&list(&left_out))) }, None)) }
+                            (answered("See or add", &html! { (capital(&verbs(terms.permissions))) }, Some(Step::SeeOrAdd)))
+                            (answered("Until", &html! { (last_day(terms)) ", at the end of the day (UTC)" }, Some(Step::Until)))
+                            (answered("Why", &html! { (capital(&purposes(terms))) }, Some(Step::Why)))
+                        }
+                    },
+                    sentence: html! {
+                        "I, " strong { (signed.name) } ", allow " strong { (named.name) }
+                        @if let Some(organization) = &organization { " of " strong { (organization) } }
+                        " to " strong { (verbs(terms.permissions)) } " " strong { (whose("my", categories)) }
+                        ", old and new, from " strong { "now" } " until the end of " strong { (last_day(terms)) }
+                        ", for " strong { (purposes(terms)) } "."
+                    },
+                    limit: "You can stop this at any time. Stopping later does not erase what was seen.",
+                    button: "Allow with passkey",
+                })
+            }
+            Act::Revoke { grantee, .. } => {
+                let (named, organization) = who(portal, *grantee).await?;
+                Ok(Self {
+                    heading: "Stop this access?",
+                    answers: html! {},
+                    sentence: html! {
+                        "I, " strong { (signed.name) } ", stop the access of " strong { (named.name) }
+                        @if let Some(organization) = &organization { " of " strong { (organization) } }
+                        " to my record, from " strong { "now" } " on."
+                    },
+                    limit: "It is final within seconds. It does not erase what was seen before.",
+                    button: "Stop access with passkey",
+                })
+            }
+            Act::Decline { request } => {
+                let patient = signed.patient()?;
+                let request = open_request(portal, signed, patient, *request)?;
+                let (named, organization) = who(portal, request.requester).await?;
+                Ok(Self {
+                    heading: "Decline this request?",
+                    answers: html! {},
+                    sentence: html! {
+                        "I, " strong { (signed.name) } ", decline the request of " strong { (named.name) }
+                        @if let Some(organization) = &organization { " of " strong { (organization) } }
+                        " to see my record."
+                    },
+                    limit: "They see that you declined, and nothing else.",
+                    button: "Decline with passkey",
+                })
+            }
+        }
+    }
+}
+
+fn answered(question: &str, answer: &Markup, change: Option<Step>) -> Markup {
+    html! {
+        div {
+            dt { (question) }
+            dd { (answer) }
+            @if let Some(step) = change {
+                dd.act { a href=(step.address()) { "Change" span.hide { " " (question.to_lowercase()) } } }
+            }
+        }
+    }
+}
+
+/// `POST /access/check/{draft}`
+async fn confirm(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path(id): Path<String>,
+    mut posted: Posted,
+) -> Answer {
+    signed.patient()?;
+    let passkey = posted.fields.passkey()?;
+    let settled = portal
+        .service
+        .confirm_draft(&signed.actor, &id, &passkey)
+        .await
+        .map_err(|error| match error {
+            // The draft stands: the same page asks once more.
+            Error::Ledger { .. } | Error::Conflict { .. } => Refusal::Page {
+                status: http::StatusCode::CONFLICT,
+                title: "This was not recorded",
+                words: "Something changed at the same moment, or recording took too long. Look at who can see what, and try again.".into(),
+            },
+            other => other.into(),
+        })?;
+    let (kind, grantee) = match settled.act {
+        Act::Grant { grantee, .. } => ("granted", Some(grantee)),
+        Act::Revoke { grantee, .. } => ("stopped", Some(grantee)),
+        Act::Decline { .. } => ("declined", None),
+    };
+    posted.session.answers = BTreeMap::from([
+        ("done".to_owned(), vec![kind.to_owned()]),
+        (
+            "grantee".to_owned(),
+            grantee.iter().map(ToString::to_string).collect(),
+        ),
+    ]);
+    portal
+        .service
+        .keep_session(&posted.secret, &posted.session)?;
+    Ok(to("/access/done").into_response())
+}
+
+/// `GET /access/done`: after finality.
+async fn done(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
+    let patient = signed.patient()?;
+    let answers = &signed.session.answers;
+    let one = |name: &str| answers.get(name).and_then(|list| list.first());
+    let Some(kind) = one("done") else {
+        return Ok(to("/access").into_response());
+    };
+    let grantee: Option<Address> = one("grantee").and_then(|text| text.parse().ok());
+    let name = match grantee {
+        Some(grantee) => portal.name(grantee).await?.name,
+        None => String::new(),
+    };
+    let grants = portal.service.grants_of(&signed.actor, patient)?;
+    let live = grants
+        .into_iter()
+        .find(|grant| Some(grant.grantee) == grantee && grant.is_live(portal.service.now()));
+    let (heading, body) = match (kind.as_str(), live) {
+        ("granted", Some(grant)) => {
+            let row = super::access::Row::of(&portal, patient, grant).await?;
+            (
+                format!("{name} now has access"),
+                html! {
+                    p { (row.sentence()) }
+                    form method="post" action="/access/stop" {
+                        (csrf(&signed))
+                        input type="hidden" name="grantee" value=(row.grant.grantee);
+                        input type="hidden" name="id" value=(row.grant.id);
+                        div.actions {
+                            a.btn.primary href="/access" { "Who can see what" }
+                            button.btn.stop { "Stop access" span.hide { " of " (name) } }
+                        }
+                    }
+                },
+            )
+        }
+        ("stopped", _) => (
+            format!("The access of {name} has ended"),
+            html! {
+                p { "It is refused from now on. What was seen before stays seen." }
+                div.actions { a.btn.primary href="/access" { "Who can see what" } }
+            },
+        ),
+        _ => (
+            "Your answer is recorded".to_owned(),
+            html! { div.actions { a.btn.primary href="/access" { "Who can see what" } } },
+        ),
+    };
+    let main = html! {
+        div.flow {
+            h1 { span.state.ok { (icon("circle-check")) } " " (heading) }
+            p.soft { "Recorded, and final." }
+            (body)
+        }
+    };
+    Ok(Page::new("Recorded", main)
+        .at(Place::Sharing)
+        .narrow()
+        .render(Some(&signed))
+        .into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_ends_with_its_last_day() {
+        let end = end_of("2026-11-21").expect("a day");
+        assert_eq!(end.to_instant(), "2026-11-22T00:00:00.000Z");
+        assert_eq!(date_in(Timestamp(end.0 - 1), 30), "2026-12-21");
+        for wrong in ["", "2026-13-01", "2026-02-30", "yesterday", "2026-1"] {
+            assert_eq!(end_of(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn answers_survive_the_session() {
+        let share = Share {
+            to: Some(Address::repeat_byte(7)),
+            categories: vec![Category::Medicines, Category::Laboratory],
+            permissions: Permissions::READ.and(Permissions::WRITE),
+            until: Some("2026-12-01".into()),
+            purpose: Some(Purpose::Treat),
+            request: Some(3),
+        };
+        let mut session = Session {
+            account: None,
+            csrf: alloy_primitives::B256::ZERO,
+            started: Timestamp(0),
+            seen: Timestamp(0),
+            challenge: alloy_primitives::B256::ZERO,
+            invitation: None,
+            answers: BTreeMap::new(),
+        };
+        share.keep(&mut session);
+        let read = Share::of(&session);
+        assert_eq!(read.categories, share.categories);
+        assert_eq!((read.to, read.request), (share.to, share.request));
+        assert_eq!(read.missing(), None);
+        assert_eq!(Share::default().missing(), Some(Step::Who));
+    }
+}

@@ -1,0 +1,251 @@
+//! Where a clinician's day begins: records that patients shared, what was asked for, and finding a patient.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{RawQuery, State},
+    routing::get,
+};
+use maud::{Markup, html};
+use stele_core::{id::PatientId, time::Timestamp};
+use stele_service::{
+    grants::{AccessRequest, Grant, RequestStatus},
+    people::Demographics,
+};
+
+use super::account::number;
+use crate::{
+    error::Answer,
+    form::Fields,
+    front::Portal,
+    page::{CARE, Page, Place, Rendered, icon, tag},
+    session::Signed,
+    shown::{born, capital, parts, short_date, verbs},
+};
+
+/// Access that ends within this many milliseconds ends soon: a week.
+const SOON_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Most rows of a table.
+const ROWS_MAX: usize = 200;
+
+pub(super) fn routes() -> Router<Arc<Portal>> {
+    Router::new().route("/worklist", get(page))
+}
+
+/// `GET /worklist`
+async fn page(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    RawQuery(query): RawQuery,
+) -> Answer<Rendered> {
+    signed.require(CARE)?;
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let find = fields.text("find");
+    let now = portal.service.now();
+    let shares = shares(&portal, &signed, now).await?;
+    let asked = asked(&portal, &signed, now)?;
+    let found = portal.service.find_patients(&signed.actor, find).await?;
+    let main = html! {
+        div.page-head {
+            h1 { "Worklist, " span.nowrap { (short_date(&now.to_instant())) } }
+            a.btn href="/ask" { "Ask a patient for access" }
+        }
+        div #shares data-live {
+            (shares_table(&shares, now))
+            (asked_table(&asked, now))
+        }
+        section.flow {
+            h2 { "Patients of " (signed.organization) }
+            form.filters method="get" action="/worklist" role="search" aria-label="Patients" {
+                div.field.wide { label for="find" { "Name" } input #find type="search" name="find" value=(find) maxlength="100"; }
+                button.btn { (icon("search")) " Find" }
+            }
+            (found_table(&portal, &found, now)?)
+        }
+    };
+    Ok(Page::new("Worklist", main)
+        .at(Place::Worklist)
+        .render(Some(&signed)))
+}
+
+/// A record that a patient shared with the person.
+struct Share {
+    grant: Grant,
+    number: String,
+    demographics: Option<Demographics>,
+    parts: String,
+}
+
+async fn shares(portal: &Portal, signed: &Signed, now: Timestamp) -> Answer<Vec<Share>> {
+    let mut shares = Vec::new();
+    let mut seen = BTreeSet::new();
+    for grant in portal.service.grants_held(&signed.actor)? {
+        if !grant.is_live(now) || shares.len() >= ROWS_MAX {
+            continue;
+        }
+        let patient = grant.patient;
+        // A name is shown only where the patient lets it be seen.
+        let demographics = if seen.insert(patient.0) {
+            portal
+                .service
+                .demographics(&signed.actor, patient)
+                .await
+                .ok()
+        } else {
+            None
+        };
+        let categories = portal
+            .service
+            .categories_of(patient, grant.terms.categories)
+            .unwrap_or_default();
+        shares.push(Share {
+            number: number(portal, patient)?,
+            demographics,
+            parts: parts(&categories),
+            grant,
+        });
+    }
+    Ok(shares)
+}
+
+fn shares_table(shares: &[Share], now: Timestamp) -> Markup {
+    html! {
+        section.flow {
+            h2 { "Shared with you" }
+            @if shares.is_empty() {
+                p.soft { "No patient shares with you at the moment. A share appears here by itself as soon as a patient allows it." }
+            } @else {
+                table.stacks role="table" {
+                    caption.hide { "Records shared with you" }
+                    (head(&["Patient", "Born, sex", "You may", "Parts", "Access"]))
+                    tbody role="rowgroup" {
+                        @for share in shares {
+                            tr role="row" {
+                                th role="rowheader" scope="row" {
+                                    a href={ "/patients/" (share.number) } {
+                                        @match &share.demographics { Some(found) => (found.listed), None => "Name not shared" }
+                                    }
+                                    " " span.small.soft.mono { (share.number) }
+                                }
+                                td role="cell" data-label="Born" { (about(share.demographics.as_ref(), now)) }
+                                td role="cell" data-label="You may" { (capital(&verbs(share.grant.terms.permissions))) }
+                                td role="cell" data-label="Parts" { (capital(&share.parts)) }
+                                td role="cell" data-label="Access" { (access(&share.grant, now)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// "Active until", or "Ends" within a week.
+pub(super) fn access(grant: &Grant, now: Timestamp) -> Markup {
+    let until = grant.terms.period.until;
+    let day = short_date(&Timestamp(until.0.saturating_sub(1)).to_instant());
+    if until.0.saturating_sub(now.0) < SOON_MS {
+        tag("wait", "hourglass", &format!("Ends {day}"))
+    } else {
+        tag("ok", "circle-check", &format!("Active until {day}"))
+    }
+}
+
+pub(super) fn about(found: Option<&Demographics>, now: Timestamp) -> Markup {
+    html! {
+        @match found {
+            Some(found) => { span.nowrap { (born(&found.born, now)) } " " (sex(&found.sex)) }
+            None => span.soft { "Not shared" }
+        }
+    }
+}
+
+pub(super) fn sex(code: &str) -> &'static str {
+    match code {
+        "female" => "Female",
+        "male" => "Male",
+        "other" => "Other",
+        _ => "Sex not known",
+    }
+}
+
+pub(super) fn head(columns: &[&str]) -> Markup {
+    html! {
+        thead role="rowgroup" { tr role="row" {
+            @for column in columns { th role="columnheader" scope="col" { (column) } }
+        } }
+    }
+}
+
+/// Requests of the person that are open, or were declined in the last days.
+fn asked(portal: &Portal, signed: &Signed, now: Timestamp) -> Answer<Vec<(AccessRequest, String)>> {
+    let mut list = Vec::new();
+    for request in portal.service.requests_made(&signed.actor)? {
+        let shown = match request.status {
+            RequestStatus::Open => request.expires > now,
+            RequestStatus::Declined => request
+                .closed
+                .as_ref()
+                .is_some_and(|closed| now.0.saturating_sub(closed.at.0) < SOON_MS),
+            RequestStatus::Granted => false,
+        };
+        if shown {
+            let number = number(portal, request.patient)?;
+            list.push((request, number));
+        }
+    }
+    Ok(list)
+}
+
+fn asked_table(asked: &[(AccessRequest, String)], _now: Timestamp) -> Markup {
+    html! {
+        @if !asked.is_empty() {
+            section.flow {
+                h2 { "Asked" }
+                table.stacks role="table" {
+                    caption.hide { "Requests that you made" }
+                    (head(&["Patient", "Asked on", "Answer"]))
+                    tbody role="rowgroup" {
+                        @for (request, number) in asked {
+                            tr role="row" {
+                                th.mono role="rowheader" scope="row" { (number) }
+                                td role="cell" data-label="Asked on" { (short_date(&request.requested.at.to_instant())) }
+                                td role="cell" data-label="Answer" {
+                                    @if request.status == RequestStatus::Declined { (tag("", "circle-minus", "Declined")) }
+                                    @else { (tag("wait", "clock", "Requested")) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn found_table(portal: &Portal, found: &[Demographics], now: Timestamp) -> Answer<Markup> {
+    let mut rows = Vec::with_capacity(found.len());
+    for one in found {
+        rows.push((number(portal, PatientId(one.patient.0))?, one));
+    }
+    Ok(html! {
+        @if rows.is_empty() {
+            p.soft { "No patient whom you may see has this name. To see somebody else’s record, " a href="/ask" { "ask the patient" } "." }
+        } @else {
+            table.stacks role="table" {
+                caption.hide { "Patients found" }
+                (head(&["Patient", "Born, sex", "Number"]))
+                tbody role="rowgroup" {
+                    @for (number, one) in &rows {
+                        tr role="row" {
+                            th role="rowheader" scope="row" { a href={ "/patients/" (number) } { (one.listed) } }
+                            td role="cell" data-label="Born" { (about(Some(one), now)) }
+                            td.mono role="cell" data-label="Number" { (number) }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}

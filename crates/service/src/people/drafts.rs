@@ -1,0 +1,303 @@
+//! What a patient is about to sign: a transaction of the patient's own account, shown in words before the passkey is
+//! asked for. The words are read from the transaction's bytes, whose hash is the passkey's challenge.
+
+use alloy_primitives::{Address, B256, Bytes, hex, keccak256};
+use alloy_rlp::{Decodable as _, Encodable as _};
+use alloy_sol_types::SolCall;
+use serde::{Deserialize, Serialize};
+use stele_core::{
+    abi::consent::IConsent::{declineCall, grantCall, revokeCall},
+    consent::Terms,
+    id::{CONSENT, PatientId},
+    time::Timestamp,
+    tx::{AccountCall, AccountSignature, AccountTransaction, Transaction},
+};
+use stele_fhir::category::Category;
+use stele_vault::keys::Grant as KeyGrant;
+
+use super::{PasskeyUse, random};
+use crate::{
+    Service,
+    error::{Error, Result},
+    grants::GrantRequest,
+    ports::BlockRef,
+    session::Actor,
+};
+
+/// How long a draft waits for its passkey, in milliseconds.
+const DRAFT_MS: u64 = 10 * 60 * 1000;
+/// Gas that a decision about consent may use.
+const GAS: u64 = 500_000;
+
+/// What a transaction of a patient says, read from its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Somebody gets access.
+    Grant {
+        /// Who.
+        grantee: Address,
+        /// The terms.
+        terms: Terms,
+        /// The categories of the terms' slots.
+        categories: Vec<Category>,
+        /// The request it answers, or 0.
+        request: u32,
+    },
+    /// Somebody's access ends.
+    Revoke {
+        /// Whose.
+        grantee: Address,
+        /// Number of the grant.
+        id: u32,
+    },
+    /// A request is declined.
+    Decline {
+        /// Number of the request.
+        request: u32,
+    },
+}
+
+/// A draft as it is shown.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Its id, 64 hex digits.
+    pub id: String,
+    /// What the passkey signs: the transaction's signing hash.
+    pub challenge: B256,
+    /// What the transaction says.
+    pub act: Act,
+}
+
+/// A decision that is final.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// What it says.
+    pub act: Act,
+    /// Its transaction.
+    pub transaction: B256,
+    /// Height of its block.
+    pub height: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Draft {
+    /// RLP of the [`AccountCall`].
+    call: Bytes,
+    /// Key envelopes that are handed over with a grant.
+    envelopes: Vec<Bytes>,
+    /// When it ends.
+    expires: Timestamp,
+}
+
+impl Service {
+    /// Prepares a grant for the patient's passkey.
+    ///
+    /// # Errors
+    /// The actor is not the patient, or the patient's keys are not here.
+    pub async fn draft_grant(&self, actor: &Actor, request: GrantRequest) -> Result<Prepared> {
+        let patient = request.patient;
+        self.require_decider(actor, patient)?;
+        let (call, envelopes) = self.grant_call(&request).await?;
+        let envelopes = envelopes.iter().map(|one| one.encode().into()).collect();
+        self.keep_draft(patient, &call, envelopes)
+    }
+
+    /// Prepares the end of a grant for the patient's passkey.
+    ///
+    /// # Errors
+    /// The actor is not the patient, or there is no such live grant.
+    pub fn draft_revoke(
+        &self,
+        actor: &Actor,
+        patient: PatientId,
+        grantee: Address,
+        id: u32,
+    ) -> Result<Prepared> {
+        let now = self.clock.now();
+        let grants = self.grants_of(actor, patient)?;
+        let live = |grant: &stele_index::grants::Grant| {
+            grant.grantee == grantee
+                && grant.id == id
+                && grant.revoked.is_none()
+                && grant.terms.period.until > now
+        };
+        if !grants.iter().any(live) {
+            return Err(Error::Conflict {
+                message: "This access has already ended.".into(),
+            });
+        }
+        let call = revokeCall {
+            grantee,
+            id,
+            directoryRoot: B256::ZERO,
+        };
+        self.keep_draft(patient, &call, Vec::new())
+    }
+
+    /// Prepares declining a request for the patient's passkey.
+    ///
+    /// # Errors
+    /// The actor is not the patient.
+    pub fn draft_decline(
+        &self,
+        actor: &Actor,
+        patient: PatientId,
+        request: u32,
+    ) -> Result<Prepared> {
+        self.require_decider(actor, patient)?;
+        self.keep_draft(patient, &declineCall { request }, Vec::new())
+    }
+
+    /// A draft of the actor's that has not ended.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn draft(&self, actor: &Actor, id: &str) -> Result<Prepared> {
+        let (call, _) = self.read_draft(actor, id)?;
+        self.prepared(id, &call)
+    }
+
+    /// Carries a decision that the patient's passkey signed, and sees to the keys that go with it.
+    ///
+    /// # Errors
+    /// The draft ended, the passkey is another's or signed something else, or the ledger refuses.
+    pub async fn confirm_draft(
+        &self,
+        actor: &Actor,
+        id: &str,
+        passkey: &PasskeyUse,
+    ) -> Result<Settled> {
+        const WHAT: &str = "recording a decision";
+        let (call, envelopes) = self.read_draft(actor, id)?;
+        let act = self.prepared(id, &call)?.act;
+        let known = self.known_passkey(&passkey.credential)?;
+        let (_, known) = known
+            .filter(|(account, _)| *account == actor.account)
+            .ok_or_else(|| Error::NotPermitted {
+                message: "That passkey is not one of this account's.".into(),
+            })?;
+        let signature = AccountSignature::WebAuthn(passkey.assertion(&known)?);
+        let signed = Transaction::Account(Box::new(AccountTransaction { call, signature }));
+        if let Act::Grant { grantee, .. } = &act {
+            // Handed over before the grant is final: without it they open nothing.
+            let keys = envelopes
+                .iter()
+                .map(|bytes| KeyGrant::decode(bytes))
+                .collect::<stele_vault::Result<Vec<_>>>()
+                .map_err(|error| Error::internal(WHAT, error))?;
+            let kept = self.vault.keys().keep_grants(*grantee, &keys).await;
+            kept.map_err(Error::vault(WHAT))?;
+        }
+        let (transaction, height) = self.relay_transaction(actor, signed.encode()).await?;
+        if let Act::Revoke { grantee, id } = &act {
+            self.renew_keys(PatientId(actor.account), *grantee, *id)
+                .await?;
+        }
+        self.index
+            .local()
+            .end_session(&digest(id))
+            .map_err(Error::index(WHAT))?;
+        Ok(Settled {
+            act,
+            transaction,
+            height,
+        })
+    }
+
+    fn keep_draft(
+        &self,
+        patient: PatientId,
+        call: &impl SolCall,
+        envelopes: Vec<Bytes>,
+    ) -> Result<Prepared> {
+        const WHAT: &str = "preparing a decision";
+        let (_, nonce, _) = self
+            .ledger
+            .account(patient.0, BlockRef::Pending)
+            .map_err(Error::ledger(WHAT))?;
+        let call = AccountCall {
+            chain_id: self.ledger.facts().chain_id,
+            account: patient.0,
+            nonce,
+            gas_limit: GAS,
+            to: CONSENT,
+            input: call.abi_encode().into(),
+        };
+        let mut encoded = Vec::new();
+        call.encode(&mut encoded);
+        let id = hex::encode(random());
+        let draft = Draft {
+            call: encoded.into(),
+            envelopes,
+            expires: self.clock.now().plus_ms(DRAFT_MS),
+        };
+        let document = serde_json::to_vec(&draft).map_err(|e| Error::internal(WHAT, e))?;
+        self.index
+            .local()
+            .put_session(&digest(&id), &document, draft.expires)
+            .map_err(Error::index(WHAT))?;
+        self.prepared(&id, &call)
+    }
+
+    fn read_draft(&self, actor: &Actor, id: &str) -> Result<(AccountCall, Vec<Bytes>)> {
+        const WHAT: &str = "reading a draft";
+        let found = self
+            .index
+            .local()
+            .session(&digest(id), self.clock.now())
+            .map_err(Error::index(WHAT))?;
+        let draft: Option<Draft> = found
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose()
+            .map_err(|e| Error::internal(WHAT, e))?;
+        let draft = draft.ok_or_else(|| Error::not_found("draft", "it was used or is too old"))?;
+        let call =
+            AccountCall::decode(&mut draft.call.as_ref()).map_err(|e| Error::internal(WHAT, e))?;
+        if call.account == actor.account {
+            return Ok((call, draft.envelopes));
+        }
+        Err(Error::not_found("draft", "it was used or is too old"))
+    }
+
+    fn prepared(&self, id: &str, call: &AccountCall) -> Result<Prepared> {
+        Ok(Prepared {
+            id: id.to_owned(),
+            challenge: call.signing_hash(),
+            act: self.act_of(call)?,
+        })
+    }
+
+    /// What the bytes of a call say.
+    fn act_of(&self, call: &AccountCall) -> Result<Act> {
+        const WHAT: &str = "reading a transaction";
+        if call.to != CONSENT {
+            return Err(Error::internal(WHAT, "it is no decision about consent"));
+        }
+        let input = call.input.as_ref();
+        if let Ok(grant) = grantCall::abi_decode(input) {
+            let terms = Terms::from_abi(&grant.terms);
+            return Ok(Act::Grant {
+                grantee: grant.grantee,
+                categories: self.categories_of(PatientId(call.account), terms.categories)?,
+                terms,
+                request: grant.request,
+            });
+        }
+        if let Ok(revoke) = revokeCall::abi_decode(input) {
+            return Ok(Act::Revoke {
+                grantee: revoke.grantee,
+                id: revoke.id,
+            });
+        }
+        declineCall::abi_decode(input)
+            .map(|decline| Act::Decline {
+                request: decline.request,
+            })
+            .map_err(|error| Error::internal(WHAT, error))
+    }
+}
+
+fn digest(id: &str) -> B256 {
+    keccak256([b"stele/draft/v1\0".as_slice(), id.as_bytes()].concat())
+}

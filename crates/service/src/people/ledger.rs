@@ -1,0 +1,318 @@
+//! The auditor's desk: blocks and what their transactions did, in words, and a check of the chain while it runs.
+
+use alloy_primitives::{Address, B256, TxKind};
+use stele_core::{
+    abi::{
+        audit::IAudit::IAuditCalls, consent::IConsent::IConsentCalls,
+        governance::IGovernance::IGovernanceCalls, identity::IIdentity::IIdentityCalls,
+        records::IRecords::IRecordsCalls,
+    },
+    block::Header,
+    certificate::{CommitCertificate, ValidatorKey, ValidatorSet, namespace},
+    id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, RECORDS},
+    time::Timestamp,
+};
+
+use crate::{
+    Service,
+    directory::role,
+    error::{Error, Result},
+    ports::{BlockRef, TransactionView},
+    session::Actor,
+};
+
+/// Heights that are looked through for one page of blocks with transactions.
+const LOOKED_THROUGH: u64 = 20_000;
+/// Headers that one step of a check reads.
+const CHECKED_AT_ONCE: u64 = 5_000;
+
+/// A block with transactions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockLine {
+    /// Height.
+    pub height: u64,
+    /// Digest.
+    pub hash: B256,
+    /// When it was made.
+    pub at: Timestamp,
+    /// What its transactions did, in order.
+    pub transactions: Vec<TransactionLine>,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionLine {
+    /// Its hash.
+    pub hash: B256,
+    /// Who acted.
+    pub sender: Address,
+    /// What was done, after the sender's name: "gave a permission".
+    pub words: &'static str,
+    /// Whether the contract accepted it.
+    pub success: bool,
+    /// How it was signed.
+    pub signature: &'static str,
+    /// Accounts that its events name.
+    pub concerns: Vec<Address>,
+}
+
+/// One step of a check of the chain, downwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Highest height checked.
+    pub from: u64,
+    /// Lowest height checked; 0 when nothing is left.
+    pub to: u64,
+    /// Certificates whose signatures were verified.
+    pub certificates: u64,
+    /// Hash of the lowest header, whose child is above.
+    pub hash: B256,
+    /// What does not hold, and where.
+    pub problem: Option<String>,
+}
+
+impl Service {
+    /// Blocks with transactions below a height, newest first, at most `count`.
+    ///
+    /// # Errors
+    /// The actor is neither auditor nor administrator; the ledger can't answer.
+    pub fn blocks(
+        &self,
+        actor: &Actor,
+        below: Option<u64>,
+        count: usize,
+    ) -> Result<Vec<BlockLine>> {
+        self.require_auditor(actor)?;
+        let top = below.unwrap_or_else(|| self.ledger.height().saturating_add(1));
+        let mut blocks = Vec::new();
+        for height in (top.saturating_sub(LOOKED_THROUGH)..top).rev() {
+            if blocks.len() >= count {
+                break;
+            }
+            blocks.extend(
+                self.block_line(height)?
+                    .filter(|line| !line.transactions.is_empty()),
+            );
+        }
+        Ok(blocks)
+    }
+
+    /// One block.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or as [`Self::blocks`].
+    pub fn block_at(&self, actor: &Actor, height: u64) -> Result<BlockLine> {
+        self.require_auditor(actor)?;
+        self.block_line(height)?
+            .ok_or_else(|| Error::not_found("block", &height.to_string()))
+    }
+
+    fn block_line(&self, height: u64) -> Result<Option<BlockLine>> {
+        const WHAT: &str = "reading a block";
+        let block = self.ledger.block(BlockRef::Number(height));
+        let Some(block) = block.map_err(Error::ledger(WHAT))? else {
+            return Ok(None);
+        };
+        let mut transactions = Vec::new();
+        if !block.transactions.is_empty() {
+            let views = self.ledger.transactions_of(height);
+            let receipts = self
+                .ledger
+                .receipts_of(height)
+                .map_err(Error::ledger(WHAT))?;
+            for (view, receipt) in views.map_err(Error::ledger(WHAT))?.iter().zip(receipts) {
+                transactions.push(TransactionLine {
+                    hash: view.hash,
+                    sender: view.sender,
+                    words: words_of(view),
+                    success: receipt.receipt.success,
+                    signature: signature_of(view),
+                    concerns: concerned(&receipt.receipt.logs, view.sender),
+                });
+            }
+        }
+        Ok(Some(BlockLine {
+            height,
+            hash: block.hash,
+            at: Timestamp(block.header.timestamp_ms),
+            transactions,
+        }))
+    }
+
+    /// Checks headers downwards from a height: each names its parent by digest, and each certificate that names its
+    /// block is signed by a quorum of the validators. One step reads some thousands; `child` is the header above.
+    ///
+    /// # Errors
+    /// As [`Self::blocks`]. What does not hold is in the answer.
+    pub fn check_chain(&self, actor: &Actor, from: u64, child: Option<B256>) -> Result<Checked> {
+        const WHAT: &str = "checking the chain";
+        self.require_auditor(actor)?;
+        let facts = self.ledger.facts();
+        let keys = facts
+            .validators
+            .iter()
+            .map(|validator| ValidatorKey::new(validator.key.0));
+        let validators = ValidatorSet::new(keys).map_err(|error| Error::internal(WHAT, error))?;
+        let domain = namespace(facts.chain_id, &facts.genesis_hash);
+        let from = from.min(self.ledger.height());
+        let to = from.saturating_sub(CHECKED_AT_ONCE);
+        let mut done = Checked {
+            from,
+            to,
+            certificates: 0,
+            hash: child.unwrap_or_default(),
+            problem: None,
+        };
+        // The parent that the header above names.
+        let mut named = match child {
+            Some(child) => self
+                .header(from.saturating_add(1))?
+                .filter(|above| above.hash() == child)
+                .map(|h| h.parent_hash),
+            None => None,
+        };
+        for height in (to..=from).rev() {
+            let Some((header, certificate)) = self
+                .ledger
+                .certified_header(height)
+                .map_err(Error::ledger(WHAT))?
+            else {
+                // The first block has no certificate; everything starts from its digest.
+                if height == 0 {
+                    let good = named.is_none_or(|named| named == facts.genesis_hash);
+                    done.problem =
+                        (!good).then(|| "block 1 does not follow the first block".to_owned());
+                } else {
+                    done.problem = Some(format!("block {height} is missing"));
+                }
+                break;
+            };
+            let hash = header.hash();
+            if named.is_some_and(|named| named != hash) {
+                done.problem = Some(format!(
+                    "block {height} is not the one that the block above names"
+                ));
+                break;
+            }
+            let certificate = CommitCertificate::decode(&certificate);
+            match certificate {
+                Ok(certificate) if certificate.block == hash => {
+                    if let Err(error) = certificate.verify(&hash, &validators, &domain) {
+                        done.problem = Some(format!("block {height}: {error}"));
+                        break;
+                    }
+                    done.certificates = done.certificates.saturating_add(1);
+                }
+                // A later block's certificate covers this one: the link above holds it.
+                Ok(_) => {}
+                Err(error) => {
+                    done.problem = Some(format!("block {height}: {error}"));
+                    break;
+                }
+            }
+            named = Some(header.parent_hash);
+            done.hash = hash;
+        }
+        Ok(done)
+    }
+
+    fn header(&self, height: u64) -> Result<Option<Header>> {
+        let found = self.ledger.block(BlockRef::Number(height));
+        Ok(found
+            .map_err(Error::ledger("reading a header"))?
+            .map(|block| block.header))
+    }
+
+    fn require_auditor(&self, actor: &Actor) -> Result<()> {
+        let found = self.account(actor.account)?;
+        let may = found.is_some_and(|found| {
+            found.active && found.roles & (role::AUDITOR | role::ADMINISTRATOR) != 0
+        });
+        if may {
+            return Ok(());
+        }
+        Err(Error::NotPermitted {
+            message: "This is for auditors and administrators.".into(),
+        })
+    }
+}
+
+/// Accounts in the topics of a transaction's events, without the sender.
+fn concerned(logs: &[alloy_primitives::Log], sender: Address) -> Vec<Address> {
+    let mut found = Vec::new();
+    for log in logs {
+        for topic in log.topics().iter().skip(1) {
+            let (zeros, account) = topic.split_at(12);
+            let account = Address::from_slice(account);
+            let is_account = zeros.iter().all(|byte| *byte == 0)
+                && account.iter().take(8).any(|byte| *byte != 0);
+            if is_account && account != sender && !found.contains(&account) {
+                found.push(account);
+            }
+        }
+    }
+    found
+}
+
+fn signature_of(view: &TransactionView) -> &'static str {
+    use stele_core::tx::{AccountSignature, Transaction};
+    match &view.transaction {
+        Transaction::Ethereum(_) => "the account’s own key",
+        Transaction::Account(account) => match account.signature {
+            AccountSignature::WebAuthn(_) => "a passkey",
+            AccountSignature::Secp256k1(_) => "a key added to the account",
+        },
+    }
+}
+
+/// What a transaction asked for, as words after the sender's name.
+fn words_of(view: &TransactionView) -> &'static str {
+    let TxKind::Call(to) = view.transaction.to() else {
+        return "deployed a contract";
+    };
+    let input = view.transaction.input();
+    let Some(selector) = input.first_chunk::<4>().copied() else {
+        return "called a contract";
+    };
+    let contracts: [(Address, fn([u8; 4]) -> Option<&'static str>); 5] = [
+        (IDENTITY, IIdentityCalls::name_by_selector),
+        (RECORDS, IRecordsCalls::name_by_selector),
+        (CONSENT, IConsentCalls::name_by_selector),
+        (AUDIT, IAuditCalls::name_by_selector),
+        (GOVERNANCE, IGovernanceCalls::name_by_selector),
+    ];
+    let name = contracts
+        .into_iter()
+        .find(|(address, _)| *address == to)
+        .and_then(|(_, name)| name(selector));
+    words_of_call(name.unwrap_or_default())
+}
+
+/// The names of the contracts' functions in words.
+fn words_of_call(name: &str) -> &'static str {
+    match name {
+        "updateOrganization" => "changed an organisation’s addresses and keys",
+        "allowOrigin" => "allowed or forbade a web address for passkeys",
+        "registerMember" => "registered a member of staff",
+        "updateMember" => "changed a member’s status, roles or licence",
+        "registerPatient" => "registered a patient",
+        "registerDevice" => "registered a device",
+        "addKey" => "added a key to the account",
+        "removeKey" => "removed a key from the account",
+        "claim" => "took the account over",
+        "grant" | "grantBySig" => "recorded a permission",
+        "revoke" | "revokeBySig" => "ended a permission",
+        "renounce" => "gave a permission back",
+        "request" => "asked a patient for access",
+        "decline" => "declined a request",
+        "publishDirectory" => "published a patient’s key directory",
+        "anchor" => "recorded entries",
+        "tombstone" => "recorded an erasure",
+        "dispute" => "disputed an entry",
+        "transferCustody" => "handed a record’s custody over",
+        "anchorReceipts" => "anchored access receipts",
+        "propose" => "proposed a change of the consortium",
+        "vote" => "voted on a proposal",
+        _ => "called a contract",
+    }
+}

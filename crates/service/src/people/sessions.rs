@@ -1,0 +1,129 @@
+//! Sessions of the portal. A browser holds a random secret; its digest and what belongs to it stand in the local store.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, hex, keccak256};
+use serde::{Deserialize, Serialize};
+use stele_core::time::Timestamp;
+
+use super::random;
+use crate::{
+    Service,
+    error::{Error, Result},
+};
+
+/// How long a session lives without a request, in milliseconds: half an hour.
+pub const SESSION_IDLE_MS: u64 = 30 * 60 * 1000;
+/// How long a session lives at all, in milliseconds: a working day.
+pub const SESSION_MS: u64 = 12 * 3600 * 1000;
+/// A session in use is written again when it has aged by this, in milliseconds, not at every request.
+const KEEP_MS: u64 = 60 * 1000;
+
+/// What belongs to a browser's session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Session {
+    /// Who signed in; nobody yet where absent.
+    pub account: Option<Address>,
+    /// What every form of the session carries.
+    pub csrf: B256,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it was last used, to the minute.
+    pub seen: Timestamp,
+    /// What the next passkey's challenge is made from; new after each use.
+    pub challenge: B256,
+    /// Digest of the invitation that is being accepted.
+    pub invitation: Option<B256>,
+    /// What a form of several pages has gathered so far.
+    #[serde(default)]
+    pub answers: BTreeMap<String, Vec<String>>,
+}
+
+impl Service {
+    /// Begins a session and gives the browser's secret, 64 hex digits. A sign-in always begins a new one, so that
+    /// nobody can make somebody use a session known to them.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn begin_session(&self, account: Option<Address>) -> Result<(String, Session)> {
+        let now = self.clock.now();
+        let secret = hex::encode(random());
+        let session = Session {
+            account,
+            csrf: random().into(),
+            started: now,
+            seen: now,
+            challenge: random().into(),
+            invitation: None,
+            answers: BTreeMap::new(),
+        };
+        self.keep_session(&secret, &session)?;
+        Ok((secret, session))
+    }
+
+    /// A session that is still good; its use is noted.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn session(&self, secret: &str) -> Result<Option<Session>> {
+        const WHAT: &str = "reading a session";
+        let now = self.clock.now();
+        let found = self
+            .index
+            .local()
+            .session(&digest(secret), now)
+            .map_err(Error::index(WHAT))?;
+        let Some(bytes) = found else { return Ok(None) };
+        let mut session: Session =
+            serde_json::from_slice(&bytes).map_err(|e| Error::internal(WHAT, e))?;
+        if now.0.saturating_sub(session.seen.0) > KEEP_MS {
+            session.seen = now;
+            self.keep_session(secret, &session)?;
+        }
+        Ok(Some(session))
+    }
+
+    /// Keeps what changed in a session.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn keep_session(&self, secret: &str, session: &Session) -> Result<()> {
+        const WHAT: &str = "keeping a session";
+        let document = serde_json::to_vec(session).map_err(|e| Error::internal(WHAT, e))?;
+        let end = session
+            .seen
+            .plus_ms(SESSION_IDLE_MS)
+            .min(session.started.plus_ms(SESSION_MS));
+        self.index
+            .local()
+            .put_session(&digest(secret), &document, end)
+            .map_err(Error::index(WHAT))
+    }
+
+    /// Takes the session's challenge: a new one stands in its place, so that no answer counts twice.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn take_challenge(&self, secret: &str, session: &mut Session) -> Result<[u8; 32]> {
+        let taken = session.challenge;
+        session.challenge = random().into();
+        self.keep_session(secret, session)?;
+        Ok(taken.0)
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn end_session(&self, secret: &str) -> Result<()> {
+        self.index
+            .local()
+            .end_session(&digest(secret))
+            .map_err(Error::index("ending a session"))
+    }
+}
+
+fn digest(secret: &str) -> B256 {
+    keccak256([b"stele/session/v1\0".as_slice(), secret.as_bytes()].concat())
+}

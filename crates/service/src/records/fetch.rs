@@ -188,10 +188,8 @@ impl Service {
 
     /// A record's meta, if the leaf it makes is the one the ledger has at that place.
     pub(crate) fn checked_meta(&self, version: &ResourceVersion) -> Result<RecordMeta> {
-        let place = &version.placement;
-        let leaf = self.index.chain().leaf(place.log, place.leaf);
-        let leaf = leaf.map_err(Error::index(READING_META))?;
-        self.meta_of(version, leaf.map(|leaf| leaf.leaf))
+        let anchored = self.commitments(std::slice::from_ref(version))?;
+        self.meta_of(version, anchored.into_values().next())
     }
 
     /// What the ledger has at the places of some versions.

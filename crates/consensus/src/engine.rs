@@ -165,17 +165,10 @@ where
 
     let tasks = Tasks::new();
     let (speaker, listener) = links.gossip;
-    let hears = application;
-    tasks.push(
-        runtime
-            .child("speak")
-            .spawn(|_| gossip::speak(said, speaker)),
-    );
-    tasks.push(
-        runtime
-            .child("listen")
-            .spawn(|_| gossip::listen(hears, listener)),
-    );
+    let speak = runtime.child("speak");
+    tasks.push(speak.spawn(|_| gossip::speak(said, speaker)));
+    let listen = runtime.child("listen");
+    tasks.push(listen.spawn(|_| gossip::listen(application, listener)));
     tasks.push(broadcast.start(links.blocks));
     tasks.push(actor.start(observe(inbox), buffer, resolver));
     refuse_older_ledger(&marshal, ledger_height).await?;

@@ -298,44 +298,10 @@ impl Node {
         let stores = Stores::open(config, new).await?;
         let network = network::of(config, &stores.genesis, start)?;
         let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
-        let (mouth, ear) = gossip::channel();
-        let mouth = Arc::new(mouth);
-        let ledger = NodeLedger::new(
-            Arc::clone(&stores.chain),
-            Arc::clone(&stores.index),
-            Arc::clone(&stores.vault),
-            Arc::clone(&mouth),
-        );
-        let following = Arc::clone(&ledger);
-        tokio::task::spawn_blocking(move || following.catch_up())
-            .await?
-            .context("bringing the index to the ledger")?;
-        let app = App::new(Arc::clone(&stores.chain), Arc::clone(&ledger), mouth);
+        let (ledger, app, ear) = follow_chain(&stores).await?;
         let consensus = start_consensus(config, &stores, network, app.clone()).await?;
-        let talk = gossip::run(
-            gossip::Member {
-                chain: Arc::clone(&stores.chain),
-                gossip: consensus.gossip(),
-                committed: consensus.committed(),
-                work: app.asking(),
-                nudge: {
-                    let app = app.clone();
-                    Box::new(move || app.nudge())
-                },
-            },
-            ear,
-        );
-        let service = Service::new(
-            ledger,
-            Arc::clone(&stores.vault),
-            Arc::clone(&stores.index),
-            Arc::new(SystemClock),
-            stores.organization,
-        );
-        service.keep_tombstones_in(config.tombstones_file());
-        if let Some(network) = &config.network {
-            service.set_peers(Arc::new(peers::Gateways::new(network, &stores.genesis)?));
-        }
+        let talk = talk(&stores, &consensus, app.clone(), ear);
+        let service = use_cases(config, &stores, ledger)?;
         finish_half_done(&service, &stores, &app).await?;
         let (http_addr, http, stop) = serve_http(config, &service, &token_key).await?;
         let rpc = serve_rpc(config, &service, &stores.genesis, &token_key).await?;
@@ -363,9 +329,7 @@ impl Node {
             organization: stores.organization,
             chain_id: stores.genesis.chain_id,
         };
-        let ready_file = config.data.join("ready.json");
-        fs::write(&ready_file, serde_json::to_string(&ready)?)
-            .with_context(|| format!("writing {}", ready_file.display()))?;
+        let ready_file = write_ready(config, &ready)?;
         let vault = Arc::clone(&stores.vault);
         // The stores live as long as the service; the lock as long as the process.
         std::mem::forget(stores);
@@ -442,6 +406,63 @@ impl Node {
         let closed = tokio::task::spawn_blocking(move || vault.close()).await?;
         ended.and(closed.context("closing the vault"))
     }
+}
+
+/// The ledger with the index brought to it, and the application that consensus drives.
+async fn follow_chain(stores: &Stores) -> Result<(Arc<NodeLedger>, App, gossip::Ear)> {
+    let (mouth, ear) = gossip::channel();
+    let mouth = Arc::new(mouth);
+    let ledger = NodeLedger::new(
+        Arc::clone(&stores.chain),
+        Arc::clone(&stores.index),
+        Arc::clone(&stores.vault),
+        Arc::clone(&mouth),
+    );
+    let following = Arc::clone(&ledger);
+    tokio::task::spawn_blocking(move || following.catch_up())
+        .await?
+        .context("bringing the index to the ledger")?;
+    let app = App::new(Arc::clone(&stores.chain), Arc::clone(&ledger), mouth);
+    Ok((ledger, app, ear))
+}
+
+fn use_cases(config: &Config, stores: &Stores, ledger: Arc<NodeLedger>) -> Result<Arc<Service>> {
+    let service = Service::new(
+        ledger,
+        Arc::clone(&stores.vault),
+        Arc::clone(&stores.index),
+        Arc::new(SystemClock),
+        stores.organization,
+    );
+    service.keep_tombstones_in(config.tombstones_file());
+    if let Some(network) = &config.network {
+        service.set_peers(Arc::new(peers::Gateways::new(network, &stores.genesis)?));
+    }
+    Ok(service)
+}
+
+/// Talks to the other members until dropped.
+fn talk(
+    stores: &Stores,
+    consensus: &stele_consensus::Handle,
+    app: App,
+    ear: gossip::Ear,
+) -> tokio::task::JoinSet<()> {
+    let member = gossip::Member {
+        chain: Arc::clone(&stores.chain),
+        gossip: consensus.gossip(),
+        committed: consensus.committed(),
+        work: app.asking(),
+        nudge: Box::new(move || app.nudge()),
+    };
+    gossip::run(member, ear)
+}
+
+fn write_ready(config: &Config, ready: &Ready) -> Result<PathBuf> {
+    let path = config.data.join("ready.json");
+    fs::write(&path, serde_json::to_string(ready)?)
+        .with_context(|| format!("writing {}", path.display()))?;
+    Ok(path)
 }
 
 async fn start_consensus(

@@ -139,8 +139,12 @@ async fn ask_for_turns(
         while chain.has_work() {
             gossip.send(alloy_rlp::encode(Vec::<Bytes>::new()).into());
             tokio::select! {
-                // An error means that the engine has ended; then this task soon does, too.
-                _ = committed.changed() => {}
+                changed = committed.changed() => {
+                    if changed.is_err() {
+                        // The engine has ended.
+                        return;
+                    }
+                }
                 () = tokio::time::sleep(AGAIN) => {}
             }
         }

@@ -13,7 +13,7 @@ use axum::{
 };
 use futures::StreamExt as _;
 use stele_service::ports::Finalized;
-use tokio_stream::wrappers::{BroadcastStream, WatchStream};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::{front::Portal, session::Signed};
 
@@ -25,20 +25,36 @@ const RETRY_MS: u64 = 2_000;
 /// `GET /events`
 pub(crate) async fn stream(State(portal): State<Arc<Portal>>, signed: Signed) -> impl IntoResponse {
     let account = signed.person.account;
-    let blocks = BroadcastStream::new(portal.service.ledger().subscribe());
-    let changes = blocks.filter_map(move |block| {
-        // Whoever missed blocks is told to look.
-        let concerned = block.map_or(true, |block| concerns(&block, account));
-        std::future::ready(concerned.then(|| Event::default().event("changed").data("look")))
-    });
+    let blocks = portal.service.ledger().subscribe();
+    let stopped = portal.stopped.clone();
+    let changes = futures::stream::unfold(
+        (blocks, stopped),
+        move |(mut blocks, mut stopped)| async move {
+            loop {
+                if *stopped.borrow() {
+                    return None;
+                }
+                tokio::select! {
+                    _ = stopped.changed() => return None,
+                    block = blocks.recv() => match block {
+                        Ok(block) if !concerns(&block, account) => {}
+                        // Whoever missed blocks is told to look.
+                        Ok(_) | Err(RecvError::Lagged(_)) => {
+                            let event = Event::default().event("changed").data("look");
+                            return Some((event, (blocks, stopped)));
+                        }
+                        Err(RecvError::Closed) => return None,
+                    },
+                }
+            }
+        },
+    );
     let hello = Event::default()
         .retry(Duration::from_millis(RETRY_MS))
         .comment("connected");
-    let events = futures::stream::iter([hello]).chain(changes);
-    let stopped = WatchStream::new(portal.stopped.clone())
-        .filter(|stopped| std::future::ready(*stopped))
-        .into_future();
-    let events = events.take_until(stopped).map(Ok::<Event, Infallible>);
+    let events = futures::stream::iter([hello])
+        .chain(changes)
+        .map(Ok::<Event, Infallible>);
     Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE))
 }
 

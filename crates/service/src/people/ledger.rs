@@ -26,6 +26,9 @@ const LOOKED_THROUGH: u64 = 20_000;
 /// Headers that one step of a check reads.
 const CHECKED_AT_ONCE: u64 = 5_000;
 
+/// Newest blocks whose common certificate names a block that is only just being stored.
+const UNCOVERED_MAX: u64 = 64;
+
 /// A block with transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockLine {
@@ -152,68 +155,46 @@ impl Service {
             .validators
             .iter()
             .map(|validator| ValidatorKey::new(validator.key.0));
-        let validators = ValidatorSet::new(keys).map_err(|error| Error::internal(WHAT, error))?;
-        let domain = namespace(facts.chain_id, &facts.genesis_hash);
+        let mut walk = Walk {
+            validators: ValidatorSet::new(keys).map_err(|error| Error::internal(WHAT, error))?,
+            domain: namespace(facts.chain_id, &facts.genesis_hash),
+            genesis: facts.genesis_hash,
+            named: None,
+            is_covered: child.is_some(),
+            certificates: 0,
+        };
         let from = from.min(self.ledger.height());
         let to = from.saturating_sub(CHECKED_AT_ONCE);
-        let mut done = Checked {
-            from,
-            to,
-            certificates: 0,
-            hash: child.unwrap_or_default(),
-            problem: None,
-        };
-        // The parent that the header above names.
-        let mut named = match child {
-            Some(child) => self
-                .header(from.saturating_add(1))?
+        if let Some(child) = child {
+            let above = self.header(from.saturating_add(1))?;
+            walk.named = above
                 .filter(|above| above.hash() == child)
-                .map(|h| h.parent_hash),
-            None => None,
-        };
+                .map(|above| above.parent_hash);
+        }
+        let mut hash = B256::ZERO;
+        let mut problem = None;
         for height in (to..=from).rev() {
-            let Some((header, certificate)) = self
-                .ledger
-                .certified_header(height)
-                .map_err(Error::ledger(WHAT))?
-            else {
-                // The first block has no certificate; everything starts from its digest.
-                if height == 0 {
-                    let good = named.is_none_or(|named| named == facts.genesis_hash);
-                    done.problem =
-                        (!good).then(|| "block 1 does not follow the first block".to_owned());
-                } else {
-                    done.problem = Some(format!("block {height} is missing"));
-                }
+            let found = self.ledger.certified_header(height);
+            let Some((header, certificate)) = found.map_err(Error::ledger(WHAT))? else {
+                problem = Some(format!("block {height} is missing"));
                 break;
             };
-            let hash = header.hash();
-            if named.is_some_and(|named| named != hash) {
-                done.problem = Some(format!(
-                    "block {height} is not the one that the block above names"
-                ));
+            problem = walk.step(&header, &certificate, from).err();
+            if problem.is_some() {
                 break;
             }
-            let certificate = CommitCertificate::decode(&certificate);
-            match certificate {
-                Ok(certificate) if certificate.block == hash => {
-                    if let Err(error) = certificate.verify(&hash, &validators, &domain) {
-                        done.problem = Some(format!("block {height}: {error}"));
-                        break;
-                    }
-                    done.certificates = done.certificates.saturating_add(1);
-                }
-                // A later block's certificate covers this one: the link above holds it.
-                Ok(_) => {}
-                Err(error) => {
-                    done.problem = Some(format!("block {height}: {error}"));
-                    break;
-                }
-            }
-            named = Some(header.parent_hash);
-            done.hash = hash;
+            hash = header.hash();
         }
-        Ok(done)
+        if problem.is_none() && !walk.is_covered {
+            problem = Some("no certificate covers these blocks".to_owned());
+        }
+        Ok(Checked {
+            from,
+            to,
+            certificates: walk.certificates,
+            hash,
+            problem,
+        })
     }
 
     fn header(&self, height: u64) -> Result<Option<Header>> {
@@ -234,6 +215,58 @@ impl Service {
         Err(Error::NotPermitted {
             message: "This is for auditors and administrators.".into(),
         })
+    }
+}
+
+/// What a check carries from a block down to its parent.
+struct Walk {
+    validators: ValidatorSet,
+    domain: Vec<u8>,
+    genesis: B256,
+    /// The parent that the block above names.
+    named: Option<B256>,
+    /// Whether this block, or one above that leads here by digests, was finalized by a verified certificate.
+    is_covered: bool,
+    certificates: u64,
+}
+
+impl Walk {
+    /// Checks one block; what does not hold comes back in words.
+    fn step(
+        &mut self,
+        header: &Header,
+        certificate: &[u8],
+        from: u64,
+    ) -> std::result::Result<(), String> {
+        let (height, hash) = (header.number, header.hash());
+        if self.named.is_some_and(|named| named != hash) {
+            return Err(format!(
+                "block {height} is not the one that the block above names"
+            ));
+        }
+        self.named = Some(header.parent_hash);
+        if height == 0 {
+            // Everything starts from the first block's digest: nobody votes on it.
+            self.is_covered |= from == 0;
+            return if hash == self.genesis {
+                Ok(())
+            } else {
+                Err("the first block is not this ledger's".to_owned())
+            };
+        }
+        let certificate = CommitCertificate::decode(certificate)
+            .map_err(|error| format!("block {height}: {error}"))?;
+        if certificate.block == hash {
+            certificate
+                .verify(&hash, &self.validators, &self.domain)
+                .map_err(|error| format!("block {height}: {error}"))?;
+            self.certificates = self.certificates.saturating_add(1);
+            self.is_covered = true;
+        } else if !self.is_covered && from.saturating_sub(height) >= UNCOVERED_MAX {
+            // Blocks that became final together share the certificate of the newest, so only a few may lack one.
+            return Err(format!("no certificate covers block {height}"));
+        }
+        Ok(())
     }
 }
 

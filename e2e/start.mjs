@@ -12,27 +12,34 @@ const READY_DEADLINE_MS = 60_000;
 
 /** Starts `stele up` with these flags; gives its ready line, its folder, and `stele`, which runs a command on it. */
 export async function start(...flags) {
-  const binary = process.env.STELE;
-  if (!binary) throw new Error("STELE must name the binary");
   const parent = await mkdtemp(join(tmpdir(), "stele-e2e-"));
+  process.once("exit", () => rmSync(parent, { recursive: true, force: true, maxRetries: 3 }));
   const data = join(parent, "data");
   const any = "127.0.0.1:0";
-  const child = spawn(
-    binary,
-    ["up", ...flags, "--data", data, "--http", any, "--rpc", any, "--mllp", any, "--metrics", any],
-    { stdio: ["ignore", "pipe", "inherit"] },
-  );
-  // Killed with the tests' process, whatever ends that: the folder is gone the moment after, so there is nothing to
-  // close down well.
-  process.once("exit", () => {
-    child.kill("SIGKILL");
-    rmSync(parent, { recursive: true, force: true, maxRetries: 3 });
-  });
+  const ready = await run("up", ...flags, "--data", data, "--http", any, "--rpc", any, "--mllp", any, "--metrics", any);
   const stele = async (...command) => {
     const environment = { ...process.env, STELE_DATA: data };
-    const { stdout } = await promisify(execFile)(binary, command, { env: environment });
+    const { stdout } = await promisify(execFile)(binary(), command, { env: environment });
     return stdout.trim();
   };
+  return { ready, stele, data };
+}
+
+/** Starts `stele dev` with these flags; gives its ready line. */
+export function startDevelopment(...flags) {
+  return run("dev", "--rpc", "127.0.0.1:0", "--json", ...flags);
+}
+
+function binary() {
+  if (!process.env.STELE) throw new Error("STELE must name the binary");
+  return process.env.STELE;
+}
+
+/** Starts the binary and waits for the line that says where it is reached. */
+async function run(...args) {
+  const child = spawn(binary(), args, { stdio: ["ignore", "pipe", "inherit"] });
+  // Killed with the tests' process, whatever ends that: there is nothing to close down well.
+  process.prependOnceListener("exit", () => child.kill("SIGKILL"));
   const lines = createInterface({ input: child.stdout });
   const timer = setTimeout(() => child.kill("SIGKILL"), READY_DEADLINE_MS);
   try {
@@ -43,10 +50,10 @@ export async function start(...flags) {
       child.unref();
       // What it says later is nobody's concern, but must not fill the pipe.
       child.stdout.resume().unref();
-      return { ready, stele, data };
+      return ready;
     }
   } finally {
     clearTimeout(timer);
   }
-  throw new Error(`${binary} ended before it was ready`);
+  throw new Error(`${binary()} ended before it was ready`);
 }

@@ -31,6 +31,11 @@ export function interfaces() {
   return compile(sources("contracts/interfaces/"));
 }
 
+/** Texts of the published interfaces by their path in the repository. */
+export function interfaceSources() {
+  return sources("contracts/interfaces/");
+}
+
 /** The published examples by name, compiled. */
 export function examples() {
   return compile({ ...sources("contracts/interfaces/"), ...sources("contracts/examples/") });

@@ -21,8 +21,8 @@ use crate::{
     builder::{self, Built},
     contracts::governance,
     error::{Error, InvalidBlock, InvalidTransaction, QueryError, Rejected},
-    evm::{CodeCache, Environment},
-    executor::{self, Execution, Outcome, check_size, check_succession, expect},
+    evm::{CodeCache, Environment, Mode},
+    executor::{self, Execution, Outcome, Signatures, check_size, check_succession, expect},
     genesis::Genesis,
     pool::{Admission, Pool, PoolLimits, PoolStatus, Pooled},
     recent::{FinalBlock, RecentBlocks},
@@ -38,9 +38,17 @@ pub struct ChainOptions {
     pub pool: PoolLimits,
 }
 
+/// Whether accounts may be spoken for without their keys: on a [`DevChain`](crate::dev::DevChain) alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Development {
+    No,
+    Yes,
+}
+
 /// The ledger of one consortium.
 pub struct Chain {
     pub(crate) genesis: Genesis,
+    development: Development,
     genesis_block: Arc<Block>,
     state: State,
     pool: Pool,
@@ -126,10 +134,21 @@ impl Chain {
     /// # Errors
     /// As [`Chain::open`].
     pub fn over(state: State, genesis: &Genesis, pool: PoolLimits) -> Result<Self, Error> {
+        Self::begin(state, genesis, pool, Development::No)
+    }
+
+    /// As [`Chain::over`], and for development if that is wanted.
+    pub(crate) fn begin(
+        state: State,
+        genesis: &Genesis,
+        pool: PoolLimits,
+        development: Development,
+    ) -> Result<Self, Error> {
         let genesis_block = Arc::new(genesis.begin(&state)?);
         let latest = Arc::new(Latest::of(&state, &genesis_block)?);
         Ok(Self {
             genesis: genesis.clone(),
+            development,
             genesis_block,
             executed: Mutex::new(Executed {
                 blocks: BTreeMap::new(),
@@ -376,7 +395,7 @@ impl Chain {
             return Ok(Err(invalid));
         }
         let known = |hash: &B256| self.pool.get(hash).map(|p| Arc::clone(&p.recovered));
-        let transactions = match executor::recover(block, self.genesis.chain_id, known) {
+        let transactions = match executor::recover(block, self.signatures(), known) {
             Ok(transactions) => transactions,
             Err(invalid) => return Ok(Err(invalid)),
         };
@@ -426,10 +445,27 @@ impl Chain {
 
     pub(crate) fn execution(&self, view: StateView, header: &Header) -> Execution {
         let environment = Environment::of(header, self.genesis.chain_id);
-        Execution::new(view, &environment, self.code.clone(), self.genesis.open)
+        let (code, open) = (self.code.clone(), self.genesis.open);
+        Execution::new(view, &environment, code, open, self.mode())
     }
 
-    fn keep(
+    /// How the transactions of blocks run.
+    pub(crate) const fn mode(&self) -> Mode {
+        match self.development {
+            Development::No => Mode::Block,
+            Development::Yes => Mode::Development,
+        }
+    }
+
+    /// Whose transactions are taken for whose.
+    pub(crate) const fn signatures(&self) -> Signatures {
+        Signatures {
+            chain_id: self.genesis.chain_id,
+            development: self.development,
+        }
+    }
+
+    pub(crate) fn keep(
         &self,
         block: Arc<Block>,
         transactions: Vec<Arc<RecoveredTransaction>>,
@@ -552,7 +588,7 @@ impl Chain {
     const fn admission<'a>(&self, latest: &'a Latest) -> Admission<'a> {
         Admission {
             view: &latest.view,
-            chain_id: self.genesis.chain_id,
+            signatures: self.signatures(),
             open: self.genesis.open,
             block_gas_limit: latest.next_gas_limit,
         }

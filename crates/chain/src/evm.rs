@@ -63,6 +63,8 @@ impl Environment {
 pub(crate) enum Mode {
     /// A transaction of a block.
     Block,
+    /// A transaction of a block of a development chain, where a contract may send one too.
+    Development,
     /// A question: any sender, any nonce.
     Query,
 }
@@ -114,10 +116,8 @@ impl<DB: Database<Error = state::Error>, I> Machine<DB, I> {
         context.cfg.chain_id = environment.chain_id;
         // EIP-7825's cap protects the throughput of many small blocks; here the block's limit is the only one.
         context.cfg.tx_gas_limit_cap = Some(u64::MAX);
-        if mode == Mode::Query {
-            context.cfg.disable_nonce_check = true;
-            context.cfg.disable_eip3607 = true;
-        }
+        context.cfg.disable_nonce_check = mode == Mode::Query;
+        context.cfg.disable_eip3607 = mode != Mode::Block;
         context.block = BlockEnv {
             number: U256::from(environment.number),
             beneficiary: Address::ZERO,

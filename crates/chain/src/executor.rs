@@ -11,10 +11,12 @@ use revm::{
 };
 use stele_core::{
     block::{Block, Header, MAX_BLOCK_BYTES, Receipt},
-    tx::{RecoveredTransaction, Transaction},
+    tx::{RecoveredTransaction, SenderKey, Transaction},
 };
 
 use crate::{
+    chain::Development,
+    dev::impersonated,
     error::{InvalidBlock, InvalidTransaction},
     evm::{Cached, CodeCache, Environment, Failure, Machine, Mode, tx_env},
     rules,
@@ -63,13 +65,14 @@ impl Execution {
         environment: &Environment,
         code: CodeCache,
         open: bool,
+        mode: Mode,
     ) -> Self {
         let database = Cached {
             inner: Pending::new(view),
             code,
         };
         Self {
-            machine: Machine::new(database, environment, Mode::Block),
+            machine: Machine::new(database, environment, mode),
             open,
             gas_limit: environment.gas_limit,
             gas_used: 0,
@@ -160,7 +163,7 @@ pub(crate) fn execute(
 /// before, by hash.
 pub(crate) fn recover(
     block: &Block,
-    chain_id: u64,
+    signatures: Signatures,
     known: impl Fn(&B256) -> Option<Arc<RecoveredTransaction>> + Sync,
 ) -> Result<Vec<Arc<RecoveredTransaction>>, InvalidBlock> {
     let recover_one = |(index, bytes): (usize, &Bytes)| {
@@ -168,7 +171,7 @@ pub(crate) fn recover(
         if let Some(recovered) = known(&hash) {
             return Ok(recovered);
         }
-        recover_exactly(bytes, hash, chain_id)
+        recover_exactly(bytes, hash, signatures)
             .map(Arc::new)
             .map_err(|reason| InvalidBlock::Transaction { index, reason })
     };
@@ -180,13 +183,34 @@ pub(crate) fn recover(
         .collect()
 }
 
+/// Whose transactions are taken for whose.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Signatures {
+    /// Chain the signatures are for.
+    pub(crate) chain_id: u64,
+    /// Whether accounts may be spoken for without their keys.
+    pub(crate) development: Development,
+}
+
 /// Decodes and recovers a transaction whose bytes are its one canonical encoding. `hash` is keccak-256 of `bytes`.
 pub(crate) fn recover_exactly(
     bytes: &[u8],
     hash: B256,
-    chain_id: u64,
+    signatures: Signatures,
 ) -> Result<RecoveredTransaction, InvalidTransaction> {
-    let recovered = Transaction::decode(bytes)?.recover(chain_id)?;
+    let transaction = Transaction::decode(bytes)?;
+    if signatures.development == Development::Yes
+        && let Some(sender) = impersonated(&transaction)
+    {
+        return Ok(RecoveredTransaction {
+            transaction,
+            hash,
+            sender,
+            key: SenderKey::Own,
+            size: bytes.len(),
+        });
+    }
+    let recovered = transaction.recover(signatures.chain_id)?;
     // Two encodings of one transaction would have two hashes and could be taken for two.
     if recovered.hash != hash {
         return Err(InvalidTransaction::Rules(

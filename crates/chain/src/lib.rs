@@ -30,6 +30,7 @@ mod builder;
 mod chain;
 mod check;
 pub mod contracts;
+pub mod dev;
 mod error;
 mod evm;
 mod executor;

@@ -18,9 +18,10 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use stele_core::tx::{MAX_TX_BYTES, RecoveredTransaction, TransactionError};
 
 use crate::{
+    chain::Development,
     error::{InvalidTransaction, Rejected},
     evm::tx_env,
-    executor::recover_exactly,
+    executor::{Signatures, recover_exactly},
     rules,
     state::StateView,
 };
@@ -71,7 +72,8 @@ pub struct Pooled {
 /// What admission holds a transaction against.
 pub(crate) struct Admission<'a> {
     pub(crate) view: &'a StateView,
-    pub(crate) chain_id: u64,
+    /// Whose transactions are taken for whose.
+    pub(crate) signatures: Signatures,
     pub(crate) open: bool,
     pub(crate) block_gas_limit: u64,
 }
@@ -122,7 +124,7 @@ impl Pool {
         if self.queue().get(&hash).is_some() {
             return Err(Rejected::AlreadyKnown);
         }
-        let recovered = recover_exactly(&encoded, hash, admission.chain_id)?;
+        let recovered = recover_exactly(&encoded, hash, admission.signatures)?;
         let (next_nonce, organization) = self.check(&recovered, admission)?;
         let pooled = Pooled {
             recovered: Arc::new(recovered),
@@ -160,7 +162,9 @@ impl Pool {
                 gap_max: self.limits.nonce_gap,
             });
         }
-        if account.is_some_and(|account| account.code_hash != revm::primitives::KECCAK_EMPTY) {
+        let has_code =
+            account.is_some_and(|account| account.code_hash != revm::primitives::KECCAK_EMPTY);
+        if has_code && admission.signatures.development == Development::No {
             return Err(InvalidTransaction::SenderIsContract { sender }.into());
         }
         if env.value > balance {

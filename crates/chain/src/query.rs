@@ -330,7 +330,7 @@ impl Chain {
         let header = &block.block().header;
         let at = usize::try_from(index).unwrap_or(usize::MAX);
         let transaction = block
-            .transaction(at, self.genesis.chain_id)?
+            .transaction(at, self.signatures())?
             .ok_or_else(|| state::Error::damaged(header.number, "a transaction is missing"))?;
         Ok(IncludedTransaction {
             transaction,

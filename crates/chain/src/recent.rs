@@ -16,7 +16,7 @@ use stele_core::{
 };
 
 use crate::{
-    executor::recover_exactly,
+    executor::{Signatures, recover_exactly},
     state::{self, StateView},
 };
 
@@ -134,7 +134,7 @@ impl FinalBlock {
     pub(crate) fn transaction(
         &self,
         index: usize,
-        chain_id: u64,
+        signatures: Signatures,
     ) -> Result<Option<Arc<RecoveredTransaction>>, state::Error> {
         let found = self.transactions.get(index);
         let (Some(found), Some(encoded)) = (found, self.block.transactions.get(index)) else {
@@ -144,7 +144,7 @@ impl FinalBlock {
             return Ok(Some(Arc::clone(known)));
         }
         // It was valid when its block became final.
-        let recovered = recover_exactly(encoded, found.hash, chain_id).map_err(|_| {
+        let recovered = recover_exactly(encoded, found.hash, signatures).map_err(|_| {
             let height = self.block.header.number;
             state::Error::damaged(height, "a transaction is not readable")
         })?;

@@ -42,6 +42,7 @@ pub use error::Error;
 pub use format::FORMAT;
 pub use head::Head;
 pub use logs::{FoundLog, FoundLogs, LogFilter};
+pub(crate) use memory::MemoryReader;
 pub use memory::MemoryStore;
 pub use overlay::{Overlay, Pending};
 pub use store::{Batch, Operation, Reader, Row, Store, Table};

@@ -92,7 +92,7 @@ impl Chain {
             database,
             &environment,
             Mode::Query,
-            transaction,
+            &transaction,
             TransactionContext::default(),
             options,
         )
@@ -130,8 +130,8 @@ impl Chain {
                 let trace = trace(
                     execution.database(),
                     &environment,
-                    Mode::Block,
-                    tx_env(&transaction),
+                    self.mode(),
+                    &tx_env(&transaction),
                     context,
                     options,
                 )?;
@@ -160,7 +160,7 @@ fn trace<DB: Database<Error = state::Error>>(
     database: DB,
     environment: &Environment,
     mode: Mode,
-    transaction: TxEnv,
+    transaction: &TxEnv,
     context: TransactionContext,
     options: &GethDebugTracingOptions,
 ) -> Result<GethTrace, QueryError> {
@@ -168,7 +168,7 @@ fn trace<DB: Database<Error = state::Error>>(
     let (result, state) = match machine.inspect(transaction.clone()) {
         Ok(done) => done,
         Err(Failure::Invalid(invalid)) => {
-            return Err(rules::translate(&invalid, &transaction).into());
+            return Err(rules::translate(&invalid, transaction).into());
         }
         Err(Failure::Fatal(error)) => return Err(error.into()),
     };
@@ -184,7 +184,7 @@ fn trace<DB: Database<Error = state::Error>>(
     let done = ResultAndState { result, state };
     let mut before = Frozen(RefCell::new(&mut database));
     inspector
-        .get_result(Some(context), &transaction, &block, &done, &mut before)
+        .get_result(Some(context), transaction, &block, &done, &mut before)
         .map_err(|error| match error {
             DebugInspectorError::Database(error) => QueryError::State(error),
             other => QueryError::Tracer(other.to_string()),

@@ -94,6 +94,14 @@ impl AccountKey {
     /// # Errors
     /// As for [`Self::sign_hash`].
     pub fn sign(&self, call: UnsignedCall) -> Result<Bytes, Error> {
+        self.sign_with_value(call, U256::ZERO)
+    }
+
+    /// As [`Self::sign`], with a value in wei.
+    ///
+    /// # Errors
+    /// As for [`Self::sign_hash`].
+    pub fn sign_with_value(&self, call: UnsignedCall, value: U256) -> Result<Bytes, Error> {
         let transaction = TxEip1559 {
             chain_id: call.chain_id,
             nonce: call.nonce,
@@ -101,7 +109,7 @@ impl AccountKey {
             max_fee_per_gas: 0,
             max_priority_fee_per_gas: 0,
             to: call.to,
-            value: U256::ZERO,
+            value,
             access_list: alloy_eips::eip2930::AccessList::default(),
             input: call.input,
         };

@@ -11,25 +11,29 @@ mod context;
 mod error;
 mod filters;
 mod guard;
+mod ipc;
 mod methods;
 mod response;
 mod subscriptions;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use jsonrpsee::RpcModule;
 use jsonrpsee::server::{
     BatchRequestConfig, PingConfig, Server, ServerConfig, ServerConfigBuilder, ServerHandle,
 };
 use secrecy::SecretString;
-use stele_service::ports::Ledger;
+use stele_service::{development::Development, ports::Ledger};
 
-use self::{context::Context, guard::GuardLayer, subscriptions::HexIds};
+use self::{context::Context, guard::GuardLayer, ipc::IpcHandle, subscriptions::HexIds};
 
 /// How the front listens, whom it answers, and its limits.
 #[derive(Clone, Debug)]
 pub struct RpcConfig {
     /// Where to listen; port 0 picks a free one.
     pub addr: SocketAddr,
+    /// Unix socket to listen on as well, for whoever may open the file.
+    pub ipc: Option<PathBuf>,
     /// Values of the `Host` header that are answered besides `localhost` and IP addresses: `name`
     /// (any port), `name:port`, or `*`. A DNS name that is not listed is refused, because a web page
     /// could have pointed it here (DNS rebinding).
@@ -54,6 +58,8 @@ pub struct RpcConfig {
     pub filter_idle: Duration,
     /// Logs in one answer.
     pub log_limit: usize,
+    /// What `web3_clientVersion` answers; the program's own name and version if it is not given.
+    pub client_version: Option<String>,
 }
 
 impl Default for RpcConfig {
@@ -61,6 +67,7 @@ impl Default for RpcConfig {
     fn default() -> Self {
         Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 8545)),
+            ipc: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Origins::These(Vec::new()),
             token: None,
@@ -72,6 +79,7 @@ impl Default for RpcConfig {
             max_filters: 1_024,
             filter_idle: Duration::from_secs(300),
             log_limit: 10_000,
+            client_version: None,
         }
     }
 }
@@ -104,6 +112,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The socket is taken, or cannot be made.
+    #[error("listening for JSON-RPC on the socket {}", path.display())]
+    Ipc {
+        /// The path asked for.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Two methods have one name.
     #[error("registering JSON-RPC methods")]
     Register(#[from] jsonrpsee::server::RegisterMethodError),
@@ -114,6 +131,7 @@ pub enum Error {
 pub struct RpcHandle {
     local_addr: SocketAddr,
     server: ServerHandle,
+    ipc: Option<IpcHandle>,
 }
 
 impl RpcHandle {
@@ -125,6 +143,7 @@ impl RpcHandle {
 
     /// Takes no more requests, finishes those under way, and closes all connections.
     pub async fn stop(self) {
+        drop(self.ipc);
         if self.server.stop().is_err() {
             return;
         }
@@ -138,23 +157,51 @@ impl RpcHandle {
 /// # Errors
 /// No token off loopback, or an address that cannot be listened on.
 pub async fn serve(ledger: Arc<dyn Ledger>, config: RpcConfig) -> Result<RpcHandle, Error> {
+    listen(methods::all(Context::new(ledger, &config))?, config).await
+}
+
+/// As [`serve`], over a development chain: with the methods that edit its state and move its clock.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_development(
+    ledger: Arc<dyn Ledger>,
+    chain: Arc<dyn Development>,
+    config: RpcConfig,
+) -> Result<RpcHandle, Error> {
+    let context = Context::new(ledger, &config).with_development(chain);
+    listen(methods::with_development(context)?, config).await
+}
+
+async fn listen(methods: RpcModule<Context>, config: RpcConfig) -> Result<RpcHandle, Error> {
     let addr = config.addr;
     if !addr.ip().to_canonical().is_loopback() && config.token.is_none() {
         return Err(Error::TokenRequired { addr });
     }
-    let listen = |source| Error::Listen { addr, source };
-    let methods = methods::all(Context::new(ledger, &config))?;
+    let refused = |source| Error::Listen { addr, source };
+    let methods = jsonrpsee::Methods::from(methods);
+    let ipc = match &config.ipc {
+        None => None,
+        Some(path) => {
+            let refused = |source| Error::Ipc {
+                path: path.clone(),
+                source,
+            };
+            Some(ipc::listen(path, methods.clone(), &config).map_err(refused)?)
+        }
+    };
     let server = Server::builder()
         .set_config(limits(&config))
         .set_http_middleware(tower::ServiceBuilder::new().layer(GuardLayer::new(config)))
         .build(addr)
         .await
-        .map_err(listen)?;
-    let local_addr = server.local_addr().map_err(listen)?;
+        .map_err(refused)?;
+    let local_addr = server.local_addr().map_err(refused)?;
     tracing::info!(%local_addr, "rpc.listening");
     Ok(RpcHandle {
         local_addr,
         server: server.start(methods),
+        ipc,
     })
 }
 
@@ -177,7 +224,7 @@ fn limits(config: &RpcConfig) -> ServerConfig {
 
 /// The methods without a server: for whoever wants answers in the same process, such as a fuzzer. Hosts, origins,
 /// tokens, batches and limits are the server's, and not looked at here.
-pub struct Methods(jsonrpsee::RpcModule<Context>);
+pub struct Methods(RpcModule<Context>);
 
 impl Methods {
     /// The methods over a ledger.

@@ -9,6 +9,7 @@ pub mod blobs;
 pub mod bundle;
 pub mod clients;
 mod consents;
+pub mod development;
 pub mod directory;
 pub mod erase;
 pub mod export;

@@ -3,6 +3,7 @@
 mod client;
 mod consent;
 mod demo;
+mod dev;
 mod export;
 mod governance;
 mod import;
@@ -43,6 +44,8 @@ enum Command {
     Node(node::NodeCommand),
     /// Make a consortium of several members.
     Network(network::NetworkCommand),
+    /// Start a local chain for developing contracts, in memory.
+    Dev(dev::Dev),
     /// Take in FHIR Bundles, resources and NDJSON (also .bz2 and .gz), in files and folders.
     Import(import::Import),
     /// HL7 v2 messages: send them, see what waits, write or drop what is parked.
@@ -118,6 +121,9 @@ pub(crate) struct Addresses {
     /// Ethereum JSON-RPC, HTTP and WebSocket [default: 127.0.0.1:8545].
     #[arg(long, env = "STELE_RPC", value_name = "ADDR")]
     pub(crate) rpc: Option<SocketAddr>,
+    /// Unix socket for JSON-RPC as well [default: none].
+    #[arg(long, env = "STELE_IPC", value_name = "PATH")]
+    pub(crate) ipc: Option<PathBuf>,
     /// OpenMetrics [default: 127.0.0.1:9464]; port 0 picks a free one.
     #[arg(long, env = "STELE_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -150,6 +156,9 @@ impl Addresses {
         }
         if let Some(rpc) = self.rpc {
             config.rpc = rpc;
+        }
+        if let Some(ipc) = &self.ipc {
+            config.rpc_ipc = Some(ipc.clone());
         }
         if let Some(metrics) = self.metrics {
             config.metrics = metrics;
@@ -195,6 +204,7 @@ async fn dispatch(command: Command) -> Result<Answer> {
         Command::Up(up) => up.run().await,
         Command::Node(node) => node.run().await,
         Command::Network(command) => command.run().await,
+        Command::Dev(dev) => dev.run().await,
         Command::Import(import) => import.run().await,
         Command::Mllp(command) => command.run().await,
         Command::Token(token) => token.run().await,

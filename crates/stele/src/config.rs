@@ -49,6 +49,10 @@ pub(crate) struct Config {
     pub(crate) pending_after_ms: u64,
     /// Web origins that may call JSON-RPC from a browser.
     pub(crate) rpc_origins: Vec<String>,
+    /// Unix socket on which JSON-RPC listens as well; only the node's own user can open it.
+    pub(crate) rpc_ipc: Option<PathBuf>,
+    /// JSON-RPC connections at once, HTTP and WebSocket together.
+    pub(crate) rpc_connections: u32,
     /// Requests a second that one address may send for long; 0 for no limit. Programs on this machine have none.
     pub(crate) rate_per_second: u32,
     /// Requests that one address may send at once.
@@ -329,6 +333,8 @@ impl Default for Config {
             max_count: 1_000,
             pending_after_ms: 10_000,
             rpc_origins: Vec::new(),
+            rpc_ipc: None,
+            rpc_connections: 500,
             rate_per_second: 500,
             rate_burst: 2_000,
             reserve_bytes: 64 << 20,

@@ -623,6 +623,8 @@ async fn serve_rpc(
         addr: config.rpc,
         allowed_origins: origins,
         token,
+        ipc: config.rpc_ipc.clone(),
+        max_connections: config.rpc_connections,
         ..RpcConfig::default()
     };
     stele_gateway::rpc::serve(Arc::clone(service.ledger()), rpc)

@@ -10,6 +10,7 @@ mod accounts;
 mod blocks;
 mod check;
 mod cost;
+mod dev;
 mod passkey;
 mod pool;
 mod solidity;

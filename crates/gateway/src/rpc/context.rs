@@ -2,7 +2,10 @@
 
 use std::{num::NonZero, sync::Arc};
 
-use stele_service::ports::{ChainFacts, Ledger, LedgerError};
+use stele_service::{
+    development::Development,
+    ports::{ChainFacts, Ledger, LedgerError},
+};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -17,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) facts: ChainFacts,
     pub(crate) filters: Filters,
     pub(crate) log_limit: usize,
+    pub(crate) client_version: Option<String>,
+    development: Option<Arc<dyn Development>>,
     heavy: Semaphore,
 }
 
@@ -28,8 +33,38 @@ impl Context {
             ledger,
             filters: Filters::new(config.max_filters, config.filter_idle),
             log_limit: config.log_limit,
+            client_version: config.client_version.clone(),
+            development: None,
             heavy: Semaphore::new(cores),
         }
+    }
+
+    /// The same, over a development chain.
+    pub(crate) fn with_development(self, chain: Arc<dyn Development>) -> Self {
+        Self {
+            development: Some(chain),
+            ..self
+        }
+    }
+
+    /// The development chain, if it is one.
+    pub(crate) const fn development(&self) -> Option<&Arc<dyn Development>> {
+        self.development.as_ref()
+    }
+
+    /// Acts on a development chain, on a thread that may block.
+    pub(crate) async fn develop<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&dyn Development) -> Result<T, LedgerError> + Send + 'static,
+    ) -> RpcResult<T> {
+        let chain = self
+            .development
+            .clone()
+            .ok_or_else(error::not_development)?;
+        tokio::task::spawn_blocking(move || act(&*chain))
+            .await
+            .map_err(|panicked| error::internal(&panicked))?
+            .map_err(error::ledger)
     }
 
     /// Runs a question that may take long on a thread where it holds nobody up. As many run at once as

@@ -4,7 +4,7 @@ use alloy_primitives::hex;
 use alloy_sol_types::{GenericContractError, SolInterface as _};
 use jsonrpsee::types::{
     ErrorObjectOwned,
-    error::{INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE},
+    error::{INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE, METHOD_NOT_FOUND_CODE},
 };
 use stele_service::ports::LedgerError;
 
@@ -19,6 +19,11 @@ pub(crate) fn invalid_params(message: impl Into<String>) -> ErrorObjectOwned {
 /// Something that could be asked for, but is not there.
 pub(crate) fn not_found(message: impl Into<String>) -> ErrorObjectOwned {
     ErrorObjectOwned::owned::<()>(SERVER_ERROR, message, None)
+}
+
+/// A method of development chains, on another chain.
+pub(crate) fn not_development() -> ErrorObjectOwned {
+    ErrorObjectOwned::owned::<()>(METHOD_NOT_FOUND_CODE, "Method not found", None)
 }
 
 /// A question over a limit.

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod debug;
+mod development;
 mod logs;
 mod node;
 mod state;
@@ -10,6 +11,15 @@ mod transactions;
 use jsonrpsee::{RpcModule, server::RegisterMethodError};
 
 use super::{context::Context, subscriptions};
+
+/// Every method there is, and those of development chains.
+pub(crate) fn with_development(
+    context: Context,
+) -> Result<RpcModule<Context>, RegisterMethodError> {
+    let mut module = all(context)?;
+    development::register(&mut module)?;
+    Ok(module)
+}
 
 /// Every method there is.
 pub(crate) fn all(context: Context) -> Result<RpcModule<Context>, RegisterMethodError> {

@@ -10,7 +10,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use anyhow::Context as _;
 use stele_chain::{
     CallOutcome, CallRequest, Chain, Estimate, FinalBlock, IncludedReceipt, IncludedTransaction,
-    QueryError, Rejected, RejectionKind, TracedTransaction, state,
+    Pooled, QueryError, Rejected, RejectionKind, TracedTransaction, state,
 };
 use stele_core::{
     block::{Block, Header, Receipt, Validator},
@@ -28,18 +28,24 @@ use tokio::sync::{broadcast, oneshot};
 use super::gossip::Mouth;
 
 /// Finalized blocks that a subscriber may lag behind.
-const SUBSCRIBERS_LAG: usize = 256;
+pub(crate) const SUBSCRIBERS_LAG: usize = 256;
 /// Blocks that one log filter may span: any. The number of logs in an answer is bounded instead.
 const LOG_BLOCKS_MAX: u64 = u64::MAX;
 
 /// The chain of this node behind the service's port.
 pub(crate) struct NodeLedger {
     chain: Arc<Chain>,
-    index: Arc<Index>,
-    vault: Arc<Vault>,
+    followers: Option<Followers>,
     finalized: broadcast::Sender<Arc<Finalized>>,
     waiting: Mutex<Waiting>,
-    mouth: Arc<Mouth>,
+    /// Tells other members of transactions; a development chain has none.
+    mouth: Option<Arc<Mouth>>,
+}
+
+/// What follows the chain before anybody is told of a block. A development chain has none.
+struct Followers {
+    index: Arc<Index>,
+    vault: Arc<Vault>,
 }
 
 /// Whoever waits for transactions, by their hashes.
@@ -55,20 +61,42 @@ impl NodeLedger {
         let (finalized, _) = broadcast::channel(SUBSCRIBERS_LAG);
         Arc::new(Self {
             chain,
-            index,
-            vault,
+            followers: Some(Followers { index, vault }),
             finalized,
             waiting: Mutex::default(),
-            mouth,
+            mouth: Some(mouth),
         })
+    }
+
+    /// A ledger that nothing follows but its subscribers.
+    pub(crate) fn alone(
+        chain: Arc<Chain>,
+        finalized: broadcast::Sender<Arc<Finalized>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            chain,
+            followers: None,
+            finalized,
+            waiting: Mutex::default(),
+            mouth: None,
+        })
+    }
+
+    /// Admits a signed transaction.
+    pub(crate) fn admit(&self, transaction: Bytes) -> Result<Arc<Pooled>, LedgerError> {
+        self.chain
+            .submit(transaction)
+            .map_err(|rejected| refused(&rejected))
     }
 
     /// Brings the index to the last committed block: after a crash between the two, or after a rebuild.
     pub(crate) fn catch_up(&self) -> anyhow::Result<u64> {
         const STEP: usize = 512;
+        let Some(Followers { index, .. }) = &self.followers else {
+            return Ok(0);
+        };
         let (head, _) = self.chain.finalized();
-        let mut next = self
-            .index
+        let mut next = index
             .chain()
             .height()?
             .map_or(0, |height| height.saturating_add(1));
@@ -78,7 +106,7 @@ impl NodeLedger {
             batch.push(self.finalized_block(next)?);
             next = next.saturating_add(1);
             if batch.len() == STEP || next > head.number {
-                self.index.chain().apply_all(&batch)?;
+                index.chain().apply_all(&batch)?;
                 followed = followed.saturating_add(batch.len() as u64);
                 batch.clear();
             }
@@ -103,11 +131,11 @@ impl NodeLedger {
         receipts: &[Receipt],
     ) -> anyhow::Result<()> {
         let hashes: Vec<B256> = transactions.iter().map(|tx| tx.hash).collect();
-        self.index
-            .chain()
-            .apply(&followed(block, &hashes, receipts))?;
-        // A revoked grantee's unwrapped keys must not outlive the block.
-        self.vault.clear_cached_keys();
+        if let Some(Followers { index, vault }) = &self.followers {
+            index.chain().apply(&followed(block, &hashes, receipts))?;
+            // A revoked grantee's unwrapped keys must not outlive the block.
+            vault.clear_cached_keys();
+        }
         let waited_for: Vec<B256> = {
             let waiting = self.waiting();
             let known = |hash: &B256| waiting.contains_key(hash);
@@ -147,7 +175,7 @@ impl NodeLedger {
     }
 
     /// Why a transaction that was admitted will not be final; `None` while it may be, and once it is.
-    fn refusal(&self, hash: B256) -> Option<LedgerError> {
+    pub(crate) fn refusal(&self, hash: B256) -> Option<LedgerError> {
         if self.chain.pending(&hash).is_some() {
             return None;
         }
@@ -227,21 +255,18 @@ impl Ledger for NodeLedger {
 
     fn submit(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, LedgerError>> {
         Box::pin(async move {
-            let pooled = self
-                .chain
-                .submit(transaction)
-                .map_err(|rejected| refused(&rejected))?;
-            self.mouth.share(pooled.encoded.clone());
+            let pooled = self.admit(transaction)?;
+            if let Some(mouth) = &self.mouth {
+                mouth.share(pooled.encoded.clone());
+            }
             Ok(pooled.recovered.hash)
         })
     }
 
     fn submit_own(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, LedgerError>> {
         Box::pin(async move {
-            self.chain
-                .submit(transaction)
-                .map(|pooled| pooled.recovered.hash)
-                .map_err(|rejected| refused(&rejected))
+            let admitted = self.admit(transaction);
+            admitted.map(|pooled| pooled.recovered.hash)
         })
     }
 
@@ -481,8 +506,10 @@ impl Ledger for NodeLedger {
 
 impl NodeLedger {
     fn followed(&self, height: u64) -> Result<bool, LedgerError> {
-        let followed = self
-            .index
+        let Some(Followers { index, .. }) = &self.followers else {
+            return Ok(true);
+        };
+        let followed = index
             .chain()
             .height()
             .map_err(|error| LedgerError::Unavailable {

@@ -20,10 +20,18 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
         answer(U64::from(context.facts.validators.len().saturating_sub(1)))
     })?;
     module.register_method("eth_syncing", |_, _, _| false)?;
-    module.register_method("eth_accounts", |_, _, _| Vec::<B256>::new())?;
+    module.register_method("eth_accounts", |_, context, _| {
+        let accounts = context.development().map(|chain| chain.accounts());
+        accounts.unwrap_or_default()
+    })?;
     module.register_method("eth_gasPrice", |_, _, _| answer(U64::ZERO))?;
     module.register_method("eth_maxPriorityFeePerGas", |_, _, _| answer(U64::ZERO))?;
-    module.register_method("web3_clientVersion", |_, _, _| client_version())?;
+    module.register_method("web3_clientVersion", |_, context, _| {
+        context
+            .client_version
+            .clone()
+            .unwrap_or_else(client_version)
+    })?;
     module.register_method("web3_sha3", |params, _, _| sha3(&params))?;
     module.register_method("txpool_status", |_, context, _| {
         answer(PoolJson::of(context))

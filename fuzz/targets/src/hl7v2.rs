@@ -38,7 +38,7 @@ pub fn hl7v2(data: &[u8]) {
             Err((header, problems)) => {
                 assert!(problems.iter().any(Problem::is_error));
                 let code = ack::Code::ApplicationReject;
-                let answer = ack::write(header.as_ref(), code, &problems, "1", "2026");
+                let answer = ack::write(header.as_deref(), code, &problems, "1", "2026");
                 assert!(Message::parse(&answer).is_ok(), "{answer}");
             }
         }

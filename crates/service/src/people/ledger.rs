@@ -298,6 +298,9 @@ fn signature_of(view: &TransactionView) -> &'static str {
     }
 }
 
+/// Gives the name of a contract's function by its selector.
+type NameOf = fn([u8; 4]) -> Option<&'static str>;
+
 /// What a transaction asked for, as words after the sender's name.
 fn words_of(view: &TransactionView) -> &'static str {
     let TxKind::Call(to) = view.transaction.to() else {
@@ -307,7 +310,7 @@ fn words_of(view: &TransactionView) -> &'static str {
     let Some(selector) = input.first_chunk::<4>().copied() else {
         return "called a contract";
     };
-    let contracts: [(Address, fn([u8; 4]) -> Option<&'static str>); 5] = [
+    let contracts: [(Address, NameOf); 5] = [
         (IDENTITY, IIdentityCalls::name_by_selector),
         (RECORDS, IRecordsCalls::name_by_selector),
         (CONSENT, IConsentCalls::name_by_selector),

@@ -27,6 +27,9 @@ pub(crate) struct Disk {
     pub(crate) repeated: u64,
 }
 
+/// Who said what.
+type Heard = Vec<(ValidatorKey, Vec<u8>)>;
+
 #[derive(Clone)]
 pub(crate) struct Ledger {
     pub(crate) disk: Arc<Mutex<Disk>>,
@@ -34,7 +37,7 @@ pub(crate) struct Ledger {
     queue: Arc<Queue>,
     /// Height whose commit fails; 0 for none.
     pub(crate) fail_at: Arc<AtomicU64>,
-    heard: Arc<Mutex<Vec<(ValidatorKey, Vec<u8>)>>>,
+    heard: Arc<Mutex<Heard>>,
 }
 
 #[derive(Default)]
@@ -76,7 +79,7 @@ impl Ledger {
     }
 
     /// What other validators said, and who.
-    pub(crate) fn heard(&self) -> Vec<(ValidatorKey, Vec<u8>)> {
+    pub(crate) fn heard(&self) -> Heard {
         self.heard.lock().unwrap().clone()
     }
 

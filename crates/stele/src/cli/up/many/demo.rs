@@ -68,42 +68,8 @@ async fn make(members: &[Member]) -> Result<Cast> {
     );
     let mut staffed = Vec::new();
     for (position, member) in members.iter().enumerate() {
-        let (name, doctor) = match NAMES.get(position) {
-            Some((name, doctor)) => ((*name).to_owned(), (*doctor).to_owned()),
-            None => (member.name.clone(), format!("Doctor of {}", member.name)),
-        };
         let client = client(member)?;
-        let organization = member.ready.organization;
-        let id = organization
-            .to_string()
-            .trim_start_matches("0x")
-            .to_lowercase();
-        let resource = json!({
-            "resourceType": "Organization", "id": id, "name": name,
-            "identifier": [{ "system": "https://stele.health/account", "value": organization }]
-        });
-        let bundle = json!({
-            "resourceType": "Bundle", "type": "transaction", "entry": [{
-                "resource": resource,
-                "request": { "method": "PUT", "url": format!("Organization/{id}") }
-            }]
-        });
-        client
-            .post("/fhir/r4", &bundle)
-            .await
-            .context("describing a member")?;
-        let new = json!({ "name": doctor, "roles": ["doctor"], "licence": "demonstration" });
-        let made = client.post("/admin/practitioners", &new).await?;
-        let account = made
-            .get("practitioner")
-            .cloned()
-            .context("a doctor's account")?;
-        staffed.push(Staffed {
-            name,
-            organization,
-            doctor,
-            account: serde_json::from_value(account)?,
-        });
+        staffed.push(staff(position, member, &client).await?);
         let files = match position {
             0 => vec![DIRECTORY, FIRST_HOSPITAL],
             1 => vec![DIRECTORY, SECOND_HOSPITAL],
@@ -131,6 +97,45 @@ async fn make(members: &[Member]) -> Result<Cast> {
     Ok(Cast {
         members: staffed,
         patient: SHARED_PATIENT.to_owned(),
+    })
+}
+
+/// Gives a member its name and a doctor.
+async fn staff(position: usize, member: &Member, client: &Client) -> Result<Staffed> {
+    let (name, doctor) = match NAMES.get(position) {
+        Some((name, doctor)) => ((*name).to_owned(), (*doctor).to_owned()),
+        None => (member.name.clone(), format!("Doctor of {}", member.name)),
+    };
+    let organization = member.ready.organization;
+    let id = organization
+        .to_string()
+        .trim_start_matches("0x")
+        .to_lowercase();
+    let resource = json!({
+        "resourceType": "Organization", "id": id, "name": name,
+        "identifier": [{ "system": "https://stele.health/account", "value": organization }]
+    });
+    let bundle = json!({
+        "resourceType": "Bundle", "type": "transaction", "entry": [{
+            "resource": resource,
+            "request": { "method": "PUT", "url": format!("Organization/{id}") }
+        }]
+    });
+    client
+        .post("/fhir/r4", &bundle)
+        .await
+        .context("describing a member")?;
+    let new = json!({ "name": doctor, "roles": ["doctor"], "licence": "demonstration" });
+    let made = client.post("/admin/practitioners", &new).await?;
+    let account = made
+        .get("practitioner")
+        .cloned()
+        .context("a doctor's account")?;
+    Ok(Staffed {
+        name,
+        organization,
+        doctor,
+        account: serde_json::from_value(account)?,
     })
 }
 

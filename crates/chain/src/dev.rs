@@ -2,7 +2,7 @@
 //! memory, a block whenever one is asked for, state that can be edited, and a past that can be returned to.
 //!
 //! It runs the rules of every other chain, system contracts included, with two exceptions: an account may be spoken for
-//! without its key ([`impersonated`]), and state may change beside transactions ([`DevChain::edit`]). Neither can be
+//! without its key (`impersonated`), and state may change beside transactions ([`DevChain::edit`]). Neither can be
 //! had otherwise: no constructor of [`Chain`] that others can reach takes them, and a [`DevChain`] begins only from an
 //! open genesis, in a store that ends with the process.
 

@@ -20,7 +20,7 @@ use crate::{
   Prints one JSON line when it is ready: {\"ready\":true,\"http\":…}; also in DATA/ready.json. It is ready without the
   other members, too: it then reads, and writes once more than two thirds of the validators are connected.")]
 pub(crate) struct NodeCommand {
-    /// Configuration file, with the section [network]; paths in it are read from where it lies.
+    /// Configuration file, with the section `[network]`; paths in it are read from where it lies.
     #[arg(long, env = "STELE_CONFIG", value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]

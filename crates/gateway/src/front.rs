@@ -273,6 +273,7 @@ mod tests {
             include_str!("members.rs"),
             include_str!("own.rs"),
             include_str!("export.rs"),
+            include_str!("network.rs"),
         ];
         let mut served = std::collections::BTreeSet::new();
         for source in sources {

@@ -19,10 +19,10 @@ pub(crate) const PATIENTS: &str = "../shared/data/fhir/synthea";
 const READERS: usize = 64;
 const MIXERS: usize = 8;
 /// Resources that the peer in memory is given, searches and requests of the mix that it is asked: its searches look at
-/// each resource, which takes it a fifth of a second.
+/// each resource, which takes it up to a second.
 const PEER_RESOURCES: usize = 1_000;
-const PEER_SEARCHES: usize = 40;
-const PEER_MIXED: usize = 400;
+const PEER_SEARCHES: usize = 10;
+const PEER_MIXED: usize = 60;
 
 /// A FHIR server, as a client that keeps its connections.
 #[derive(Clone)]

@@ -47,7 +47,8 @@ impl<A: Application> Adapter<A> {
         let parent = ancestry.peek()?.inner().block().header.clone();
         let branch = self.branch(ancestry, parent.number).await?;
         let ready = pin!(self.application.ready());
-        future::select(ready, pin!(clock.sleep(self.timing.heartbeat))).await;
+        let patience = patience(self.timing.heartbeat, parent.timestamp_ms, unix_ms(clock));
+        future::select(ready, pin!(clock.sleep(patience))).await;
         let now_ms = unix_ms(clock).max(parent.timestamp_ms.saturating_add(1));
         let height = parent.number.saturating_add(1);
         let block = match self.application.propose(branch, self.key, now_ms).await {
@@ -202,6 +203,28 @@ fn unix_ms(clock: &impl Clock) -> u64 {
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// How long a proposer waits for work: until the heartbeat after the parent, so that a block comes at once when the last
+/// one is old. After a pause nobody reads before there is one, since nobody knows what was revoked.
+fn patience(heartbeat: Duration, parent_ms: u64, now_ms: u64) -> Duration {
+    let age = Duration::from_millis(now_ms.saturating_sub(parent_ms));
+    heartbeat.saturating_sub(age)
+}
+
 /// Uncommitted ancestors handed to the application at most. Simplex finalizes within a few views,
 /// so a longer branch means that this validator is behind, not that the network is.
 const BRANCH_MAX: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_parent_is_followed_at_once() {
+        let heartbeat = Duration::from_secs(5);
+        assert_eq!(patience(heartbeat, 10_000, 10_000), heartbeat);
+        assert_eq!(patience(heartbeat, 10_000, 12_000), Duration::from_secs(3));
+        assert_eq!(patience(heartbeat, 10_000, 3_600_000), Duration::ZERO);
+        // A clock behind the parent's waits no longer than a heartbeat.
+        assert_eq!(patience(heartbeat, 10_000, 4_000), heartbeat);
+    }
+}

@@ -396,20 +396,15 @@ impl Service {
         const WHAT: &str = "sealing keys to a grantee";
         let keys = self.vault.keys();
         let public = self.public_key_of(grantee).await?;
-        let mut sealed = Vec::with_capacity(categories.len());
-        for category in categories {
-            sealed.extend(
-                keys.seal_grants(
-                    patient.0,
-                    category.number(),
-                    &months,
-                    (grantee, &public),
-                    &mut os_rng(),
-                )
-                .map_err(Error::vault(WHAT))?,
-            );
-        }
-        Ok(sealed)
+        let categories: Vec<u8> = categories.iter().map(|one| one.number()).collect();
+        keys.seal_grants(
+            patient.0,
+            &categories,
+            &months,
+            (grantee, &public),
+            &mut os_rng(),
+        )
+        .map_err(Error::vault(WHAT))
     }
 
     /// Calls a view of a system contract.

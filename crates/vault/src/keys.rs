@@ -7,10 +7,11 @@
 pub mod directory;
 pub mod grant;
 pub mod key_file;
+mod opened;
 pub mod service;
 pub mod tree;
 
 pub use directory::Directory;
-pub use grant::{Grant, GrantKeys};
+pub use grant::{Grant, GrantKeys, GrantOpener, GrantSealer};
 pub use service::{Holder, KeyService};
 pub use tree::{CategoryTree, KeyPlace, OwnRoot, RootKey};

@@ -1,9 +1,9 @@
 //! Opening: ciphertext and keys in, checked plaintext out.
 
-use std::{io::Read, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use flate2::read::DeflateDecoder;
+use flate2::{Decompress, DecompressError, FlushDecompress, Status};
 use futures::{Stream, stream as streams};
 use stele_core::{
     crypto::{
@@ -116,17 +116,29 @@ impl Vault {
         let envelope = meta
             .envelope
             .ok_or(Error::MissingRecord { record, version })?;
-        let exporter = self.cached_exporter(holder, &envelope.encapsulation, || {
-            self.exporter(holder, &envelope.encapsulation)
-        })?;
+        let exporter = self.exporter(holder, &envelope.encapsulation)?;
         let key = envelope.open(&exporter, &record, version)?;
         Ok(content_key(&key, pepper, &record, version))
     }
 
-    fn exporter(&self, holder: Holder, digest: &[u8; 32]) -> Result<Exporter> {
-        let encapsulation = self.encapsulation(digest)?;
-        let secret = self.keys.reading_key(holder, &encapsulation.place)?;
-        encapsulation.open(&secret)
+    /// Unwraps what a record's envelope shares with others and keeps it, at most until the next block, so that opening
+    /// the record is short. Opens nothing: that takes the pepper.
+    ///
+    /// # Errors
+    /// [`Error::NoKey`] if the holder has no key; [`Error::Crypto`], [`Error::Malformed`].
+    pub fn unwrap_ahead(&self, meta: &RecordMeta, holder: Holder) -> Result<()> {
+        match &meta.envelope {
+            Some(envelope) => self.exporter(holder, &envelope.encapsulation).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn exporter(&self, holder: Holder, digest: &[u8; 32]) -> Result<Arc<Exporter>> {
+        self.cached_exporter(holder, digest, || {
+            let encapsulation = self.encapsulation(digest)?;
+            let secret = self.keys.reading_key(holder, &encapsulation.place)?;
+            encapsulation.open(&secret)
+        })
     }
 
     /// The encapsulation a record's envelope refers to: what a reader elsewhere (a patient's
@@ -279,18 +291,39 @@ pub(crate) fn expand(
     if encoding == Encoding::Plain {
         return Ok(content);
     }
-    // The length is known, so a forged stream cannot expand beyond it.
-    // A length told by somebody else reserves no more than a small record needs.
-    let reserved = to_usize(size_bytes.min(1 << 20));
-    let mut out = Zeroizing::new(Vec::with_capacity(reserved));
-    DeflateDecoder::new(content.as_slice())
-        .take(size_bytes)
-        .read_to_end(&mut out)
-        .map_err(|source| Error::Expand {
-            record,
-            version,
-            source,
-        })?;
+    let failed = |source: DecompressError| Error::Expand {
+        record,
+        version,
+        source: source.into(),
+    };
+    // The length is known, so a forged stream cannot expand beyond it. A length told by somebody else reserves no more
+    // than a small record needs.
+    let size = to_usize(size_bytes);
+    let mut out = Zeroizing::new(Vec::with_capacity(size.min(1 << 20)));
+    let mut inflater = Decompress::new(false);
+    loop {
+        let before = (inflater.total_in(), out.len());
+        let rest = content
+            .get(to_usize(inflater.total_in())..)
+            .unwrap_or_default();
+        let status = inflater
+            .decompress_vec(rest, &mut out, FlushDecompress::Finish)
+            .map_err(failed)?;
+        if status == Status::StreamEnd || out.len() >= size {
+            break;
+        }
+        if out.len() == out.capacity() {
+            let more = out.len().min(size.saturating_sub(out.len()));
+            out.reserve_exact(more.max(1));
+        } else if before == (inflater.total_in(), out.len()) {
+            // Cut off: the digest would tell, and this tells why.
+            return Err(Error::Malformed {
+                what: "a record's compressed content",
+                problem: "it ends early",
+            });
+        }
+    }
+    out.truncate(size);
     Ok(out)
 }
 

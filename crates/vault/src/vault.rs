@@ -217,6 +217,7 @@ impl Vault {
     /// outlive it.
     pub fn clear_cached_keys(&self) {
         self.exporters.write().clear();
+        self.keys.clear_opened();
     }
 
     pub(crate) fn cached_exporter(

@@ -1,7 +1,7 @@
 //! Peppers between members: asked for with a durable receipt, released against the ledger's consent.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -14,7 +14,6 @@ use stele_core::{
     receipt::{AccessAction, next_head},
     time::Timestamp,
 };
-use stele_index::ResourceVersion;
 use stele_vault::{
     RecordMeta,
     custodian::{DurableReceipt, Pepper, Permission},
@@ -81,27 +80,14 @@ impl Released {
 }
 
 impl Service {
-    /// Asks the custodians of other members for the peppers of what is about to be opened, once for each receipt.
+    /// Asks the custodians of other members (log, custodian) for the peppers of what is about to be opened, once for
+    /// each receipt.
     pub(crate) async fn ask_custodians(
         self: &Arc<Self>,
-        found: &[ResourceVersion],
+        custodians: BTreeSet<(Address, Address)>,
         receipts: &BTreeMap<Address, DurableReceipt>,
     ) -> Result<()> {
-        // Without other members there is nothing that they keep.
-        if self.peers.get().is_none() {
-            return Ok(());
-        }
-        let mut custodians: BTreeMap<(Address, Address), ()> = BTreeMap::new();
-        for version in found {
-            let place = &version.placement;
-            // What can't be read is named when it is opened.
-            if let Ok(Some(meta)) = self.vault.meta(&place.record, version.version)
-                && let Some(custodian) = meta.custodian
-            {
-                custodians.insert((place.log, custodian), ());
-            }
-        }
-        for (log, custodian) in custodians.into_keys() {
+        for (log, custodian) in custodians {
             let Some(receipt) = receipts.get(&log) else {
                 continue;
             };

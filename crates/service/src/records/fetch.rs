@@ -1,7 +1,7 @@
 //! Opening records: receipt first, then pepper, then content, then the ledger's word on it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -25,6 +25,18 @@ use crate::{
     session::Actor,
 };
 
+/// A record version about to be opened: its meta, held against the ledger, and with whose keys it opens.
+struct Prepared {
+    version: ResourceVersion,
+    ready: Result<(RecordMeta, Holder)>,
+}
+
+/// What one thread opens.
+enum Part {
+    Found(Vec<ResourceVersion>),
+    Prepared(Vec<Prepared>),
+}
+
 const READING_META: &str = "reading a record's meta";
 
 impl Service {
@@ -39,12 +51,31 @@ impl Service {
         if found.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
-        let receipts = Arc::new(self.receipts_for(actor, action, &found).await?);
-        self.ask_custodians(&found, &receipts).await?;
-        let opening = in_parts(found).into_iter().map(|part| {
+        let receipts = self.receipts_for(actor, action, &found);
+        let (receipts, parts) = if found.len() == 1 {
+            // Handing one record to a thread twice costs more than it saves.
+            (receipts.await?, vec![Part::Found(found)])
+        } else {
+            // What gives nothing away is read while the receipts become durable.
+            let preparing = in_parts(found.clone()).into_iter().map(|part| {
+                let actor = actor.clone();
+                self.read_blocking(WHAT, move |service| service.prepare(&actor, part))
+            });
+            let preparing = futures::future::try_join_all(preparing);
+            let (receipts, parts) = futures::future::try_join(receipts, preparing).await?;
+            (receipts, parts.into_iter().map(Part::Prepared).collect())
+        };
+        let receipts = Arc::new(receipts);
+        self.ask_custodians(self.custodians_of(&parts), &receipts)
+            .await?;
+        let opening = parts.into_iter().map(|part| {
             let (actor, receipts) = (actor.clone(), Arc::clone(&receipts));
             self.read_blocking(WHAT, move |service| {
-                service.open_all(&actor, part, &receipts)
+                let prepared = match part {
+                    Part::Found(found) => service.prepare(&actor, found)?,
+                    Part::Prepared(prepared) => prepared,
+                };
+                service.open_all(&actor, prepared, &receipts)
             })
         });
         let parts = futures::future::try_join_all(opening).await;
@@ -81,34 +112,87 @@ impl Service {
             .map(|all| all.into_iter().collect())
     }
 
+    /// Reads metas, holds them against the ledger, and unwraps the keys their envelopes share: all that can be done
+    /// before the receipt is durable. Content needs the custodian's pepper, which is released for a receipt only.
+    fn prepare(&self, actor: &Actor, found: Vec<ResourceVersion>) -> Result<Vec<Prepared>> {
+        let commitments = self.commitments(&found)?;
+        let mut holders = HashMap::new();
+        let mut prepared = Vec::with_capacity(found.len());
+        for version in found {
+            let place = (version.placement.log, version.placement.leaf);
+            let anchored = commitments.get(&place).copied();
+            let ready = self.meta_of(&version, anchored).and_then(|meta| {
+                let holder = match holders.entry(meta.log) {
+                    Entry::Occupied(known) => *known.get(),
+                    Entry::Vacant(free) => *free.insert(
+                        self.holder(actor, meta.log)
+                            .map_err(|error| read_error(&version, error))?,
+                    ),
+                };
+                // What goes wrong is named when the record is opened.
+                drop(self.vault.unwrap_ahead(&meta, holder));
+                Ok((meta, holder))
+            });
+            prepared.push(Prepared { version, ready });
+        }
+        Ok(prepared)
+    }
+
+    /// Members other than this one that keep peppers of what was found, with the log. None when there are no others.
+    fn custodians_of(&self, parts: &[Part]) -> BTreeSet<(Address, Address)> {
+        if self.peers.get().is_none() {
+            return BTreeSet::new();
+        }
+        let of = |meta: &RecordMeta| meta.custodian.map(|custodian| (meta.log, custodian));
+        let mut custodians = BTreeSet::new();
+        for part in parts {
+            match part {
+                Part::Prepared(prepared) => {
+                    let metas = prepared.iter().filter_map(|one| one.ready.as_ref().ok());
+                    custodians.extend(metas.filter_map(|(meta, _)| of(meta)));
+                }
+                // What can't be read is named when it is opened.
+                Part::Found(found) => custodians.extend(found.iter().filter_map(|version| {
+                    let meta = self.vault.meta(&version.placement.record, version.version);
+                    of(&meta.ok()??)
+                })),
+            }
+        }
+        custodians
+    }
+
     fn open_all(
         &self,
         actor: &Actor,
-        found: Vec<ResourceVersion>,
+        prepared: Vec<Prepared>,
         receipts: &BTreeMap<Address, DurableReceipt>,
     ) -> Result<(Vec<Stored>, Vec<Issue>)> {
         let consent = LiveConsent::new(self, actor)?;
-        let mut opened = Vec::with_capacity(found.len());
+        let mut opened = Vec::with_capacity(prepared.len());
         let mut issues = Vec::new();
-        let commitments = self.commitments(&found)?;
-        for version in found {
-            let name = format!(
-                "{}/{}/_history/{}",
-                version.resource_type, version.id, version.version
-            );
+        for Prepared { version, ready } in prepared {
             let receipt = receipts
                 .get(&version.placement.log)
                 .ok_or_else(|| Error::internal("opening records", "a receipt is missing"))?;
-            let place = (version.placement.log, version.placement.leaf);
-            let anchored = commitments.get(&place).copied();
-            match self.open_one(actor, &version, anchored, &consent, receipt) {
+            let text = ready.and_then(|(meta, holder)| {
+                if version.deleted {
+                    return Ok(Arc::from(""));
+                }
+                self.open_with(actor, &meta, holder, &consent, receipt)
+                    .map(|text| Arc::from(text.as_str()))
+                    .map_err(|error| read_error(&version, error))
+            });
+            match text {
                 Ok(text) => opened.push(stored(version, text, Verification::Verified)),
                 Err(Error::DoesNotMatch { .. }) => {
                     tracing::error!(record = %version.placement.record, version = version.version,
                         "a stored record does not match what was anchored");
                     issues.push(Issue::error(
                         IssueCode::Exception,
-                        format!("{name} does not match what was recorded and is withheld"),
+                        format!(
+                            "{}/{}/_history/{} does not match what was recorded and is withheld",
+                            version.resource_type, version.id, version.version
+                        ),
                     ));
                     opened.push(stored(version, Arc::from(""), Verification::DoesNotMatch));
                 }
@@ -120,29 +204,24 @@ impl Service {
         Ok((opened, issues))
     }
 
-    fn open_one(
-        &self,
-        actor: &Actor,
-        version: &ResourceVersion,
-        anchored: Option<B256>,
-        consent: &LiveConsent<'_>,
-        receipt: &DurableReceipt,
-    ) -> Result<Arc<str>> {
-        let meta = self.meta_of(version, anchored)?;
-        if version.deleted {
-            return Ok(Arc::from(""));
-        }
-        self.open_meta(actor, &meta, consent, receipt)
-            .map(|text| Arc::from(text.as_str()))
-            .map_err(|error| read_error(version, error))
-    }
-
     /// Opens one record version with the actor's keys, once the custodian released its pepper. A streamed Binary
     /// gives its head, without the content. To be called on a thread that may block.
     pub(crate) fn open_meta(
         &self,
         actor: &Actor,
         meta: &RecordMeta,
+        consent: &dyn Permission,
+        receipt: &DurableReceipt,
+    ) -> stele_vault::Result<Zeroizing<String>> {
+        let holder = self.holder(actor, meta.log)?;
+        self.open_with(actor, meta, holder, consent, receipt)
+    }
+
+    fn open_with(
+        &self,
+        actor: &Actor,
+        meta: &RecordMeta,
+        holder: Holder,
         consent: &dyn Permission,
         receipt: &DurableReceipt,
     ) -> stele_vault::Result<Zeroizing<String>> {
@@ -155,14 +234,13 @@ impl Service {
             )?,
             Some(custodian) => self.pepper_from(custodian, actor, meta, consent, receipt)?,
         };
-        let holder = self.holder(actor, meta.log)?;
         let large = meta.size_bytes > super::write::CONTENT_MAX as u64;
         if large || meta.preimage.element_root.is_zero() {
             return tokio::runtime::Handle::current()
                 .block_on(self.open_streamed(meta, holder, &pepper));
         }
         let content = self.vault.open_record(meta, holder, &pepper)?;
-        text_of(meta, &content)
+        text_of(meta, content)
     }
 
     async fn open_streamed(
@@ -183,7 +261,7 @@ impl Service {
         if content_digest(meta.element_salt.expose(), &content) != meta.preimage.content {
             return Err(mismatch(meta));
         }
-        text_of(meta, &content)
+        text_of(meta, content)
     }
 
     /// A record's meta, if the leaf it makes is the one the ledger has at that place.
@@ -272,9 +350,16 @@ pub(crate) fn read_request(actor: &Actor, meta: &RecordMeta) -> ReadRequest {
     }
 }
 
-fn text_of(meta: &RecordMeta, content: &[u8]) -> stele_vault::Result<Zeroizing<String>> {
-    let text = std::str::from_utf8(content).map_err(|_| mismatch(meta))?;
-    Ok(Zeroizing::new(text.to_owned()))
+fn text_of(
+    meta: &RecordMeta,
+    mut content: Zeroizing<Vec<u8>>,
+) -> stele_vault::Result<Zeroizing<String>> {
+    String::from_utf8(std::mem::take(&mut content))
+        .map(Zeroizing::new)
+        .map_err(|error| {
+            drop(Zeroizing::new(error.into_bytes()));
+            mismatch(meta)
+        })
 }
 
 fn mismatch(meta: &RecordMeta) -> stele_vault::Error {

@@ -1,6 +1,6 @@
 //! Reading, searching, listing.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use stele_core::{receipt::AccessAction, time::Timestamp};
 use stele_fhir::{
@@ -123,12 +123,13 @@ impl Service {
         action: AccessAction,
         page: stele_index::Page,
     ) -> Result<SearchPage> {
-        let matched = page.matches.len();
-        let mut found = page.matches;
-        let keys: Vec<(&str, String)> = found
+        // What matches is never among what is included with it.
+        let included: HashSet<String> = page
+            .includes
             .iter()
-            .map(|one| (one.resource_type, one.id.clone()))
+            .map(|one| name(one.resource_type, &one.id))
             .collect();
+        let mut found = page.matches;
         found.extend(page.includes);
         let (opened, mut outcomes) = self.fetch(actor, action, found).await?;
         if page.includes_cut {
@@ -137,15 +138,13 @@ impl Service {
                 "More resources would be included than one page may hold",
             ));
         }
-        let keys: std::collections::HashSet<(&str, String)> =
-            keys.into_iter().take(matched).collect();
-        let (matches, included): (Vec<Stored>, Vec<Stored>) = opened
+        let is_included = |one: &Stored| {
+            !included.is_empty() && included.contains(&name(&one.resource_type, &one.id))
+        };
+        let (included, matches): (Vec<Stored>, Vec<Stored>) = opened
             .into_iter()
             .filter(|one| one.state == Verification::Verified)
-            .partition(|one| {
-                keys.iter()
-                    .any(|(t, id)| *t == one.resource_type && *id == one.id)
-            });
+            .partition(is_included);
         Ok(SearchPage {
             matches,
             included,
@@ -299,6 +298,10 @@ impl Service {
             .map_err(index_error(WHAT))?;
         Ok(page.matches.into_iter().map(|one| one.id).collect())
     }
+}
+
+fn name(resource_type: &str, id: &str) -> String {
+    format!("{resource_type}/{id}")
 }
 
 fn parse_version_cursor(cursor: &str) -> Result<u32> {

@@ -4,7 +4,11 @@
 //! head (the Binary resource without `data`), the content. A resource's text begins with `{`, so the two can't be
 //! taken for each other.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
@@ -228,12 +232,10 @@ impl Service {
                 &receipt,
                 self.clock.now(),
             ),
-            Some(_) => {
+            Some(custodian) => {
                 let receipts = BTreeMap::from([(meta.log, receipt.clone())]);
-                let asked = self
-                    .ask_custodians(std::slice::from_ref(&found), &receipts)
-                    .await;
-                asked?;
+                let custodians = BTreeSet::from([(meta.log, custodian)]);
+                self.ask_custodians(custodians, &receipts).await?;
                 let pepper = self.released_pepper(actor, &meta, &consent, &receipt);
                 self.released.forget(receipts.values());
                 pepper

@@ -26,7 +26,7 @@ use stele_core::{
 };
 use stele_fhir::category::Category;
 use stele_service::own::{ClaimOffer, OwnAccount, OwnEntry, OwnRecord, ROOT_INFO, SignIn};
-use stele_vault::keys::{Directory, Grant, OwnRoot, RootKey, key_file::PatientKeys};
+use stele_vault::keys::{Directory, Grant, GrantSealer, OwnRoot, RootKey, key_file::PatientKeys};
 
 use super::{
     client::{Client, Target},
@@ -221,15 +221,11 @@ impl Own {
         let terms = asked.terms(slots)?;
         let mut envelopes = Vec::new();
         if terms.permissions.contains(Permissions::READ) {
-            let public = self.grantee_key(asked.grantee).await?;
+            let sealer = self.sealer(asked.grantee).await?;
+            let months = (terms.records_from, terms.records_to);
             for category in &categories {
                 for generation in 0..=Self::generation(&directory, *category)? {
-                    envelopes.push(self.seal(
-                        *category,
-                        generation,
-                        (terms.records_from, terms.records_to),
-                        (asked.grantee, &public),
-                    )?);
+                    envelopes.push(seal(&self.keys, &sealer, *category, generation, months)?);
                 }
             }
         }
@@ -275,23 +271,9 @@ impl Own {
         Ok(answer)
     }
 
-    fn seal(
-        &self,
-        category: Category,
-        generation: u32,
-        months: (u16, u16),
-        to: (Address, &KemPublic),
-    ) -> Result<Grant> {
-        Grant::seal(
-            &self.keys.root,
-            self.keys.account,
-            category.number(),
-            generation,
-            months.0..=months.1,
-            to,
-            &mut os_rng(),
-        )
-        .context("sealing the keys")
+    async fn sealer(&self, grantee: Address) -> Result<GrantSealer> {
+        let public = self.grantee_key(grantee).await?;
+        GrantSealer::new(grantee, &public, &mut os_rng()).context("sealing the keys")
     }
 
     fn signature(&self, hash: B256) -> Result<String> {
@@ -322,10 +304,9 @@ impl Own {
                     line.live && line.reads(slot) && (line.grantee, line.id) != (grantee, id)
                 });
                 for line in remaining {
-                    let public = self.grantee_key(line.grantee).await?;
+                    let sealer = self.sealer(line.grantee).await?;
                     let months = (line.terms.records_from, line.terms.records_to);
-                    let sealed =
-                        self.seal(category, generation, months, (line.grantee, &public))?;
+                    let sealed = seal(&self.keys, &sealer, category, generation, months)?;
                     envelopes.push(envelope(line.grantee, &sealed));
                 }
             }
@@ -517,23 +498,37 @@ fn envelopes_for(keys: &PatientKeys, offer: &ClaimOffer) -> Result<Vec<Value>> {
     let mut envelopes = Vec::new();
     for grantee in &offer.grantees {
         let public = KemPublic::from_bytes(&decode(&grantee.key)?)?;
+        let sealer = GrantSealer::new(grantee.account, &public, &mut os_rng())?;
+        let months = (grantee.records_from, grantee.records_to);
         for category in Category::ALL {
             if grantee.categories >> keys.root.slot_of(category.number())? & 1 == 0 {
                 continue;
             }
-            let sealed = Grant::seal(
-                &keys.root,
-                keys.account,
-                category.number(),
-                offer.from_generation,
-                grantee.records_from..=grantee.records_to,
-                (grantee.account, &public),
-                &mut os_rng(),
-            )?;
+            let sealed = seal(keys, &sealer, category, offer.from_generation, months)?;
             envelopes.push(envelope(grantee.account, &sealed));
         }
     }
     Ok(envelopes)
+}
+
+/// Seals the patient's keys of one category and generation for some months.
+fn seal(
+    keys: &PatientKeys,
+    sealer: &GrantSealer,
+    category: Category,
+    generation: u32,
+    months: (u16, u16),
+) -> Result<Grant> {
+    sealer
+        .seal(
+            &keys.root,
+            keys.account,
+            category.number(),
+            generation,
+            months.0..=months.1,
+            &mut os_rng(),
+        )
+        .context("sealing the keys")
 }
 
 fn derive(keys: &PatientKeys, generations: &[(u8, u32)]) -> Result<Directory> {

@@ -1,13 +1,18 @@
 //! Grants of keys: tree nodes sealed to a grantee.
 //!
 //! ```text
-//! version 1 · log (20) · slot · generation (u32) · first epoch (u16) · last epoch (u16)
-//! · HPKE X-Wing envelope of: category · seeds of the covering nodes (32 each)
+//! version 2 · log (20) · slot · generation (u32) · first epoch (u16) · last epoch (u16)
+//! · X-Wing encapsulation (1120) · AES-256-GCM under the key exported for this grant, of:
+//!   category · seeds of the covering nodes (32 each)
 //! ```
 //!
-//! The first 30 bytes and the grantee's account are bound into the envelope. One grant is at most
-//! 2,127 bytes, whatever the number of records it opens. It says *which records* may be opened; the
-//! ledger's consent says *when*, and the custodian holds to that.
+//! The first 30 bytes and the grantee's account are the context of the exported key and are bound
+//! into the ciphertext. Grants that are made together share one encapsulation ([`GrantSealer`]),
+//! since that is nearly all the work of sealing and of opening them; each still stands alone. One
+//! grant is at most 2,139 bytes, whatever the number of records it opens. It says *which records*
+//! may be opened; the ledger's consent says *when*, and the custodian holds to that.
+//!
+//! Version 1 has an HPKE envelope of its own; it is still opened, no longer made.
 
 use std::ops::RangeInclusive;
 
@@ -15,8 +20,8 @@ use alloy_primitives::{Address, B256};
 use rand_core::CryptoRng;
 use stele_core::{
     crypto::{
-        Secret32,
-        hpke::{self, KemPublic, KemSecret},
+        Secret32, aead,
+        hpke::{self, ENCAPSULATION_LEN, Encapsulation, Exporter, KemPublic, KemSecret},
     },
     id::LogId,
 };
@@ -29,10 +34,16 @@ use crate::{
     error::{Error, Result},
 };
 
-const VERSION: u8 = 1;
+/// An HPKE envelope of its own.
+const VERSION_SINGLE: u8 = 1;
+/// One encapsulation may serve several grants.
+const VERSION: u8 = 2;
 const HEADER_LEN: usize = 30;
-const INFO: &[u8] = b"stele/grant/v1";
+const INFO_SINGLE: &[u8] = b"stele/grant/v1";
+const INFO: &[u8] = b"stele/grant/v2";
 const WHAT: &str = "a grant of keys";
+const SEALING: &str = "sealing a grant of keys";
+const OPENING: &str = "opening a grant of keys";
 
 /// A sealed grant: what may travel and be kept anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,23 +56,46 @@ pub struct Grant {
     pub generation: u32,
     /// The months of sealing it opens, since January 1970.
     pub epochs: RangeInclusive<u16>,
+    version: u8,
     envelope: Vec<u8>,
 }
 
-impl Grant {
+/// Seals several grants to one grantee under one encapsulation.
+#[derive(Debug)]
+pub struct GrantSealer {
+    grantee: Address,
+    encapsulation: Encapsulation,
+    exporter: Exporter,
+}
+
+impl GrantSealer {
+    /// Starts a set of grants to an account with the public half of its X-Wing key.
+    ///
+    /// # Errors
+    /// [`Error::Crypto`] never on valid input.
+    pub fn new(grantee: Address, public: &KemPublic, rng: &mut impl CryptoRng) -> Result<Self> {
+        let (encapsulation, exporter) =
+            Exporter::send(public, INFO, rng).map_err(Error::crypto(SEALING))?;
+        Ok(Self {
+            grantee,
+            encapsulation,
+            exporter,
+        })
+    }
+
     /// Seals the keys of one category and generation, for records sealed in `epochs`.
     ///
     /// # Errors
     /// [`Error::OutOfRange`] for a category of 64 or more, or a range that ends before it starts.
     pub fn seal(
+        &self,
         root: &RootKey,
         log: LogId,
         category: u8,
         generation: u32,
         epochs: RangeInclusive<u16>,
-        grantee: (Address, &KemPublic),
         rng: &mut impl CryptoRng,
-    ) -> Result<Self> {
+    ) -> Result<Grant> {
         if epochs.is_empty() {
             return Err(Error::OutOfRange {
                 what: "the first epoch of a grant",
@@ -74,28 +108,110 @@ impl Grant {
         for seed in root.category(category, generation).cover(epochs.clone()) {
             plain.extend_from_slice(seed.expose());
         }
-        let mut grant = Self {
+        let mut grant = Grant {
             log,
             slot,
             generation,
             epochs,
-            envelope: Vec::new(),
+            version: VERSION,
+            envelope: self.encapsulation.as_bytes().to_vec(),
         };
-        let (account, public) = grantee;
-        grant.envelope = hpke::seal(public, INFO, &grant.context(account), &plain, rng)
-            .map_err(Error::crypto("sealing a grant of keys"))?;
+        let context = grant.context(self.grantee);
+        let key = self
+            .exporter
+            .key(&context)
+            .map_err(Error::crypto(SEALING))?;
+        let sealed = aead::seal(&key, &context, &plain, rng).map_err(Error::crypto(SEALING))?;
+        grant.envelope.extend_from_slice(&sealed);
         Ok(grant)
     }
+}
 
-    /// Opens the grant with the grantee's key.
+/// Opens several grants of one grantee. Those that share an encapsulation need its secret once.
+#[derive(Debug)]
+pub struct GrantOpener {
+    grantee: Address,
+    secret: KemSecret,
+    last: Option<(Encapsulation, Exporter)>,
+}
+
+impl GrantOpener {
+    /// Opens with the grantee's X-Wing key.
+    #[must_use]
+    pub const fn new(grantee: Address, secret: KemSecret) -> Self {
+        Self {
+            grantee,
+            secret,
+            last: None,
+        }
+    }
+
+    /// Opens one grant.
     ///
     /// # Errors
     /// [`Error::Crypto`] if it was sealed to someone else or altered; [`Error::Malformed`] if it
     /// holds another number of seeds than its range needs.
+    pub fn open(&mut self, grant: &Grant) -> Result<GrantKeys> {
+        let context = grant.context(self.grantee);
+        let plain = match grant.version {
+            VERSION_SINGLE => hpke::open(&self.secret, INFO_SINGLE, &context, &grant.envelope)
+                .map_err(Error::crypto(OPENING))?,
+            _ => {
+                let (encapsulation, sealed) = grant.parts()?;
+                let key = self
+                    .exporter(encapsulation)?
+                    .key(&context)
+                    .map_err(Error::crypto(OPENING))?;
+                aead::open(&key, &context, sealed).map_err(Error::crypto(OPENING))?
+            }
+        };
+        grant.keys(&plain)
+    }
+
+    fn exporter(&mut self, encapsulation: Encapsulation) -> Result<&Exporter> {
+        let found = match self.last.take() {
+            Some(found) if found.0 == encapsulation => found,
+            _ => {
+                let exporter = Exporter::receive(&self.secret, &encapsulation, INFO)
+                    .map_err(Error::crypto(OPENING))?;
+                (encapsulation, exporter)
+            }
+        };
+        Ok(&self.last.insert(found).1)
+    }
+}
+
+impl Grant {
+    /// Opens the grant with the grantee's key; see [`GrantOpener`] for several.
+    ///
+    /// # Errors
+    /// As [`GrantOpener::open`].
     pub fn open(&self, grantee: Address, secret: &KemSecret) -> Result<GrantKeys> {
-        let plain = hpke::open(secret, INFO, &self.context(grantee), &self.envelope)
-            .map_err(Error::crypto("opening a grant of keys"))?;
-        let mut reader = Reader::new(&plain, WHAT);
+        GrantOpener::new(grantee, secret.clone()).open(self)
+    }
+
+    /// Whether it opens records sealed at a place.
+    #[must_use]
+    pub fn covers(&self, place: &KeyPlace) -> bool {
+        (self.log, self.slot, self.generation) == (place.log, place.slot, place.generation)
+            && self.epochs.contains(&place.epoch)
+    }
+
+    fn parts(&self) -> Result<(Encapsulation, &[u8])> {
+        let (encapsulation, sealed) =
+            self.envelope
+                .split_at_checked(ENCAPSULATION_LEN)
+                .ok_or(Error::Malformed {
+                    what: WHAT,
+                    problem: "it is too short",
+                })?;
+        let encapsulation =
+            Encapsulation::from_bytes(encapsulation).map_err(Error::crypto(OPENING))?;
+        Ok((encapsulation, sealed))
+    }
+
+    fn keys(&self, plain: &[u8]) -> Result<GrantKeys> {
+        let mut reader = Reader::new(plain, WHAT);
         let category = reader.u8()?;
         let (seeds, left) = reader.rest().as_chunks::<32>();
         if !left.is_empty() || seeds.len() != cover_nodes(&self.epochs).len() {
@@ -114,7 +230,7 @@ impl Grant {
         })
     }
 
-    /// The grant as bytes, at most 2,127.
+    /// The grant as bytes, at most 2,139.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = self.header().to_vec();
@@ -128,7 +244,8 @@ impl Grant {
     /// [`Error::Malformed`] if it has not the shape of one.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes, WHAT);
-        if reader.u8()? != VERSION {
+        let version = reader.u8()?;
+        if !matches!(version, VERSION_SINGLE | VERSION) {
             return Err(reader.error("its version is unknown"));
         }
         let log = LogId::new(reader.array()?);
@@ -142,6 +259,7 @@ impl Grant {
             slot,
             generation,
             epochs,
+            version,
             envelope: reader.rest().to_vec(),
         })
     }
@@ -153,7 +271,7 @@ impl Grant {
     }
 
     fn header(&self) -> [u8; HEADER_LEN] {
-        let mut out = [VERSION; HEADER_LEN];
+        let mut out = [self.version; HEADER_LEN];
         let fields = self
             .log
             .iter()
@@ -213,16 +331,17 @@ mod tests {
         let root = RootKey::new(Secret32::new([1; 32]));
         let to = (Address::repeat_byte(2), &secret.public());
         let log = LogId::repeat_byte(3);
-        let grant = Grant::seal(&root, log, 9, 4, epochs, to, &mut os_rng()).unwrap();
-        (root, grant)
+        let sealer = GrantSealer::new(to.0, to.1, &mut os_rng()).unwrap();
+        let grant = sealer.seal(&root, log, 9, 4, epochs, &mut os_rng());
+        (root, grant.unwrap())
     }
 
     /// The widest cover there is: 30 nodes.
     #[test]
-    fn the_largest_grant_is_2127_bytes() {
+    fn the_largest_grant_is_2139_bytes() {
         let secret = KemSecret::random(&mut os_rng()).unwrap();
         let (_, grant) = grant(1..=65_534, &secret);
-        assert_eq!(grant.encode().len(), 2_127);
+        assert_eq!(grant.encode().len(), 2_139);
     }
 
     #[test]
@@ -278,6 +397,73 @@ mod tests {
             ..grant
         };
         assert!(wider.open(Address::repeat_byte(2), &secret).is_err());
+    }
+
+    /// What folders and files of earlier versions hold.
+    #[test]
+    fn opens_grants_with_an_envelope_of_their_own() {
+        let secret = KemSecret::random(&mut os_rng()).unwrap();
+        let (root, mut grant) = grant(600..=650, &secret);
+        grant.version = VERSION_SINGLE;
+        let account = Address::repeat_byte(2);
+        let mut plain = vec![9];
+        for seed in root.category(9, 4).cover(600..=650) {
+            plain.extend_from_slice(seed.expose());
+        }
+        let context = grant.context(account);
+        let sealed = hpke::seal(
+            &secret.public(),
+            INFO_SINGLE,
+            &context,
+            &plain,
+            &mut os_rng(),
+        );
+        grant.envelope = sealed.unwrap();
+        let again = Grant::decode(&grant.encode()).unwrap();
+        assert_eq!(again, grant);
+        let keys = again.open(account, &secret).unwrap();
+        let place = KeyPlace {
+            log: grant.log,
+            slot: grant.slot,
+            generation: 4,
+            epoch: 600,
+        };
+        assert_eq!(
+            keys.secret(&place).unwrap().seed(),
+            root.category(9, 4).leaf(600).unwrap().seed()
+        );
+        // The version is bound: it opens as what it was sealed as, and as nothing else.
+        grant.version = VERSION;
+        assert!(grant.open(account, &secret).is_err());
+    }
+
+    #[test]
+    fn grants_of_one_sealer_open_apart_and_only_as_what_they_are() {
+        let secret = KemSecret::random(&mut os_rng()).unwrap();
+        let root = RootKey::new(Secret32::new([1; 32]));
+        let (account, log) = (Address::repeat_byte(2), LogId::repeat_byte(3));
+        let sealer = GrantSealer::new(account, &secret.public(), &mut os_rng()).unwrap();
+        let grants: Vec<_> = (0..5)
+            .map(|category| {
+                let sealed = sealer.seal(&root, log, category, 0, 600..=600, &mut os_rng());
+                sealed.unwrap()
+            })
+            .collect();
+        let mut opener = GrantOpener::new(account, secret.clone());
+        for grant in grants.iter().rev() {
+            let keys = opener.open(grant).unwrap();
+            assert_eq!(root.slot_of(keys.category).unwrap(), grant.slot);
+            assert_eq!(
+                grant.open(account, &secret).unwrap().category,
+                keys.category
+            );
+        }
+        let mixed = Grant {
+            envelope: grants[1].envelope.clone(),
+            ..grants[0].clone()
+        };
+        assert!(opener.open(&mixed).is_err());
+        assert!(opener.open(&grants[0]).is_ok(), "a refusal spoils nothing");
     }
 
     proptest! {

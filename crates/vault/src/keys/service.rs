@@ -22,7 +22,8 @@ use stele_core::{
 
 use super::{
     directory::Directory,
-    grant::{Grant, GrantKeys},
+    grant::{Grant, GrantOpener, GrantSealer},
+    opened::{Granted, OpenedGrants},
     tree::{KeyPlace, RootKey},
 };
 use crate::{
@@ -60,6 +61,7 @@ pub struct KeyService {
     store: Arc<Store>,
     shred: ShredTree,
     writing_keys: RwLock<WritingKeys>,
+    granted: OpenedGrants,
 }
 
 impl KeyService {
@@ -68,6 +70,7 @@ impl KeyService {
             store,
             shred,
             writing_keys: RwLock::new(HashMap::new()),
+            granted: OpenedGrants::default(),
         }
     }
 
@@ -167,8 +170,9 @@ impl KeyService {
     /// [`Error::Crypto`] if one does not open with the grantee's key; [`Error::Database`].
     pub async fn add_grants(&self, grantee: Address, grants: &[Grant]) -> Result<()> {
         if let Some(secret) = self.kem(grantee)? {
+            let mut opener = GrantOpener::new(grantee, secret);
             for grant in grants {
-                grant.open(grantee, &secret)?;
+                opener.open(grant)?;
             }
         }
         self.keep_grants(grantee, grants).await
@@ -183,7 +187,9 @@ impl KeyService {
         for grant in grants {
             writes.put(Table::Keys, grant_key(grantee, grant), grant.encode());
         }
-        self.store.commit(writes).await
+        self.store.commit(writes).await?;
+        self.granted.clear();
+        Ok(())
     }
 
     /// The grants kept for a grantee over one log.
@@ -212,7 +218,9 @@ impl KeyService {
         {
             writes.remove(Table::Keys, grant_key(grantee, grant));
         }
-        self.store.commit(writes).await
+        self.store.commit(writes).await?;
+        self.granted.clear();
+        Ok(())
     }
 
     /// Keeps a patient's directory, so that records can be written for that patient.
@@ -284,32 +292,29 @@ impl KeyService {
         Ok(next)
     }
 
-    /// Seals the keys of a managed log's category to a grantee, in every generation so far.
+    /// Seals the keys of some categories of a managed log to a grantee, in every generation so far,
+    /// under one encapsulation.
     ///
     /// # Errors
     /// [`Error::UnknownLog`] if the root key is not managed here; [`Error::OutOfRange`].
     pub fn seal_grants(
         &self,
         log: LogId,
-        category: u8,
+        categories: &[u8],
         epochs: &std::ops::RangeInclusive<u16>,
         grantee: (Address, &KemPublic),
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Grant>> {
         let root = self.root(log)?.ok_or(Error::UnknownLog { log })?;
-        (0..=self.generation(log, category)?)
-            .map(|generation| {
-                Grant::seal(
-                    &root,
-                    log,
-                    category,
-                    generation,
-                    epochs.clone(),
-                    grantee,
-                    rng,
-                )
-            })
-            .collect()
+        let (account, public) = grantee;
+        let sealer = GrantSealer::new(account, public, rng)?;
+        let mut sealed = Vec::with_capacity(categories.len());
+        for category in categories {
+            for generation in 0..=self.generation(log, *category)? {
+                sealed.push(sealer.seal(&root, log, *category, generation, epochs.clone(), rng)?);
+            }
+        }
+        Ok(sealed)
     }
 
     /// Where a new record of a category is sealed to, and the public key for it.
@@ -369,14 +374,17 @@ impl KeyService {
     }
 
     fn granted_key(&self, account: Address, place: &KeyPlace) -> Result<KemSecret> {
-        let fitting = self.grants(account, place.log)?.into_iter().find(|grant| {
-            (grant.slot, grant.generation) == (place.slot, place.generation)
-                && grant.epochs.contains(&place.epoch)
-        });
-        let grant = fitting.ok_or_else(|| place.no_key())?;
-        let secret = self.kem(account)?.ok_or_else(|| place.no_key())?;
-        let keys: GrantKeys = grant.open(account, &secret)?;
-        keys.secret(place)
+        let granted = self.granted.of(account, place.log, || {
+            let secret = self.kem(account)?.ok_or_else(|| place.no_key())?;
+            let grants = self.grants(account, place.log)?;
+            Ok(Granted::new(account, secret, grants))
+        })?;
+        granted.secret(place)
+    }
+
+    /// Forgets the grants that were opened.
+    pub(crate) fn clear_opened(&self) {
+        self.granted.clear();
     }
 
     async fn add_secret(&self, kind: u8, owner: Address, secret: &Secret32) -> Result<()> {

@@ -215,7 +215,7 @@ async fn a_grant_opens_its_category_until_the_next_generation() {
         .keys()
         .seal_grants(
             patient(),
-            5,
+            &[5],
             &(month..=month),
             (doctor, &public),
             &mut os_rng(),

@@ -43,7 +43,7 @@ const AHEAD: u64 = 600;
 /// Logs of which a proof is checked.
 const SAMPLES: usize = 50;
 /// The organisation of every `up --open` network: the first account of Ethereum's development chains.
-const ORGANIZATION: [u8; 32] =
+pub(crate) const ORGANIZATION: [u8; 32] =
     hex!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
 
 pub(crate) async fn run(bench: &Bench) -> Result<Benchmark> {

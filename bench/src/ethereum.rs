@@ -15,7 +15,7 @@ use stele_core::{
 use crate::{
     Bench,
     load::{self, count},
-    process::{Node, PeerServer, Process},
+    process::{Mining, Node, PeerServer, Process},
     report::{Benchmark, Figure},
     rpc::Rpc,
 };
@@ -76,7 +76,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Benchmark> {
         .context("Stele")?;
     let latency = one_by_one(&node.rpc, bench.size(100, 10)).await?;
     drop(node);
-    let server = PeerServer::anvil(&bench.peers, DEFAULT_CHAIN_ID).await?;
+    let server = PeerServer::anvil(&bench.peers, DEFAULT_CHAIN_ID, Mining::EverySecond).await?;
     let anvil = load
         .measure(&server.process, &server.url)
         .await

@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 mod anchoring;
+mod caliper;
 mod ethereum;
 mod fhir;
 mod idle;
@@ -34,7 +35,7 @@ use report::{Benchmark, Machine, Report};
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Bench {
-    /// What to measure: ethereum, anchoring, fhir, share, idle [default: all].
+    /// What to measure: ethereum, caliper, anchoring, fhir, share, idle [default: all].
     names: Vec<String>,
     /// The `stele` binary.
     #[arg(long)]
@@ -65,7 +66,7 @@ pub(crate) struct Bench {
     started: Instant,
 }
 
-const ALL: [&str; 5] = ["idle", "ethereum", "anchoring", "fhir", "share"];
+const ALL: [&str; 6] = ["idle", "ethereum", "caliper", "anchoring", "fhir", "share"];
 
 impl Bench {
     /// A size: the full one, or that of the fast mode.
@@ -108,6 +109,7 @@ impl Bench {
         match name {
             "idle" => idle::run(self).await,
             "ethereum" => ethereum::run(self).await,
+            "caliper" => caliper::run(self).await,
             "anchoring" => anchoring::run(self).await,
             "fhir" => fhir::run(self).await,
             "share" => share::run(self).await,

@@ -174,6 +174,15 @@ impl Node {
     }
 }
 
+/// When a development chain makes a block.
+#[derive(Clone, Copy)]
+pub(crate) enum Mining {
+    /// For each transaction.
+    Instant,
+    /// Once a second, with all that came.
+    EverySecond,
+}
+
 /// A peer that listens on a port: started, and waited for.
 pub(crate) struct PeerServer {
     pub(crate) process: Process,
@@ -183,21 +192,18 @@ pub(crate) struct PeerServer {
 }
 
 impl PeerServer {
-    /// Foundry's development chain, with a block a second.
-    pub(crate) async fn anvil(peers: &Path, chain_id: u64) -> Result<Self> {
+    /// Foundry's development chain.
+    pub(crate) async fn anvil(peers: &Path, chain_id: u64, mining: Mining) -> Result<Self> {
         let binary = peers.join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
         let port = free_port()?;
+        let mining: &[&str] = match mining {
+            Mining::Instant => &[],
+            Mining::EverySecond => &["--block-time", "1"],
+        };
         let process = Process::start(
             Command::new(binary)
-                .args([
-                    "--silent",
-                    "--accounts",
-                    "1",
-                    "--order",
-                    "fifo",
-                    "--block-time",
-                    "1",
-                ])
+                .args(["--silent", "--accounts", "1", "--order", "fifo"])
+                .args(mining)
                 .args([
                     "--gas-price",
                     "0",

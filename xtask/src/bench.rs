@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     say,
-    test::{cargo, step},
+    test::{cargo, install, step},
 };
 
 /// Runs the benchmarks named, or all. What follows is handed on: see `stele-bench --help`.
@@ -38,12 +38,13 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
             .arg(target.join("bench")),
     )?;
     let peers = bench.join("peers");
-    step(
-        "peers from the npm registry, at the exact versions of the lock file",
-        Command::new("npm")
-            .args(["ci", "--no-audit", "--no-fund", "--silent"])
-            .current_dir(&peers),
-    )?;
+    let installing = "peers from the npm registry, at the exact versions of the lock file";
+    install(installing, &peers)?;
+    if is_wanted("caliper", arguments) {
+        for folder in ["e2e", "e2e/caliper/tool"] {
+            install(installing, &root.join(folder))?;
+        }
+    }
     step(
         "measuring",
         Command::new(target.join("bench/release/stele-bench"))
@@ -59,6 +60,15 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
             .arg(root.join("target/bench"))
             .args(arguments),
     )
+}
+
+/// Whether a benchmark is among those named; without names all are. Flags and their values begin with no letter.
+fn is_wanted(name: &str, arguments: &[String]) -> bool {
+    let mut names = arguments
+        .iter()
+        .filter(|argument| argument.starts_with(|first: char| first.is_ascii_lowercase()))
+        .peekable();
+    names.peek().is_none() || names.any(|one| one == name)
 }
 
 /// The central database that sharing is measured beside.

@@ -144,13 +144,11 @@ pub(crate) fn sim(root: &Path, arguments: &[String]) -> Result<()> {
 /// Tests with real clients against a real process.
 fn clients(root: &Path) -> Result<()> {
     let e2e = root.join("e2e");
-    // What is end of life has a folder of its own, so that it holds nothing else back.
-    for folder in [e2e.clone(), e2e.join("truffle")] {
-        step(
+    // What is end of life, and Caliper, have folders of their own, so that they hold nothing else back.
+    for folder in [e2e.clone(), e2e.join("truffle"), e2e.join("caliper/tool")] {
+        install(
             "clients from the npm registry, at the exact versions of the lock file",
-            Command::new("npm")
-                .args(["ci", "--no-audit", "--no-fund", "--silent"])
-                .current_dir(folder),
+            &folder,
         )?;
     }
     let target =
@@ -162,6 +160,16 @@ fn clients(root: &Path) -> Result<()> {
             .env("STELE", root.join(target).join("release/stele"))
             .env("STELE_ORGANIZATION_KEY", DEVELOPMENT_KEY)
             .current_dir(&e2e),
+    )
+}
+
+/// Installs what a folder's lock file says from the npm registry.
+pub(crate) fn install(name: &str, folder: &Path) -> Result<()> {
+    step(
+        name,
+        Command::new("npm")
+            .args(["ci", "--no-audit", "--no-fund", "--silent"])
+            .current_dir(folder),
     )
 }
 

@@ -21,7 +21,7 @@ before(async () => {
   number = (await patient.page.locator("dd.mono").first().textContent()).trim();
   doctor = await signedUp(account("Dr Ana Reyes"));
   pharmacist = await signedUp(account("Jonas Weber"));
-  lea = JSON.parse(await stele("practitioner", "add", "Lea Brandt", "--roles", "pharmacist", "--json")).account;
+  lea = JSON.parse(await stele("practitioner", "add", "Lea Brandt", "--roles", "pharmacist", "--json")).practitioner;
   second = await signedUp(lea);
 }, DEADLINE);
 
@@ -172,7 +172,7 @@ test("what must not be dispensed is refused with the reason", DEADLINE, async ()
 test("the same over FHIR", DEADLINE, async () => {
   const { fhir, stele, account } = await world();
   const [{ id }] = await patients();
-  const token = async (name) => stele("token", "--scope", "user/*.cruds", "--as", name);
+  const token = async (name) => stele("token", "--scope", "system/*.cruds", "--as", name);
   const tokens = { doctor: await token(account("Dr Ana Reyes")), pharmacist: await token(lea) };
   const post = async (who, path, body) => {
     const answer = await fetch(`${fhir}/${path}`, {
@@ -212,7 +212,7 @@ test("the same over FHIR", DEADLINE, async () => {
   const late = await post("pharmacist", "MedicationDispense/$dispense", parameters(shown, { name: "portions", valuePositiveInt: 1 }));
   assert.equal(late.status, 409);
   assert.match(late.body.issue[0].diagnostics, /cancelled/);
-  const poor = await post("doctor", "MedicationRequest/$prescribe", { ...request, dispenseRequest: {} });
+  const poor = await post("doctor", "MedicationRequest/$prescribe", { ...request, dispenseRequest: { numberOfRepeatsAllowed: 1, quantity: { value: 1.5, unit: "tablets" } } });
   assert.equal(poor.status, 422);
   assert.match(JSON.stringify(poor.body), /dispenseRequest\.quantity/);
 });

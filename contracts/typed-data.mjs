@@ -2,7 +2,7 @@
 
 import { addresses } from "./addresses.mjs";
 
-/** EIP-712 types of `grantBySig` and `revokeBySig`. */
+/** EIP-712 types of `grantBySig`, `revokeBySig` and `dispense`. */
 export const types = Object.freeze({
   Grant: [
     { name: "patient", type: "address" },
@@ -27,9 +27,20 @@ export const types = Object.freeze({
     { name: "nonce", type: "uint64" },
     { name: "deadline", type: "uint40" },
   ],
+  Dispense: [
+    { name: "id", type: "address" },
+    { name: "dispenser", type: "address" },
+    { name: "sequence", type: "uint16" },
+    { name: "portions", type: "uint16" },
+  ],
 });
 
 /** EIP-712 domain of Consent on a chain. */
 export function domain(chainId) {
   return { name: "Stele Consent", version: "1", chainId, verifyingContract: addresses.IConsent };
+}
+
+/** EIP-712 domain of Prescriptions on a chain: what a prescription's own key signs to dispense. */
+export function prescriptionsDomain(chainId) {
+  return { name: "Stele Prescriptions", version: "1", chainId, verifyingContract: addresses.IPrescriptions };
 }

@@ -14,6 +14,7 @@ mod genesis;
 pub mod governance;
 mod host;
 pub mod identity;
+pub(crate) mod prescriptions;
 pub mod records;
 mod signature;
 mod storage;
@@ -35,15 +36,28 @@ use host::{Fail, Host};
 
 pub use genesis::{GenesisError, GenesisOrganization, GenesisSpec, GenesisValidator, genesis};
 
-/// Addresses of the system contracts. At genesis each has nonce 1 and the one byte of code `0xfe`: without
+/// Addresses of the system contracts. At genesis each has nonce 1 and the one byte of code [`SYSTEM_CODE`]: without
 /// them EIP-161 clears the accounts and solc's EXTCODESIZE check fails.
-pub const ADDRESSES: [Address; 5] = [
+pub const ADDRESSES: [Address; 6] = [
     id::IDENTITY,
     id::RECORDS,
     id::CONSENT,
     id::AUDIT,
     id::GOVERNANCE,
+    id::PRESCRIPTIONS,
 ];
+/// Code of every system contract: INVALID.
+pub const SYSTEM_CODE: Bytes = Bytes::from_static(&[0xfe]);
+/// The present version of the ledger's rules. Chains begun by earlier versions keep theirs, so that their blocks mean
+/// what they meant: 1 is without Prescriptions.
+pub const PROTOCOL: u32 = 2;
+
+/// The system contracts that a chain of this protocol version begins with.
+pub(crate) fn addresses_of(protocol: u32) -> impl Iterator<Item = Address> {
+    ADDRESSES
+        .into_iter()
+        .filter(move |address| protocol >= 2 || *address != id::PRESCRIPTIONS)
+}
 
 /// Whether the address lies in the range kept for system contracts, taken or not: `0x5e1e`, zeros, one byte.
 #[must_use]
@@ -91,7 +105,9 @@ impl<CTX: ContextTr> PrecompileProvider<CTX> for SystemContracts {
         context: &mut CTX,
         inputs: &CallInputs,
     ) -> Result<Option<InterpreterResult>, String> {
-        let Some(contract) = dispatch::Contract::at(inputs.bytecode_address) else {
+        let contract = dispatch::Contract::at(inputs.bytecode_address)
+            .filter(|contract| contract.is_installed(inputs.known_bytecode.0));
+        let Some(contract) = contract else {
             return self.ethereum.run(context, inputs);
         };
         // The calldata is owned before the context is borrowed mutably: it may lie in the caller's memory.
@@ -124,6 +140,7 @@ impl<CTX: ContextTr> PrecompileProvider<CTX> for SystemContracts {
 
 fn warm(ethereum: &EthPrecompiles) -> AddressSet {
     let mut warm = ethereum.warm_addresses().clone();
-    warm.extend(ADDRESSES);
+    // Warmth is gas, and gas is part of blocks: what chains of protocol 1 lack is not warm on any.
+    warm.extend(addresses_of(1));
     warm
 }

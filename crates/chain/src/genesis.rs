@@ -24,6 +24,9 @@ pub struct Genesis {
     /// EIP-155 chain id.
     #[serde(default = "default_chain_id")]
     pub chain_id: u64,
+    /// Version of the ledger's rules that the chain begins with; absent for 1.
+    #[serde(default = "first_protocol", skip_serializing_if = "is_first_protocol")]
+    pub protocol: u32,
     /// Time of the block at height 0, in milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
     /// Name of the consortium.
@@ -95,6 +98,19 @@ const fn default_chain_id() -> u64 {
     DEFAULT_CHAIN_ID
 }
 
+const fn first_protocol() -> u32 {
+    1
+}
+
+/// A chain of protocol 1 keeps the text of its genesis file, which its first block commits to.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde asks for"
+)]
+const fn is_first_protocol(protocol: &u32) -> bool {
+    *protocol == 1
+}
+
 impl Genesis {
     /// Reads a genesis file.
     ///
@@ -157,8 +173,8 @@ impl Genesis {
         self.check()?;
         let storage = contracts::genesis(&self.spec()?).map_err(unusable)?;
         let mut pending = Pending::new(empty.view_on(B256::ZERO)?);
-        for address in contracts::ADDRESSES {
-            pending.set_account(address, 1, U256::ZERO, &SYSTEM_CODE);
+        for address in contracts::addresses_of(self.protocol) {
+            pending.set_account(address, 1, U256::ZERO, &contracts::SYSTEM_CODE);
         }
         for (address, slots) in storage {
             for (slot, value) in slots {
@@ -195,6 +211,13 @@ impl Genesis {
 
     fn check(&self) -> Result<(), Error> {
         let refuse = |problem: String| Err(Error::Genesis { problem });
+        if !(1..=contracts::PROTOCOL).contains(&self.protocol) {
+            return refuse(format!(
+                "`protocol` is {}, this version of the program knows 1 to {}",
+                self.protocol,
+                contracts::PROTOCOL
+            ));
+        }
         if self.open && self.organizations.len() > 1 {
             return refuse("`open` is for a consortium of one organisation only".into());
         }
@@ -280,9 +303,6 @@ fn unusable(error: impl std::error::Error) -> Error {
         problem: error.to_string(),
     }
 }
-
-/// INVALID: a system contract's account must have code, which is never run.
-const SYSTEM_CODE: Bytes = Bytes::from_static(&[0xfe]);
 
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,7 @@ mod trace;
 
 pub use chain::{Chain, ChainOptions, Committed, HISTORY_BLOCKS, Verdict};
 pub use check::{Certificates, CheckReport, CheckStep, verify_chain};
+pub use contracts::PROTOCOL;
 pub use error::{Error, InvalidBlock, InvalidTransaction, QueryError, Rejected, RejectionKind};
 pub use executor::{CLOCK_SKEW_MAX_MS, HeaderCheck, check_header};
 pub use genesis::{Allocation, Genesis, Organization, Seat};

@@ -33,6 +33,14 @@ pub mod audit {
     );
 }
 
+pub mod prescriptions {
+    //! System contract Prescriptions.
+    alloy_sol_types::sol!(
+        #![sol(abi = false, all_derives = true)]
+        "../../contracts/interfaces/IPrescriptions.sol"
+    );
+}
+
 pub mod governance {
     //! System contract Governance.
     alloy_sol_types::sol!(
@@ -83,6 +91,15 @@ pub mod typed {
             uint40 deadline;
         }
 
+        /// A dispensing as the prescription's own key signs it for `IPrescriptions.dispense`.
+        #[derive(Debug, PartialEq, Eq)]
+        struct Dispense {
+            address id;
+            address dispenser;
+            uint16 sequence;
+            uint16 portions;
+        }
+
         /// What a key signs to get an access token for the account it speaks for. Its domain is not that of any
         /// contract, so that it can't be mistaken for a grant, and no transaction has its form.
         #[derive(Debug, PartialEq, Eq)]
@@ -102,6 +119,18 @@ pub mod typed {
             Some("1".into()),
             Some(alloy_primitives::U256::from(chain_id)),
             None,
+            None,
+        )
+    }
+
+    /// Domain of [`Dispense`]: name `Stele Prescriptions`, version `1`, the chain, the contract.
+    #[must_use]
+    pub fn prescriptions_domain(chain_id: u64) -> Eip712Domain {
+        Eip712Domain::new(
+            Some("Stele Prescriptions".into()),
+            Some("1".into()),
+            Some(alloy_primitives::U256::from(chain_id)),
+            Some(crate::id::PRESCRIPTIONS),
             None,
         )
     }

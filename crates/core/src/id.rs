@@ -100,6 +100,8 @@ pub const RECORDS: Address = address!("0x5e1e00000000000000000000000000000000000
 pub const CONSENT: Address = address!("0x5e1e000000000000000000000000000000000003");
 /// System contract Audit.
 pub const AUDIT: Address = address!("0x5e1e000000000000000000000000000000000004");
+/// System contract Prescriptions, since protocol 2.
+pub const PRESCRIPTIONS: Address = address!("0x5e1e000000000000000000000000000000000005");
 /// System contract Governance.
 pub const GOVERNANCE: Address = address!("0x5e1e000000000000000000000000000000000007");
 

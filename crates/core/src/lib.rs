@@ -12,6 +12,7 @@ pub mod id;
 pub mod leaf;
 pub mod mmr;
 pub mod phi;
+pub mod prescription;
 pub mod proof;
 pub mod receipt;
 pub mod time;

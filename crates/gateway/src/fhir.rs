@@ -13,6 +13,7 @@ mod metadata;
 mod operations;
 mod page;
 mod pending;
+mod prescriptions;
 mod pretty;
 mod read;
 mod search;
@@ -53,6 +54,16 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
         .route("/fhir/r4/{type}/_search", post(search::by_form))
         .route("/fhir/r4/{type}/_history", get(history::of_type))
         .route("/fhir/r4/{type}/$validate", post(operations::validate))
+        .route("/fhir/r4/{type}/$prescribe", post(prescriptions::prescribe))
+        .route(
+            "/fhir/r4/{type}/$check-prescription",
+            post(prescriptions::check),
+        )
+        .route("/fhir/r4/{type}/$dispense", post(prescriptions::dispense))
+        .route(
+            "/fhir/r4/{type}/{id}/$cancel-prescription",
+            post(prescriptions::cancel),
+        )
         .route(
             "/fhir/r4/{type}/{id}",
             get(read::current)

@@ -7,6 +7,7 @@
 mod consent;
 mod identity;
 mod network;
+mod prescriptions;
 mod records;
 
 #[cfg(test)]
@@ -24,7 +25,7 @@ use stele_core::{
     abi::{
         audit::IAudit::IAuditEvents, consent::IConsent::IConsentEvents,
         governance::IGovernance::IGovernanceEvents, identity::IIdentity::IIdentityEvents,
-        records::IRecords::IRecordsEvents,
+        prescriptions::IPrescriptions::IPrescriptionsEvents, records::IRecords::IRecordsEvents,
     },
     crypto::Secret32,
     id,
@@ -221,6 +222,11 @@ impl Block<'_> {
                     let tx = self.transaction(entry.tx_hash)?;
                     self.audit(&event, tx)?;
                 }
+                id::PRESCRIPTIONS => {
+                    let event = self.decode::<IPrescriptionsEvents>("Prescriptions", log)?;
+                    let tx = self.transaction(entry.tx_hash)?;
+                    self.prescriptions(&event, tx)?;
+                }
                 id::GOVERNANCE => {
                     let event = self.decode::<IGovernanceEvents>("Governance", log)?;
                     let tx = self.transaction(entry.tx_hash)?;
@@ -291,4 +297,7 @@ fn bytes(account: &Address) -> &[u8] {
 
 const WRITING: &str = "writing an event of the chain";
 
-const MIGRATIONS: &[&str] = &[include_str!("schema/chain_0001.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/chain_0001.sql"),
+    include_str!("schema/chain_0002.sql"),
+];

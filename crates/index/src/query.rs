@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod grants;
 pub mod network;
+pub mod prescriptions;
 pub mod records;
 
 use alloy_primitives::{Address, B256};

@@ -12,9 +12,11 @@ pub(crate) enum Place {
     Record,
     Sharing,
     History,
+    Medicines,
     Account,
     Worklist,
     Ask,
+    Dispense,
     Members,
     Ledger,
     Nowhere,
@@ -123,11 +125,15 @@ fn navigation(signed: &Signed) -> Vec<(Place, &'static str, &'static str, &'stat
         return vec![
             (Place::Record, "/record", "file-text", "Record"),
             (Place::Sharing, "/access", "users", "Sharing"),
+            (Place::Medicines, "/prescriptions", "pill", "Medicines"),
             (Place::History, "/history", "history", "History"),
             (Place::Account, "/account", "user", "Account"),
         ];
     }
     let mut list = Vec::new();
+    if signed.person.has(role::PHARMACIST) {
+        list.push((Place::Dispense, "/dispense", "", "Dispense"));
+    }
     if signed.person.has(CARE) {
         list.push((Place::Worklist, "/worklist", "", "Worklist"));
         list.push((Place::Ask, "/ask", "", "Ask a patient"));
@@ -206,6 +212,33 @@ pub(crate) fn errors(list: &[(&str, String)]) -> Markup {
 pub(crate) fn field_error(list: &[(&str, String)], field: &str) -> Option<Markup> {
     let (_, words) = list.iter().find(|(name, _)| *name == field)?;
     Some(html! { p.error id={ (field) "-e" } { span.hide { "Error: " } (words) } })
+}
+
+/// A text field with its hint and what is wrong with it.
+pub(crate) fn field(
+    name: &str,
+    label: &str,
+    hint: &str,
+    width: &str,
+    value: &str,
+    max: usize,
+    problems: &[(&str, String)],
+) -> Markup {
+    let error = field_error(problems, name);
+    let described = if error.is_some() {
+        format!("{name}-h {name}-e")
+    } else {
+        format!("{name}-h")
+    };
+    html! {
+        div.field.invalid[error.is_some()] {
+            label for=(name) { (label) }
+            p.hint id={ (name) "-h" } { (hint) }
+            @if let Some(error) = &error { (error) }
+            input class=(width) id=(name) name=(name) value=(value) maxlength=(max) autocomplete="off"
+                aria-invalid=[error.is_some().then_some("true")] aria-describedby=(described);
+        }
+    }
 }
 
 /// State as word, picture and colour.

@@ -4,11 +4,13 @@ mod access;
 mod account;
 mod ask;
 mod chart;
+mod dispense;
 mod entry;
 mod history;
 mod ledger;
 mod members;
 mod own;
+mod prescriptions;
 mod record;
 mod share;
 mod sign_in;
@@ -37,6 +39,8 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .merge(worklist::routes())
         .merge(ask::routes())
         .merge(chart::routes())
+        .merge(dispense::routes())
+        .merge(prescriptions::routes())
         .merge(account::routes())
 }
 
@@ -48,6 +52,8 @@ async fn start(signed: Signed) -> Redirect {
 fn home(signed: &Signed) -> &'static str {
     if signed.is_patient() {
         "/record"
+    } else if signed.person.has(role::PHARMACIST) {
+        "/dispense"
     } else if signed.person.has(CARE) {
         "/worklist"
     } else if signed.person.has(role::ADMINISTRATOR) {

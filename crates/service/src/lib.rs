@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod own;
 pub mod people;
 pub mod ports;
+pub mod prescriptions;
 pub mod proofs;
 pub mod records;
 pub mod session;

@@ -431,14 +431,19 @@ impl Service {
     /// # Errors
     /// It is another sender's, or the ledger refuses.
     pub async fn relay_transaction(&self, actor: &Actor, signed: Bytes) -> Result<(B256, u64)> {
-        const WHAT: &str = "relaying a transaction";
         let patient = own(actor)?;
+        self.relay(patient.0, signed).await
+    }
+
+    /// As [`Self::relay_transaction`], for any account of this node.
+    pub(crate) async fn relay(&self, account: Address, signed: Bytes) -> Result<(B256, u64)> {
+        const WHAT: &str = "relaying a transaction";
         let conflict = |message: String| Error::Conflict { message };
         let recovered = Transaction::decode(&signed)
             .and_then(|transaction| transaction.recover(self.ledger.facts().chain_id))
             .map_err(|error| conflict(error.to_string()))?;
-        if recovered.sender != patient.0 {
-            return Err(conflict(format!("the transaction is not {patient}'s")));
+        if recovered.sender != account {
+            return Err(conflict(format!("the transaction is not {account}'s")));
         }
         let hash = self
             .ledger
@@ -454,7 +459,7 @@ impl Service {
             return Ok((hash, receipt.position.height));
         }
         let call = Call {
-            from: patient.0,
+            from: account,
             to: receipt.to,
             input: recovered.transaction.input().clone(),
             gas: Some(recovered.transaction.gas_limit()),

@@ -11,6 +11,7 @@ mod invitations;
 mod ledger;
 mod members;
 mod passkeys;
+mod prescribing;
 mod sessions;
 
 use alloy_primitives::{Address, B256, keccak256};
@@ -30,6 +31,7 @@ pub use invitations::{INVITATION_MS, Invitation};
 pub use ledger::{BlockLine, Checked, TransactionLine};
 pub use members::{Member, NewMember, ROLES};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
+pub use prescribing::PreparedPrescription;
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session};
 
 use crate::{

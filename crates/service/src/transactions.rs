@@ -9,7 +9,7 @@ use stele_core::{
     abi::{
         audit::IAudit::IAuditErrors, consent::IConsent::IConsentErrors,
         governance::IGovernance::IGovernanceErrors, identity::IIdentity::IIdentityErrors,
-        records::IRecords::IRecordsErrors,
+        prescriptions::IPrescriptions::IPrescriptionsErrors, records::IRecords::IRecordsErrors,
     },
     account::{AccountKey, UnsignedCall},
 };
@@ -188,6 +188,8 @@ pub(crate) fn revert_words(output: &[u8]) -> Option<(bool, String)> {
         format!("{error:?}")
     } else if let Ok(error) = IAuditErrors::abi_decode(output) {
         format!("{error:?}")
+    } else if let Ok(error) = IPrescriptionsErrors::abi_decode(output) {
+        format!("{error:?}")
     } else if let Ok(error) = IGovernanceErrors::abi_decode(output) {
         format!("{error:?}")
     } else {
@@ -207,6 +209,9 @@ pub(crate) fn revert_words(output: &[u8]) -> Option<(bool, String)> {
         "NotAMember",
         "NotCustodian",
         "NotAnOrganization",
+        "NotAPrescriber",
+        "NotADispenser",
+        "NotItsPrescriber",
     ]
     .iter()
     .any(|name| inner.starts_with(name));

@@ -83,6 +83,7 @@ pub(crate) fn genesis(chain_id: u64, keys: &[AccountKey], now_ms: u64) -> anyhow
     };
     Ok(Genesis {
         chain_id,
+        protocol: stele_chain::PROTOCOL,
         timestamp_ms: now_ms,
         consortium: "development".into(),
         open: true,

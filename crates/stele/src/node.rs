@@ -246,6 +246,7 @@ async fn genesis(data: &Path, vault: &Vault, create: Option<NewConsortium>) -> R
     };
     let genesis = Genesis {
         chain_id: new.chain_id,
+        protocol: stele_chain::PROTOCOL,
         timestamp_ms: SystemClock.now().0,
         consortium: "Consortium of one".into(),
         open: new.open,

@@ -1,14 +1,16 @@
 //! From a call to a contract's function: the guards that are the same for all, calldata decoded once, and routing.
 
-use alloy_primitives::{Address, Bytes, U256};
+use std::sync::LazyLock;
+
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::{SolCall, SolInterface, abi::AbiDecoderConfig};
 use revm::interpreter::CallInputs;
 use stele_core::{abi::system::ISystem, id};
 
 use super::{
-    audit, consent, governance,
+    SYSTEM_CODE, audit, consent, governance,
     host::{Fail, Host, Outcome},
-    identity, records,
+    identity, prescriptions, records,
 };
 
 /// A system contract.
@@ -22,6 +24,8 @@ pub(crate) enum Contract {
     Consent,
     /// Access receipts.
     Audit,
+    /// Prescriptions, on chains that have them.
+    Prescriptions,
     /// Votes.
     Governance,
 }
@@ -34,9 +38,16 @@ impl Contract {
             id::RECORDS => Some(Self::Records),
             id::CONSENT => Some(Self::Consent),
             id::AUDIT => Some(Self::Audit),
+            id::PRESCRIPTIONS => Some(Self::Prescriptions),
             id::GOVERNANCE => Some(Self::Governance),
             _ => None,
         }
+    }
+
+    /// Whether a chain has it whose account of this code digest stands at the contract's address. Those that every
+    /// chain has from its beginning are not looked at.
+    pub(crate) fn is_installed(self, code: B256) -> bool {
+        self != Self::Prescriptions || code == system_code_digest()
     }
 
     /// Runs a call and returns its encoded result.
@@ -58,12 +69,22 @@ impl Contract {
                 let call = decode(host, input)?;
                 audit::dispatch::route(host, call)
             }
+            Self::Prescriptions => {
+                let call = decode(host, input)?;
+                prescriptions::dispatch::route(host, call)
+            }
             Self::Governance => {
                 let call = decode(host, input)?;
                 governance::dispatch::route(host, call)
             }
         }
     }
+}
+
+/// Digest of the one byte of code that system contracts have.
+fn system_code_digest() -> B256 {
+    static DIGEST: LazyLock<B256> = LazyLock::new(|| keccak256(SYSTEM_CODE));
+    *DIGEST
 }
 
 /// What no system contract allows.

@@ -18,12 +18,13 @@ use stele_core::{
             registerDeviceCall, registerMemberCall, registerPatientCall, updateMemberCall,
             updateOrganizationCall,
         },
+        prescriptions::IPrescriptions::{IPrescriptionsCalls, cancelCall, issueCall},
         records::IRecords::{
             Entry, IRecordsCalls, anchorCall, disputeCall, tombstoneCall, transferCustodyCall,
         },
         system::ISystem::{DelegateCallNotAllowed, NonPayable, StaticCallNotAllowed},
     },
-    id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, RECORDS},
+    id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS},
 };
 
 use super::{
@@ -478,6 +479,16 @@ fn other_actions() -> Vec<(Address, Vec<u8>)> {
             .abi_encode(),
         ),
         (
+            PRESCRIPTIONS,
+            issueCall {
+                id: log,
+                portions: 1,
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (PRESCRIPTIONS, cancelCall { id: log }.abi_encode()),
+        (
             GOVERNANCE,
             proposeCall {
                 kind: 3,
@@ -545,6 +556,7 @@ proptest! {
             RECORDS => IRecordsCalls::selectors().collect(),
             CONSENT => IConsentCalls::selectors().collect(),
             AUDIT => IAuditCalls::selectors().collect(),
+            PRESCRIPTIONS => IPrescriptionsCalls::selectors().collect(),
             _ => IGovernanceCalls::selectors().collect(),
         };
         let mut input = selectors[call % selectors.len()].to_vec();

@@ -37,7 +37,8 @@ fn the_same_file_gives_the_same_first_block() {
 #[test]
 fn every_difference_makes_another_chain() {
     type Change = fn(&mut Genesis);
-    let changes: [Change; 9] = [
+    let changes: [Change; 10] = [
+        |genesis| genesis.protocol = 2,
         |genesis| genesis.chain_id += 1,
         |genesis| genesis.timestamp_ms += 1,
         |genesis| genesis.consortium.push('!'),
@@ -69,7 +70,7 @@ fn every_difference_makes_another_chain() {
     }
     hashes.sort();
     hashes.dedup();
-    assert_eq!(hashes.len(), 10);
+    assert_eq!(hashes.len(), 11);
 }
 
 #[test]
@@ -100,6 +101,10 @@ fn a_genesis_that_cannot_work_is_refused() {
             ),
             "an address of the system contracts",
         ),
+        (
+            FILE.replace("\"consortium\"", "\"protocol\": 3, \"consortium\""),
+            "`protocol` is 3",
+        ),
         ("{".into(), "EOF"),
     ];
     for (text, problem) in cases {
@@ -107,4 +112,23 @@ fn a_genesis_that_cannot_work_is_refused() {
         let error = refused.unwrap_err().to_string();
         assert!(error.contains(problem), "{error:?} should say {problem:?}");
     }
+}
+
+/// A chain begun before there were versions is read as it was written: the same text, the same contracts.
+#[test]
+fn a_genesis_without_protocol_is_of_the_first() {
+    let first = example();
+    assert_eq!(first.protocol, 1);
+    assert!(!first.to_json().unwrap().contains("protocol"));
+    let begun = |genesis: &Genesis| {
+        let state = State::in_memory().unwrap();
+        let block = genesis.begin(&state).unwrap();
+        let view = state.view_on(block.hash()).unwrap();
+        [contracts::ADDRESSES[0], stele_core::id::PRESCRIPTIONS]
+            .map(|address| view.account(address).unwrap().map(|account| account.nonce))
+    };
+    assert_eq!(begun(&first), [Some(1), None]);
+    let mut second = example();
+    second.protocol = 2;
+    assert_eq!(begun(&second), [Some(1), Some(1)]);
 }

@@ -30,6 +30,12 @@ use crate::{
 };
 
 mod add;
+mod prescribe;
+
+/// How prescriptions are shown, for the patient's and the pharmacist's pages.
+pub(super) mod prescription {
+    pub(in crate::views) use super::prescribe::{facts, look, progress};
+}
 
 /// Rows of a section before "more".
 const ROWS: usize = 25;
@@ -38,6 +44,18 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
     Router::new()
         .route("/patients/{patient}", get(page))
         .route("/patients/{patient}/add", post(add::add))
+        .route(
+            "/patients/{patient}/prescribe",
+            get(prescribe::page).post(prescribe::prepare),
+        )
+        .route(
+            "/patients/{patient}/prescribe/{draft}",
+            get(prescribe::sign).post(prescribe::confirm),
+        )
+        .route(
+            "/patients/{patient}/MedicationRequest/{id}/cancel",
+            post(prescribe::cancel),
+        )
         .route("/patients/{patient}/{type}/{id}", get(one))
         .route("/patients/{patient}/{type}/{id}/proof", get(proof))
         .route("/patients/{patient}/{type}/{id}/fhir", get(fhir))
@@ -168,7 +186,12 @@ async fn render(
                     p { a href={ "/ask?patient=" (patient.number) } { "Ask the patient" } }
                 }
             } @else {
-                (add::panel(signed, patient, entered))
+                div.flow.sections {
+                    @if prescribe::may_prescribe(signed, patient) {
+                        p { a.btn.primary href={ (address) "/prescribe" } { (icon("pill")) " Prescribe a medicine" } }
+                    }
+                    (add::panel(signed, patient, entered))
+                }
             }
         }
     };
@@ -228,6 +251,16 @@ fn banner(portal: &Portal, signed: &Signed, patient: &Patient, record: &Record) 
             }
         } }
     })
+}
+
+/// Who this is, on pages beside the chart.
+fn short_banner(portal: &Portal, patient: &Patient) -> Markup {
+    html! {
+        div.patient role="region" aria-label="Patient" { div {
+            p.who { @match &patient.demographics { Some(found) => (found.listed), None => "Name not shared" } }
+            p { (about(patient.demographics.as_ref(), portal.service.now())) }
+        } }
+    }
 }
 
 fn section(name: &str, heading: &str, entries: &[&Entry], address: &str) -> Markup {
@@ -301,16 +334,14 @@ async fn one(
         words: "the chart",
     };
     let shown = entry::show(&portal, &signed, &seen, &resource_type, &id).await?;
-    let now = portal.service.now();
-    let banner = html! {
-        div.patient role="region" aria-label="Patient" { div {
-            p.who { @match &patient.demographics { Some(found) => (found.listed), None => "Name not shared" } }
-            p { (about(patient.demographics.as_ref(), now)) }
-        } }
+    let standing = match resource_type.as_str() {
+        "MedicationRequest" => prescribe::standing(&portal, &signed, &patient, &id).await?,
+        _ => html! {},
     };
-    Ok(Page::new("An entry of a chart", shown)
+    let main = html! { (shown) (standing) };
+    Ok(Page::new("An entry of a chart", main)
         .at(Place::Worklist)
-        .under(banner)
+        .under(short_banner(&portal, &patient))
         .render(Some(&signed))
         .into_response())
 }

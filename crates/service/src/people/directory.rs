@@ -216,7 +216,11 @@ impl Service {
             .collect())
     }
 
-    fn query(&self, resource_type: &str, criteria: &[(String, String)]) -> Result<Query> {
+    pub(crate) fn query(
+        &self,
+        resource_type: &str,
+        criteria: &[(String, String)],
+    ) -> Result<Query> {
         let options = Options {
             handling: Handling::Strict,
             now_ms: i64::try_from(self.clock.now().0).unwrap_or(i64::MAX),

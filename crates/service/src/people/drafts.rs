@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a draft waits for its passkey, in milliseconds.
-const DRAFT_MS: u64 = 10 * 60 * 1000;
+pub(super) const DRAFT_MS: u64 = 10 * 60 * 1000;
 /// Gas that a decision about consent may use.
 const GAS: u64 = 500_000;
 
@@ -171,13 +171,7 @@ impl Service {
         const WHAT: &str = "recording a decision";
         let (call, envelopes) = self.read_draft(actor, id)?;
         let act = self.prepared(id, &call)?.act;
-        let known = self.known_passkey(&passkey.credential)?;
-        let (_, known) = known
-            .filter(|(account, _)| *account == actor.account)
-            .ok_or_else(|| Error::NotPermitted {
-                message: "That passkey is not one of this account's.".into(),
-            })?;
-        let signature = AccountSignature::WebAuthn(passkey.assertion(&known)?);
+        let signature = AccountSignature::WebAuthn(self.assertion_of(actor.account, passkey)?);
         let signed = Transaction::Account(Box::new(AccountTransaction { call, signature }));
         if let Act::Grant { grantee, .. } = &act {
             // Handed over before the grant is final: without it they open nothing.

@@ -5,11 +5,11 @@ use stele_core::{
     abi::{
         audit::IAudit::IAuditCalls, consent::IConsent::IConsentCalls,
         governance::IGovernance::IGovernanceCalls, identity::IIdentity::IIdentityCalls,
-        records::IRecords::IRecordsCalls,
+        prescriptions::IPrescriptions::IPrescriptionsCalls, records::IRecords::IRecordsCalls,
     },
     block::Header,
     certificate::{CommitCertificate, ValidatorKey, ValidatorSet, namespace},
-    id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, RECORDS},
+    id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS},
     time::Timestamp,
 };
 
@@ -310,11 +310,12 @@ fn words_of(view: &TransactionView) -> &'static str {
     let Some(selector) = input.first_chunk::<4>().copied() else {
         return "called a contract";
     };
-    let contracts: [(Address, NameOf); 5] = [
+    let contracts: [(Address, NameOf); 6] = [
         (IDENTITY, IIdentityCalls::name_by_selector),
         (RECORDS, IRecordsCalls::name_by_selector),
         (CONSENT, IConsentCalls::name_by_selector),
         (AUDIT, IAuditCalls::name_by_selector),
+        (PRESCRIPTIONS, IPrescriptionsCalls::name_by_selector),
         (GOVERNANCE, IGovernanceCalls::name_by_selector),
     ];
     let name = contracts
@@ -346,6 +347,9 @@ fn words_of_call(name: &str) -> &'static str {
         "tombstone" => "recorded an erasure",
         "dispute" => "disputed an entry",
         "transferCustody" => "handed a record’s custody over",
+        "issue" => "issued a prescription",
+        "dispense" => "dispensed a prescription",
+        "cancel" => "cancelled a prescription",
         "anchorReceipts" => "anchored access receipts",
         "propose" => "proposed a change of the consortium",
         "vote" => "voted on a proposal",

@@ -228,6 +228,7 @@ async fn make(folder: &Path, places: &[Place], name: &str, chain_id: u64) -> Res
     }
     let genesis = Genesis {
         chain_id,
+        protocol: stele_chain::PROTOCOL,
         timestamp_ms: SystemClock.now().0,
         consortium: name.to_owned(),
         open: false,

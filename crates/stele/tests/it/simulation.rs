@@ -60,6 +60,7 @@ fn genesis(simulation: &Simulation) -> Genesis {
     let keys = simulation.validator_keys();
     Genesis {
         chain_id: CHAIN_ID,
+        protocol: stele_chain::PROTOCOL,
         timestamp_ms: 0,
         consortium: "simulated".into(),
         open: false,

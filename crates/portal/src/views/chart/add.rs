@@ -172,6 +172,23 @@ async fn check(
     if kind != "medicine" || !entered.problems.is_empty() || !fields.text("anyway").is_empty() {
         return Ok(());
     }
+    let warnings = warned(portal, signed, patient, name).await?;
+    if let Some(first) = warnings.first() {
+        entered
+            .problems
+            .push(("anyway", format!("{first}. Give a reason to add it anyway")));
+    }
+    entered.warnings = warnings;
+    Ok(())
+}
+
+/// What in a patient's chart speaks against a medicine.
+pub(super) async fn warned(
+    portal: &Portal,
+    signed: &Signed,
+    patient: &Patient,
+    medicine: &str,
+) -> Answer<Vec<String>> {
     let record = Record::new(portal.service.chart(&signed.actor, patient.id).await?);
     let titles = |category| -> Vec<String> {
         record
@@ -180,18 +197,11 @@ async fn check(
             .map(|entry| entry.title.clone())
             .collect()
     };
-    let warnings = warnings(
-        name,
+    Ok(warnings(
+        medicine,
         &titles(Category::Allergies),
         &titles(Category::Medicines),
-    );
-    if let Some(first) = warnings.first() {
-        entered
-            .problems
-            .push(("anyway", format!("{first}. Give a reason to add it anyway")));
-    }
-    entered.warnings = warnings;
-    Ok(())
+    ))
 }
 
 /// What speaks against a medicine: an allergy with a word of its name, or the same medicine on the list. Names are

@@ -27,6 +27,7 @@ impl World {
         let (hospital, nurse) = (key(1), key(2));
         let genesis = Genesis {
             chain_id: DEFAULT_CHAIN_ID,
+            protocol: stele_chain::PROTOCOL,
             timestamp_ms: START_MS,
             consortium: "Test".into(),
             open: false,

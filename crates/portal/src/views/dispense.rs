@@ -1,0 +1,255 @@
+//! The pharmacist's desk: a code is scanned, held against the ledger, and dispensed in whole or in part. The code stays in
+//! the session, so that no address has it and Back repeats nothing.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Redirect},
+    routing::{get, post},
+};
+use maud::{Markup, html};
+use stele_service::{
+    Error,
+    directory::role,
+    people::Session,
+    prescriptions::{Checked, Verdict},
+};
+
+use super::{chart::prescription::facts, worklist::head};
+use crate::{
+    error::Answer,
+    form::Posted,
+    front::Portal,
+    page::{Page, Place, csrf, errors, field, field_error, icon},
+    session::Signed,
+    shown::moment,
+};
+
+/// Name under which the session keeps the code.
+const CODE: &str = "prescription";
+/// Longest code that is looked at, in characters.
+const CODE_MAX: usize = 2_200;
+
+pub(super) fn routes() -> Router<Arc<Portal>> {
+    Router::new()
+        .route("/dispense", get(page).post(check))
+        .route("/dispense/now", post(dispense))
+}
+
+type Problems = Vec<(&'static str, String)>;
+
+/// `GET /dispense`
+async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
+    signed.require(role::PHARMACIST)?;
+    render(&portal, &signed, &signed.session, "", Vec::new()).await
+}
+
+fn kept(session: &Session) -> Option<&str> {
+    session.answers.get(CODE)?.first().map(String::as_str)
+}
+
+async fn render(
+    portal: &Portal,
+    signed: &Signed,
+    session: &Session,
+    amount: &str,
+    mut problems: Problems,
+) -> Answer {
+    let mut checked = None;
+    if let Some(code) = kept(session) {
+        match portal.service.check_prescription(code).await {
+            Ok(found) => checked = Some(found),
+            Err(Error::Conflict { message }) => problems.push(("code", message)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let main = html! {
+        (errors(&problems))
+        h1 { "Check a prescription" }
+        (scan(signed, &problems))
+        @if let Some(checked) = &checked {
+            div.chart-grid.two {
+                div #verdict data-live { (verdict(portal, checked).await?) }
+                (panel(signed, checked, amount, &problems))
+            }
+        }
+        (dispensed(portal, signed)?)
+    };
+    let (status, title) = if problems.is_empty() {
+        (StatusCode::OK, "Check a prescription")
+    } else {
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Error: Check a prescription",
+        )
+    };
+    let page = Page::new(title, main)
+        .at(Place::Dispense)
+        .render(Some(signed));
+    Ok((status, page).into_response())
+}
+
+fn scan(signed: &Signed, problems: &Problems) -> Markup {
+    let error = field_error(problems, "code");
+    html! {
+        form.flow method="post" action="/dispense" novalidate {
+            (csrf(signed))
+            div.field.invalid[error.is_some()] {
+                label for="code" { "Code" }
+                p.hint #code-h { "Scan the patient’s code into this field, or paste it" }
+                @if let Some(error) = &error { (error) }
+                textarea.mono #code name="code" rows="2" maxlength=(CODE_MAX) autocomplete="off" spellcheck="false"
+                    aria-invalid=[error.is_some().then_some("true")]
+                    aria-describedby=(if error.is_some() { "code-h code-e" } else { "code-h" }) {}
+            }
+            div.actions { button.btn { (icon("qr-code")) " Check" } }
+        }
+    }
+}
+
+async fn verdict(portal: &Portal, checked: &Checked) -> Answer<Markup> {
+    let sheet = &checked.sheet;
+    let is_text_true = !matches!(checked.verdict, Verdict::Forged | Verdict::Altered);
+    let prescriber = checked
+        .prescriber
+        .as_ref()
+        .map_or("Not known", |named| named.name.as_str());
+    let mut before = Vec::new();
+    for one in &checked.dispensings {
+        before.push((one, portal.name(one.dispenser).await?.name));
+    }
+    Ok(html! {
+        section.verdict.flow.refused[checked.verdict != Verdict::Good] role="status" {
+            @if checked.verdict == Verdict::Good {
+                p { span.state.ok { (icon("circle-check")) " Valid. You may dispense " (checked.left) " " (sheet.portion) } }
+            } @else {
+                p { span.state.bad { (icon("circle-x")) " Refused. " (checked.verdict.words()) } }
+            }
+            @if is_text_true {
+                p { "Signed by " (prescriber) ", unchanged. Checked " (moment(portal.service.now())) " UTC." }
+                @if !checked.is_prescriber_active {
+                    p { span.state.wait { (icon("triangle-alert")) " The prescriber may no longer act. Ask " (sheet.organization) " before you dispense." } }
+                }
+                @if let Some((by, at)) = checked.cancelled {
+                    p { "Cancelled by " (portal.name(by).await?.name) ", " (moment(at)) " UTC. The patient can ask for a new one." }
+                }
+                (facts(sheet, prescriber))
+            } @else {
+                p { "Do not dispense. Its text is not shown, as it cannot be trusted. Keep the paper, and call the doctor or practice that it names." }
+            }
+            @if !before.is_empty() {
+                h2 { "Dispensed so far" }
+                ul.rows {
+                    @for (one, name) in &before {
+                        li { strong { (one.portions) " " (sheet.portion) } ", " (name) ", " span.nowrap { (moment(one.at.at)) " UTC" } "; " (one.left) " left" }
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn panel(signed: &Signed, checked: &Checked, amount: &str, problems: &Problems) -> Markup {
+    let left = checked.left.to_string();
+    let shown = if amount.is_empty() { &left } else { amount };
+    html! {
+        section.panel.flow aria-labelledby="dp" {
+            @if checked.verdict == Verdict::Good {
+                form.flow method="post" action="/dispense/now" novalidate {
+                    (csrf(signed))
+                    h2 #dp { "Dispense" }
+                    (field("amount", &format!("How many {}", checked.sheet.portion), &format!("{left} at most. Fewer keeps the rest for later."), "w-s", shown, 5, problems))
+                    div.actions { button.btn.primary { "Dispense" } }
+                    p.small.soft { "If another pharmacy dispenses at the same moment, one of you wins and the other is told before anything is handed over." }
+                }
+            } @else {
+                h2 #dp { "Nothing to dispense" }
+            }
+            form method="post" action="/dispense" {
+                (csrf(signed))
+                button.btn { "Done, next patient" }
+            }
+        }
+    }
+}
+
+fn dispensed(portal: &Portal, signed: &Signed) -> Answer<Markup> {
+    let rows = portal.service.dispensed_by(&signed.actor)?;
+    Ok(html! {
+        @if !rows.is_empty() {
+            section.flow {
+                h2 { "Dispensed by you" }
+                table.stacks role="table" {
+                    caption.hide { "Dispensed by you, newest first" }
+                    (head(&["When (UTC)", "Prescription", "Portions", "Left"]))
+                    tbody role="rowgroup" {
+                        @for one in &rows {
+                            tr role="row" {
+                                th role="rowheader" scope="row" { span.nowrap { (moment(one.at.at)) } }
+                                td.mono role="cell" data-label="Prescription" { (short(&one.id.to_string())) }
+                                td role="cell" data-label="Portions" { (one.portions) }
+                                td role="cell" data-label="Left" { (one.left) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// The end of an id, enough to tell rows apart.
+fn short(id: &str) -> String {
+    let from = id.len().saturating_sub(8);
+    id.get(from..).unwrap_or(id).to_uppercase()
+}
+
+/// `POST /dispense`: keeps the code for this session, or lets it go.
+async fn check(State(portal): State<Arc<Portal>>, signed: Signed, mut posted: Posted) -> Answer {
+    signed.require(role::PHARMACIST)?;
+    let code = posted.fields.text("code").to_owned();
+    posted.session.answers.clear();
+    let is_code = !code.is_empty() && code.len() <= CODE_MAX;
+    if is_code {
+        posted.session.answers.insert(CODE.into(), vec![code]);
+    }
+    // What is no code is told at once and not kept.
+    if let Some(code) = kept(&posted.session)
+        && let Err(Error::Conflict { message }) = portal.service.check_prescription(code).await
+    {
+        posted.session.answers.clear();
+        portal
+            .service
+            .keep_session(&posted.secret, &posted.session)?;
+        let problems = vec![("code", message)];
+        return render(&portal, &signed, &posted.session, "", problems).await;
+    }
+    portal
+        .service
+        .keep_session(&posted.secret, &posted.session)?;
+    Ok(Redirect::to("/dispense").into_response())
+}
+
+/// `POST /dispense/now`
+async fn dispense(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) -> Answer {
+    signed.require(role::PHARMACIST)?;
+    let amount = posted.fields.text("amount");
+    let Some(code) = kept(&posted.session) else {
+        return Ok(Redirect::to("/dispense").into_response());
+    };
+    let Ok(portions) = amount.parse::<u16>() else {
+        let problems = vec![("amount", "Enter a whole number".to_owned())];
+        return render(&portal, &signed, &posted.session, amount, problems).await;
+    };
+    match portal.service.dispense(&signed.actor, code, portions).await {
+        Ok(_) => Ok(Redirect::to("/dispense").into_response()),
+        Err(Error::Conflict { message }) => {
+            let problems = vec![("amount", message)];
+            render(&portal, &signed, &posted.session, amount, problems).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}

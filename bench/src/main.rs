@@ -11,6 +11,7 @@ mod anchoring;
 mod caliper;
 mod ethereum;
 mod fhir;
+mod helios;
 mod idle;
 mod load;
 mod process;
@@ -46,6 +47,9 @@ pub(crate) struct Bench {
     /// Folder with the installed npm peers.
     #[arg(long)]
     peers: PathBuf,
+    /// Helios FHIR Server's binary.
+    #[arg(long, value_name = "FILE")]
+    helios: Option<PathBuf>,
     /// The project's root, beside which the shared data lies.
     #[arg(long, default_value = ".")]
     root: PathBuf,

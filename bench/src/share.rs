@@ -1,4 +1,4 @@
-//! Sharing one patient's records with another organisation: Stele beside a central database on the same machine.
+//! Sharing one patient's records with another organisation: Stele beside central databases on the same machine.
 
 use std::{
     fs,
@@ -15,6 +15,7 @@ use tokio_postgres::{Client, NoTls, error::SqlState};
 use crate::{
     Bench,
     fhir::{Fhir, files, unpack},
+    helios::Helios,
     load::milliseconds,
     process::{Node, PeerServer, Process, READY_S, answers, free_port},
     report::{Benchmark, Figure},
@@ -53,37 +54,45 @@ pub(crate) async fn run(bench: &Bench) -> Result<Benchmark> {
         .await
         .context("Stele")?;
     let database = Database::start(bench).await?;
-    bench.doing("sharing through a central server");
-    let central = central(bench, &database, &bundles)
+    bench.doing("sharing through a central FHIR server");
+    let helios = helios(bench, &database, &directories, &bundles)
         .await
-        .context("a central server")?;
-    bench.doing("sharing through a table");
+        .context("Helios FHIR Server")?;
+    bench.doing("sharing through rows in the clear of a server, and of a table");
+    let plain = central(bench, &database, &bundles)
+        .await
+        .context("a plain server")?;
     let table = table(&database, &bundles).await.context("PostgreSQL")?;
     database.stop()?;
-    const CENTRAL: &str = "central server";
+    const HELIOS: &str = "Helios FHIR Server on PostgreSQL";
+    const PLAIN: &str = "a plain server on PostgreSQL";
     const TABLE: &str = "a table, in the clear";
     const STORE: &str = "store one patient's life, p50";
     const SHARE: &str = "share it: grant, then the other side has it all, p50";
     let (stored, shared) = (median(&stele.store_ms), median(&stele.share_ms));
-    let central_ms = median(&central.share_ms);
+    let central_ms = median(&helios.share_ms);
     Ok(Benchmark {
         name: "share",
         about: format!(
             "{} patients of {resources:.0} resources at the median. Stele: store is one transaction Bundle over HTTP \
              (validated, encrypted, anchored, final, searchable); share is a grant by the patient on the ledger, then \
-             all of `$everything` by the other organisation, decrypted, checked and with receipts. Central server: \
-             Node's HTTP server before PostgreSQL, with a token, rows encrypted by the server, a row of permission \
-             and one durable row of trace for each record; no validation, no search, no proof. A table in the clear: \
-             the same database asked by the client itself, without HTTP, encryption or trace: the lower bound of any \
-             store.",
-            bundles.len()
+             all of `$everything` by the other organisation, decrypted, checked and with receipts. Helios FHIR Server \
+             {} is a central FHIR server in Rust over PostgreSQL: the same Bundles, the same `$everything`, accesses \
+             traced as AuditEvents in its database; nobody grants anything, nothing is encrypted or proven. The plain \
+             server is the least that can hold records centrally: Node's HTTP server with a token, rows encrypted under \
+             one key, a row of permission and one durable row of trace for each record; it knows no FHIR, no search, no \
+             proof. A table in the clear: the same database asked by the client itself: the lower bound of any store.",
+            bundles.len(),
+            crate::helios::VERSION
         ),
         figures: vec![
-            Figure::new(STORE, stored, "ms").beside(CENTRAL, median(&central.store_ms)),
+            Figure::new(STORE, stored, "ms").beside(HELIOS, median(&helios.store_ms)),
             Figure::new(SHARE, shared, "ms")
                 .at_most(central_ms)
-                .beside(CENTRAL, central_ms)
+                .beside(HELIOS, central_ms)
                 .rows("S12"),
+            Figure::new(STORE, stored, "ms").beside(PLAIN, median(&plain.store_ms)),
+            Figure::new(SHARE, shared, "ms").beside(PLAIN, median(&plain.share_ms)),
             Figure::new(STORE, stored, "ms").beside(TABLE, median(&table.store_ms)),
             Figure::new(SHARE, shared, "ms").beside(TABLE, median(&table.share_ms)),
         ],
@@ -159,7 +168,42 @@ fn patient_of(stored: &Value) -> Result<String> {
         .context("the transaction created no Patient")
 }
 
-/// The same over a server with the same duties, as far as they can be had without a ledger.
+/// The same over a central FHIR server.
+async fn helios(
+    bench: &Bench,
+    database: &Database,
+    directories: &[PathBuf],
+    bundles: &[String],
+) -> Result<Times> {
+    let server = Helios::start(bench, database.port).await?;
+    let client = Fhir::new(server.url.clone(), String::new());
+    for path in directories {
+        client.json(Method::POST, "", Some(unpack(path)?)).await?;
+    }
+    let mut times = Times::default();
+    for bundle in bundles {
+        let began = Instant::now();
+        let stored = client.json(Method::POST, "", Some(bundle.clone())).await?;
+        times.store_ms.push(milliseconds(began.elapsed()));
+        let patient = patient_of(&stored)?;
+        let entries = stored
+            .get("entry")
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len);
+        let began = Instant::now();
+        let everything = format!("Patient/{patient}/$everything?_count=1000");
+        let got = client.pages(&everything, usize::MAX).await?;
+        times.share_ms.push(milliseconds(began.elapsed()));
+        ensure!(
+            got.len() >= entries,
+            "{} of {entries} resources arrived",
+            got.len()
+        );
+    }
+    Ok(times)
+}
+
+/// The same over the least server that keeps records centrally.
 async fn central(bench: &Bench, database: &Database, bundles: &[String]) -> Result<Times> {
     let server = PeerServer::central(&bench.peers, database.port)?;
     let client = Fhir::new(server.url.clone(), server.token.clone());

@@ -2,7 +2,8 @@
 //! `bench/`.
 
 use std::{
-    path::Path,
+    ffi::OsStr,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -45,6 +46,10 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
             install(installing, &root.join(folder))?;
         }
     }
+    let helios = match is_wanted("share", arguments) {
+        true => Some(helios(&target.join("bench"))?),
+        false => None,
+    };
     step(
         "measuring",
         Command::new(target.join("bench/release/stele-bench"))
@@ -58,8 +63,33 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
             .arg(root)
             .arg("--out")
             .arg(root.join("target/bench"))
+            .args(
+                helios
+                    .iter()
+                    .flat_map(|binary| [OsStr::new("--helios"), binary.as_os_str()]),
+            )
             .args(arguments),
     )
+}
+
+/// A central FHIR server from crates.io, which sharing is measured beside; where its binary is.
+fn helios(target: &Path) -> Result<PathBuf> {
+    const VERSION: &str = "0.2.7";
+    let root = target.join(format!("helios-{VERSION}"));
+    let binary = root.join("bin/hfs");
+    if !binary.exists() {
+        step(
+            "Helios FHIR Server, once: this takes half an hour on two cores",
+            Command::new("cargo")
+                .args(["install", "helios-hfs", "--locked", "--version", VERSION])
+                .args(["--no-default-features", "--features", "R4,sqlite,postgres"])
+                .arg("--root")
+                .arg(&root)
+                .arg("--target-dir")
+                .arg(target.join("helios")),
+        )?;
+    }
+    Ok(binary)
 }
 
 /// Whether a benchmark is among those named; without names all are. Flags and their values begin with no letter.

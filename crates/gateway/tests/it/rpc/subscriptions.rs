@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use stele_gateway::rpc::RpcConfig;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue},
@@ -251,6 +251,44 @@ async fn a_stopped_server_ends_its_sockets() {
     client.subscribe(json!(["newHeads"])).await;
     server.handle.stop().await;
     client.closed().await;
+}
+
+#[tokio::test]
+async fn a_silent_socket_is_ended() {
+    let server = Server::start().await;
+    let mut client = Client::connect(&server).await;
+    client.subscribe(json!(["newHeads"])).await;
+    // From here on nobody answers pings.
+    let mut stream = client.0.into_inner();
+    tokio::time::pause();
+    let mut told = Vec::new();
+    stream.read_to_end(&mut told).await.unwrap();
+    let empty_ping = [0x89, 0];
+    assert_eq!(told, empty_ping.repeat(3));
+}
+
+#[tokio::test]
+async fn a_socket_needs_the_token_too() {
+    let server = Server::with(RpcConfig {
+        token: Some("secret".into()),
+        ..RpcConfig::default()
+    })
+    .await;
+    let addr = server.handle.local_addr();
+    for (token, expected) in [
+        (None, false),
+        (Some("Bearer other"), false),
+        (Some("Bearer secret"), true),
+    ] {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let mut request = format!("ws://{addr}").into_client_request().unwrap();
+        if let Some(token) = token {
+            let token = HeaderValue::from_static(token);
+            request.headers_mut().insert("authorization", token);
+        }
+        let opened = client_async(request, stream).await;
+        assert_eq!(opened.is_ok(), expected, "{token:?}");
+    }
 }
 
 #[tokio::test]

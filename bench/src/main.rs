@@ -12,6 +12,7 @@ mod caliper;
 mod ethereum;
 mod fhir;
 mod helios;
+mod history;
 mod idle;
 mod load;
 mod process;
@@ -36,7 +37,7 @@ use report::{Benchmark, Machine, Report};
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Bench {
-    /// What to measure: ethereum, caliper, anchoring, fhir, share, idle [default: all].
+    /// What to measure: ethereum, history, caliper, anchoring, fhir, share, idle [default: all].
     names: Vec<String>,
     /// The `stele` binary.
     #[arg(long)]
@@ -113,6 +114,7 @@ impl Bench {
         match name {
             "idle" => idle::run(self).await,
             "ethereum" => ethereum::run(self).await,
+            "history" => history::run(self).await,
             "caliper" => caliper::run(self).await,
             "anchoring" => anchoring::run(self).await,
             "fhir" => fhir::run(self).await,

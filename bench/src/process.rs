@@ -197,7 +197,8 @@ impl PeerServer {
         let binary = peers.join("node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
         let port = free_port()?;
         let mining: &[&str] = match mining {
-            Mining::Instant => &[],
+            // The states of old blocks, which each block would keep whole, are left out.
+            Mining::Instant => &["--prune-history"],
             Mining::EverySecond => &["--block-time", "1"],
         };
         let process = Process::start(
@@ -227,6 +228,30 @@ impl PeerServer {
             process,
             url,
             token,
+        })
+    }
+
+    /// Hardhat's network, with a block a second.
+    pub(crate) async fn hardhat(peers: &Path, clients: &Path, chain_id: u64) -> Result<Self> {
+        let port = free_port()?;
+        let config = fs::canonicalize(peers.join("hardhat.config.cjs"))
+            .context("Hardhat's configuration")?;
+        let process = Process::start(
+            Command::new("node")
+                .arg("node_modules/hardhat/internal/cli/bootstrap.js")
+                .arg("--config")
+                .arg(config)
+                .args(["node", "--port", &port.to_string()])
+                .env("BENCH_CHAIN_ID", chain_id.to_string())
+                .env("HARDHAT_DISABLE_TELEMETRY_PROMPT", "true")
+                .current_dir(clients)
+                .stdout(Stdio::null()),
+        )?;
+        answers(port).await.context("Hardhat")?;
+        Ok(Self {
+            process,
+            url: format!("http://127.0.0.1:{port}"),
+            token: String::new(),
         })
     }
 

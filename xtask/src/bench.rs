@@ -41,10 +41,12 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
     let peers = bench.join("peers");
     let installing = "peers from the npm registry, at the exact versions of the lock file";
     install(installing, &peers)?;
-    if is_wanted("caliper", arguments) {
-        for folder in ["e2e", "e2e/caliper/tool"] {
-            install(installing, &root.join(folder))?;
-        }
+    let caliper = is_wanted("caliper", arguments);
+    if caliper || is_wanted("ethereum", arguments) {
+        install(installing, &root.join("e2e"))?;
+    }
+    if caliper {
+        install(installing, &root.join("e2e/caliper/tool"))?;
     }
     let helios = match is_wanted("share", arguments) {
         true => Some(helios(&target.join("bench"))?),

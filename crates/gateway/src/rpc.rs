@@ -8,24 +8,29 @@
 
 mod arguments;
 mod context;
+mod conversation;
 mod error;
 mod filters;
 mod guard;
 mod ipc;
 mod methods;
 mod response;
+mod sockets;
 mod subscriptions;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jsonrpsee::RpcModule;
 use jsonrpsee::server::{
-    BatchRequestConfig, PingConfig, Server, ServerConfig, ServerConfigBuilder, ServerHandle,
+    BatchRequestConfig, Server, ServerConfig, ServerConfigBuilder, ServerHandle,
 };
 use secrecy::SecretString;
 use stele_service::{development::Development, ports::Ledger};
+use tokio::sync::{Semaphore, watch};
 
-use self::{context::Context, guard::GuardLayer, ipc::IpcHandle, subscriptions::HexIds};
+use self::{
+    context::Context, conversation::Limits, guard::GuardLayer, ipc::IpcHandle, sockets::Sockets,
+};
 
 /// How the front listens, whom it answers, and its limits.
 #[derive(Clone, Debug)]
@@ -44,9 +49,9 @@ pub struct RpcConfig {
     pub token: Option<SecretString>,
     /// Open connections at once, HTTP and WebSocket together.
     pub max_connections: u32,
-    /// Largest HTTP request body in bytes.
+    /// Largest request in bytes: body, or message over WebSocket or IPC.
     pub max_request_bytes: u32,
-    /// Largest response in bytes; also the largest WebSocket message.
+    /// Largest response in bytes.
     pub max_response_bytes: u32,
     /// Calls in one batch.
     pub max_batch: u32,
@@ -132,6 +137,11 @@ pub struct RpcHandle {
     local_addr: SocketAddr,
     server: ServerHandle,
     ipc: Option<IpcHandle>,
+    /// WebSockets end when this is dropped.
+    sockets: watch::Sender<()>,
+    /// Taken by requests and WebSockets while they last.
+    places: Arc<Semaphore>,
+    places_max: u32,
 }
 
 impl RpcHandle {
@@ -144,11 +154,16 @@ impl RpcHandle {
     /// Takes no more requests, finishes those under way, and closes all connections.
     pub async fn stop(self) {
         drop(self.ipc);
+        drop(self.sockets);
         if self.server.stop().is_err() {
             return;
         }
         // A client that does not read its answer must not keep the node from stopping.
-        let _ = tokio::time::timeout(STOP_TIMEOUT, self.server.stopped()).await;
+        let _ = tokio::time::timeout(STOP_TIMEOUT, async {
+            self.server.stopped().await;
+            let _ = self.places.acquire_many(self.places_max).await;
+        })
+        .await;
     }
 }
 
@@ -190,9 +205,17 @@ async fn listen(methods: RpcModule<Context>, config: RpcConfig) -> Result<RpcHan
             Some(ipc::listen(path, methods.clone(), &config).map_err(refused)?)
         }
     };
+    let (sockets, ending) = watch::channel(());
+    let places_max = config.max_connections;
+    let places = Arc::new(Semaphore::new(
+        usize::try_from(places_max).unwrap_or(Semaphore::MAX_PERMITS),
+    ));
+    let upgrades = Sockets::new(methods.clone(), Limits::new(&config), ending);
+    let limits = limits(&config);
+    let guard = GuardLayer::new(config, Arc::clone(&places), upgrades);
     let server = Server::builder()
-        .set_config(limits(&config))
-        .set_http_middleware(tower::ServiceBuilder::new().layer(GuardLayer::new(config)))
+        .set_config(limits)
+        .set_http_middleware(tower::ServiceBuilder::new().layer(guard))
         .build(addr)
         .await
         .map_err(refused)?;
@@ -202,23 +225,20 @@ async fn listen(methods: RpcModule<Context>, config: RpcConfig) -> Result<RpcHan
         local_addr,
         server: server.start(methods),
         ipc,
+        sockets,
+        places,
+        places_max,
     })
 }
 
+/// Limits of requests over HTTP; the guard counts connections, and WebSockets are its own.
 fn limits(config: &RpcConfig) -> ServerConfig {
-    // Pings find subscribers that are gone without a word; a browser tab may sleep for a minute.
-    let ping = PingConfig::new()
-        .ping_interval(Duration::from_secs(30))
-        .inactive_limit(Duration::from_secs(90))
-        .max_failures(2);
     ServerConfigBuilder::new()
+        .http_only()
         .max_connections(config.max_connections)
         .max_request_body_size(config.max_request_bytes)
         .max_response_body_size(config.max_response_bytes)
-        .max_subscriptions_per_connection(config.max_subscriptions)
         .set_batch_request_config(BatchRequestConfig::Limit(config.max_batch))
-        .set_id_provider(HexIds)
-        .enable_ws_ping(ping)
         .build()
 }
 

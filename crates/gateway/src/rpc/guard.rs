@@ -19,21 +19,34 @@ use http::{
 use jsonrpsee::server::HttpBody;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
+use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 
-use super::{Origins, RpcConfig};
+use super::{
+    Origins, RpcConfig,
+    sockets::{self, Sockets},
+};
 
 /// Puts the guard before the server.
 #[derive(Clone)]
-pub(crate) struct GuardLayer(Arc<Rules>);
+pub(crate) struct GuardLayer {
+    rules: Arc<Rules>,
+    places: Arc<Semaphore>,
+    sockets: Sockets,
+}
 
 impl GuardLayer {
-    pub(crate) fn new(config: RpcConfig) -> Self {
-        Self(Arc::new(Rules {
-            hosts: config.allowed_hosts,
-            origins: config.allowed_origins,
-            token: config.token,
-        }))
+    /// Requests and WebSockets take a place each while they last.
+    pub(crate) fn new(config: RpcConfig, places: Arc<Semaphore>, sockets: Sockets) -> Self {
+        Self {
+            rules: Arc::new(Rules {
+                hosts: config.allowed_hosts,
+                origins: config.allowed_origins,
+                token: config.token,
+            }),
+            places,
+            sockets,
+        }
     }
 }
 
@@ -43,7 +56,7 @@ impl<S> Layer<S> for GuardLayer {
     fn layer(&self, inner: S) -> Guard<S> {
         Guard {
             inner,
-            rules: Arc::clone(&self.0),
+            before: self.clone(),
         }
     }
 }
@@ -52,11 +65,12 @@ impl<S> Layer<S> for GuardLayer {
 #[derive(Clone)]
 pub(crate) struct Guard<S> {
     inner: S,
-    rules: Arc<Rules>,
+    before: GuardLayer,
 }
 
 impl<S, B> Service<Request<B>> for Guard<S>
 where
+    B: Send + 'static,
     S: Service<Request<B>, Response = Response<HttpBody>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
@@ -70,16 +84,30 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let origin = match self.rules.admit(&request) {
+        let origin = match self.before.rules.admit(&request) {
             Ok(Admitted::Call { origin }) => origin,
             Ok(Admitted::Preflight { origin }) => {
                 return Box::pin(std::future::ready(Ok(preflight(origin))));
             }
             Err(refusal) => return Box::pin(std::future::ready(Ok(refusal.response()))),
         };
+        let Ok(place) = Arc::clone(&self.before.places).try_acquire_owned() else {
+            return Box::pin(std::future::ready(Ok(Refusal::Crowded.response())));
+        };
+        if sockets::is_asked_for(&request) {
+            let sockets = self.before.sockets.clone();
+            return Box::pin(async move {
+                let mut response = sockets.open(request, place).await;
+                if let Some(origin) = origin {
+                    share_with(response.headers_mut(), origin);
+                }
+                Ok(response)
+            });
+        }
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut response = answer.await?;
+            drop(place);
             if let Some(origin) = origin {
                 share_with(response.headers_mut(), origin);
             }
@@ -109,6 +137,7 @@ enum Refusal {
     Host,
     Origin,
     Token,
+    Crowded,
 }
 
 impl Rules {
@@ -201,6 +230,10 @@ impl Refusal {
             Self::Token => (
                 StatusCode::UNAUTHORIZED,
                 "a valid bearer token is required\n",
+            ),
+            Self::Crowded => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many connections; come back later\n",
             ),
         };
         let mut response = Response::new(HttpBody::from(text));

@@ -10,17 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use jsonrpsee::{
-    ConnectionId, MethodCallback, MethodResponse, MethodSink, Methods,
-    core::server::{BoundedSubscriptions, SubscriptionState, prepare_error},
-    types::{
-        ErrorObjectOwned, Id, Notification, Params, Request,
-        error::{
-            ErrorCode, reject_too_big_batch_request, reject_too_big_request,
-            reject_too_many_subscriptions,
-        },
-    },
-};
+use jsonrpsee::{ConnectionId, Methods, types::error::ErrorCode};
 use serde_json::value::RawValue;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -29,7 +19,10 @@ use tokio::{
 };
 
 use self::frames::{Frames, Unreadable};
-use super::{RpcConfig, subscriptions::HexIds};
+use super::{
+    RpcConfig,
+    conversation::{ANSWERS_AHEAD, Conversation, Limits, error},
+};
 
 /// A socket that listens. Dropping it stops it, ends its connections and removes the file.
 #[derive(Debug)]
@@ -44,15 +37,6 @@ impl Drop for IpcHandle {
         // Whatever is left is replaced at the next start.
         drop(std::fs::remove_file(&self.path));
     }
-}
-
-/// What every connection is bounded by.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    request_bytes: u32,
-    response_bytes: u32,
-    batch: u32,
-    subscriptions: u32,
 }
 
 /// Listens at `path`, replacing a socket that nobody listens at any more.
@@ -70,12 +54,7 @@ pub(super) fn listen(path: &Path, methods: Methods, config: &RpcConfig) -> io::R
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let limits = Limits {
-        request_bytes: config.max_request_bytes,
-        response_bytes: config.max_response_bytes,
-        batch: config.max_batch,
-        subscriptions: config.max_subscriptions,
-    };
+    let limits = Limits::new(config);
     let places = Arc::new(Semaphore::new(
         usize::try_from(config.max_connections).unwrap_or(usize::MAX >> 3),
     ));
@@ -106,178 +85,48 @@ async fn accept(listener: UnixListener, methods: Methods, limits: Limits, places
         number = number.wrapping_add(1);
         let (methods, id) = (methods.clone(), ConnectionId(number));
         conversations.spawn(async move {
-            Conversation::new(methods, limits, id).hold(stream).await;
+            hold(Conversation::new(methods, limits, id), limits, stream).await;
             drop(place);
         });
     }
 }
 
-/// One connection.
-struct Conversation {
-    methods: Methods,
-    limits: Limits,
-    id: ConnectionId,
-    subscriptions: BoundedSubscriptions,
-}
-
-impl Conversation {
-    fn new(methods: Methods, limits: Limits, id: ConnectionId) -> Self {
-        Self {
-            methods,
-            limits,
-            id,
-            subscriptions: BoundedSubscriptions::new(limits.subscriptions),
-        }
-    }
-
-    /// Answers until the other side is done, or says what cannot be read.
-    async fn hold(&self, stream: UnixStream) {
-        let (mut reader, writer) = stream.into_split();
-        let (answers, queue) = mpsc::channel(ANSWERS_AHEAD);
-        let mut writing = tokio::spawn(write(writer, queue));
-        let mut frames = Frames::new(self.limits.request_bytes);
-        let mut bytes = vec![0; READ_BYTES];
-        'read: while let Ok(read @ 1..) = reader.read(&mut bytes).await {
-            for byte in bytes.iter().take(read) {
-                let message = match frames.push(*byte) {
-                    Ok(None) => continue,
-                    Ok(Some(message)) => message,
-                    Err(unreadable) => {
-                        // Where the next message would begin is not known.
-                        let refusal = MethodResponse::error(Id::Null, refusal(unreadable));
-                        drop(answers.send(refusal.into_json()).await);
-                        break 'read;
-                    }
-                };
-                if let Some(answer) = self.answer(&message, &answers).await
-                    && answers.send(answer).await.is_err()
-                {
+/// Answers until the other side is done, or says what cannot be read.
+async fn hold(conversation: Conversation, limits: Limits, stream: UnixStream) {
+    let (mut reader, writer) = stream.into_split();
+    let (answers, queue) = mpsc::channel(ANSWERS_AHEAD);
+    let mut writing = tokio::spawn(write(writer, queue));
+    let mut frames = Frames::new(limits.request_bytes);
+    let mut bytes = vec![0; READ_BYTES];
+    'read: while let Ok(read @ 1..) = reader.read(&mut bytes).await {
+        for byte in bytes.iter().take(read) {
+            let message = match frames.push(*byte) {
+                Ok(None) => continue,
+                Ok(Some(message)) => message,
+                Err(unreadable) => {
+                    // Where the next message would begin is not known.
+                    let refusal = match unreadable {
+                        Unreadable::NotJson => error(ErrorCode::ParseError.into()),
+                        Unreadable::TooLong => limits.too_long(),
+                    };
+                    drop(answers.send(refusal).await);
                     break 'read;
                 }
-            }
-        }
-        // What was asked is answered to the end. Subscriptions end when nobody takes what they tell.
-        drop(answers);
-        if tokio::time::timeout(LAST_WORDS, &mut writing)
-            .await
-            .is_err()
-        {
-            writing.abort();
-        }
-    }
-
-    /// The answer to one message, if it has one.
-    async fn answer(
-        &self,
-        message: &[u8],
-        answers: &mpsc::Sender<Box<RawValue>>,
-    ) -> Option<Box<RawValue>> {
-        if message.first() != Some(&b'[') {
-            return self.call(message, answers).await;
-        }
-        let error =
-            |object: ErrorObjectOwned| Some(MethodResponse::error(Id::Null, object).into_json());
-        let Ok(calls) = serde_json::from_slice::<Vec<&RawValue>>(message) else {
-            return error(ErrorCode::ParseError.into());
-        };
-        let most = usize::try_from(self.limits.batch).unwrap_or(usize::MAX);
-        if calls.is_empty() {
-            return error(ErrorCode::InvalidRequest.into());
-        }
-        if calls.len() > most {
-            return error(reject_too_big_batch_request(most));
-        }
-        let mut said = String::from("[");
-        for call in calls {
-            let Some(answer) = self.call(call.get().as_bytes(), answers).await else {
-                continue;
             };
-            if said.len() > 1 {
-                said.push(',');
+            if let Some(answer) = conversation.answer(&message, &answers).await
+                && answers.send(answer).await.is_err()
+            {
+                break 'read;
             }
-            said.push_str(answer.get());
         }
-        if said.len() == 1 {
-            // Notifications only.
-            return None;
-        }
-        said.push(']');
-        RawValue::from_string(said).ok()
     }
-
-    async fn call(
-        &self,
-        text: &[u8],
-        answers: &mpsc::Sender<Box<RawValue>>,
-    ) -> Option<Box<RawValue>> {
-        let request: Request<'_> = match serde_json::from_slice(text) {
-            Ok(request) => request,
-            Err(_) => {
-                if serde_json::from_slice::<Notification<'_, Option<&RawValue>>>(text).is_ok() {
-                    return None;
-                }
-                let (id, _) = prepare_error(text);
-                let code = match serde_json::from_slice::<&RawValue>(text) {
-                    Ok(_) => ErrorCode::InvalidRequest,
-                    Err(_) => ErrorCode::ParseError,
-                };
-                return Some(MethodResponse::error(id, ErrorObjectOwned::from(code)).into_json());
-            }
-        };
-        let Request {
-            id, method, params, ..
-        } = request;
-        let params = Params::new(params.as_ref().map(|params| params.get()));
-        let most = usize::try_from(self.limits.response_bytes).unwrap_or(usize::MAX);
-        let extensions = http::Extensions::new();
-        let response = match self.methods.method(&method) {
-            None => {
-                let unknown = ErrorObjectOwned::from(ErrorCode::MethodNotFound);
-                MethodResponse::error(id, unknown)
-            }
-            Some(MethodCallback::Sync(call)) => call(id, params, most, extensions),
-            Some(MethodCallback::Async(call)) => {
-                let (id, params) = (id.into_owned(), params.into_owned());
-                call(id, params, self.id, most, extensions).await
-            }
-            Some(MethodCallback::Unsubscription(call)) => {
-                call(id, params, self.id, most, extensions)
-            }
-            Some(MethodCallback::Subscription(call)) => {
-                let Some(subscription_permit) = self.subscriptions.acquire() else {
-                    let refusal = reject_too_many_subscriptions(self.limits.subscriptions);
-                    return Some(MethodResponse::error(id, refusal).into_json());
-                };
-                let state = SubscriptionState {
-                    conn_id: self.id,
-                    id_provider: &HexIds,
-                    subscription_permit,
-                };
-                let sink = MethodSink::new_with_limit(answers.clone(), self.limits.response_bytes);
-                let response = call(id, params, sink, state, extensions).await;
-                // The answer went through the sink, before anything that is told.
-                done(response);
-                return None;
-            }
-        };
-        Some(done(response))
-    }
-}
-
-/// Lets whoever waits for it know that the answer is on its way.
-fn done(response: MethodResponse) -> Box<RawValue> {
-    let success = response.is_success();
-    let (json, waiting, _) = response.into_parts();
-    if let Some(waiting) = waiting {
-        waiting.notify(success);
-    }
-    json
-}
-
-fn refusal(unreadable: Unreadable) -> ErrorObjectOwned {
-    match unreadable {
-        Unreadable::NotJson => ErrorCode::ParseError.into(),
-        Unreadable::TooLong { max } => reject_too_big_request(max),
+    // What was asked is answered to the end. Subscriptions end when nobody takes what they tell.
+    drop(answers);
+    if tokio::time::timeout(LAST_WORDS, &mut writing)
+        .await
+        .is_err()
+    {
+        writing.abort();
     }
 }
 
@@ -290,9 +139,6 @@ async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Box<RawValu
         }
     }
 }
-
-/// Answers and notifications that wait for a reader; whoever is told more waits, as over WebSocket.
-const ANSWERS_AHEAD: usize = 1_024;
 
 const READ_BYTES: usize = 64 << 10;
 

@@ -25,10 +25,7 @@ pub(super) enum Unreadable {
     /// Something stands between messages, or a bracket too many.
     NotJson,
     /// A message is over the limit of bytes.
-    TooLong {
-        /// The limit.
-        max: u32,
-    },
+    TooLong,
 }
 
 impl Frames {
@@ -48,7 +45,7 @@ impl Frames {
         }
         let over = u32::try_from(self.message.len()).is_ok_and(|length| length >= self.max);
         if over {
-            return Err(Unreadable::TooLong { max: self.max });
+            return Err(Unreadable::TooLong);
         }
         self.text = match (self.text, byte) {
             (Text::Inside, b'\\') => Text::Escaped,
@@ -114,6 +111,6 @@ mod tests {
         for byte in b"[1," {
             assert_eq!(frames.push(*byte), Ok(None));
         }
-        assert_eq!(frames.push(b'2'), Err(Unreadable::TooLong { max: 3 }));
+        assert_eq!(frames.push(b'2'), Err(Unreadable::TooLong));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use stele_gateway::rpc::RpcConfig;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue},
@@ -29,11 +29,24 @@ impl Client {
 
     async fn call(&mut self, method: &str, params: Value) -> Value {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        self.0
-            .send(Message::text(request.to_string()))
+        self.say(&request.to_string()).await
+    }
+
+    async fn say(&mut self, text: &str) -> Value {
+        self.0.send(Message::text(text)).await.unwrap();
+        self.next().await
+    }
+
+    /// Waits until the other side has ended the connection.
+    async fn closed(&mut self) {
+        let end = async {
+            while let Some(Ok(message)) = self.0.next().await {
+                assert!(!message.is_text(), "{message:?}");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), end)
             .await
             .unwrap();
-        self.next().await
     }
 
     async fn subscribe(&mut self, params: Value) -> Value {
@@ -154,6 +167,128 @@ async fn subscriptions_are_checked_and_limited() {
         true
     );
     assert!(client.subscribe(json!(["newHeads"])).await.is_string());
+}
+
+#[tokio::test]
+async fn batches_and_limits_are_those_of_http() {
+    let server = Server::with(RpcConfig {
+        max_batch: 2,
+        max_request_bytes: 2_000,
+        max_response_bytes: 300,
+        ..RpcConfig::default()
+    })
+    .await;
+    let mut client = Client::connect(&server).await;
+    let call =
+        |method: &str| json!({"jsonrpc": "2.0", "id": method, "method": method, "params": []});
+    let (chain, version) = (call("eth_chainId"), call("net_version"));
+    let answers = client.say(&json!([chain, version]).to_string()).await;
+    assert_eq!(answers[0]["id"], "eth_chainId");
+    assert_eq!(answers[1]["id"], "net_version");
+    let head = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_getBlockByNumber", "params": ["latest", false]});
+    let unknown = json!({"jsonrpc": "2.0", "id": 1, "method": "eth_mine"});
+    for (said, code) in [
+        (json!([chain, version, chain]).to_string(), -32010),
+        ("[]".into(), -32600),
+        ("{\"jsonrpc\": 2}".into(), -32600),
+        ("{".into(), -32700),
+        (head.to_string(), -32008),
+        (unknown.to_string(), -32601),
+    ] {
+        let answer = client.say(&said).await;
+        assert_eq!(answer["error"]["code"], code, "{said}: {answer}");
+    }
+    let long = format!("{chain}{}", " ".repeat(2_000));
+    assert_eq!(client.say(&long).await["error"]["code"], -32007);
+    // Where the next message begins is not known, so that was the last one.
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn many_answers_of_a_batch_are_too_large_together() {
+    let server = Server::with(RpcConfig {
+        max_response_bytes: 300,
+        ..RpcConfig::default()
+    })
+    .await;
+    let mut client = Client::connect(&server).await;
+    let calls: Vec<_> = (0..50)
+        .map(|id| json!({"jsonrpc": "2.0", "id": id, "method": "eth_chainId"}))
+        .collect();
+    let answer = client.say(&json!(calls).to_string()).await;
+    assert_eq!(answer["error"]["code"], -32011);
+}
+
+#[tokio::test]
+async fn sockets_and_requests_share_the_places() {
+    let server = Server::with(RpcConfig {
+        max_connections: 1,
+        ..RpcConfig::default()
+    })
+    .await;
+    let mut client = Client::connect(&server).await;
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}"#;
+    let localhost = [("host", "localhost")];
+    assert_eq!(server.http.post(call, &localhost).await.status, 429);
+    assert!(client.call("eth_chainId", json!([])).await["result"].is_string());
+    client.0.close(None).await.unwrap();
+    client.closed().await;
+    // The place is free as soon as the server has seen the end too.
+    let free = async {
+        while server.http.post(call, &localhost).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), free)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_stopped_server_ends_its_sockets() {
+    let server = Server::start().await;
+    let mut client = Client::connect(&server).await;
+    client.subscribe(json!(["newHeads"])).await;
+    server.handle.stop().await;
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn a_silent_socket_is_ended() {
+    let server = Server::start().await;
+    let mut client = Client::connect(&server).await;
+    client.subscribe(json!(["newHeads"])).await;
+    // From here on nobody answers pings.
+    let mut stream = client.0.into_inner();
+    tokio::time::pause();
+    let mut told = Vec::new();
+    stream.read_to_end(&mut told).await.unwrap();
+    let empty_ping = [0x89, 0];
+    assert_eq!(told, empty_ping.repeat(3));
+}
+
+#[tokio::test]
+async fn a_socket_needs_the_token_too() {
+    let server = Server::with(RpcConfig {
+        token: Some("secret".into()),
+        ..RpcConfig::default()
+    })
+    .await;
+    let addr = server.handle.local_addr();
+    for (token, expected) in [
+        (None, false),
+        (Some("Bearer other"), false),
+        (Some("Bearer secret"), true),
+    ] {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let mut request = format!("ws://{addr}").into_client_request().unwrap();
+        if let Some(token) = token {
+            let token = HeaderValue::from_static(token);
+            request.headers_mut().insert("authorization", token);
+        }
+        let opened = client_async(request, stream).await;
+        assert_eq!(opened.is_ok(), expected, "{token:?}");
+    }
 }
 
 #[tokio::test]

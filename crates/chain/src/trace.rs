@@ -98,6 +98,40 @@ impl Chain {
         )
     }
 
+    /// Slots of an account as they stood before the transaction at `index` of the final block at `height`, or after all
+    /// of them: from the hashed key `from` on, at most `max`, and the next hashed key if there is more. `None` above
+    /// the last block and for an index that no transaction of the block has.
+    ///
+    /// # Errors
+    /// As [`Chain::trace_transaction`].
+    pub fn slots_before(
+        &self,
+        height: u64,
+        index: Option<usize>,
+        address: Address,
+        from: B256,
+        max: usize,
+    ) -> Result<Option<SlotRange>, QueryError> {
+        let Some(block) = self.final_block(height)? else {
+            return Ok(None);
+        };
+        let Some(index) = index else {
+            return Ok(Some(self.view_at(height)?.slots_from(address, from, max)?));
+        };
+        let included = self.transactions(&block)?;
+        // A block without transactions has a first place all the same, as in go-ethereum.
+        let (Some(parent), true) = (height.checked_sub(1), index < included.len().max(1)) else {
+            return Ok(None);
+        };
+        let view = self.view_at(parent)?;
+        let mut execution = self.execution(view.clone(), &block.block().header);
+        for earlier in included.iter().take(index) {
+            execution.run(&earlier.transaction).map_err(refused)?;
+        }
+        let view = view.with(execution.finish()?.overlay);
+        Ok(Some(view.slots_from(address, from, max)?))
+    }
+
     /// Traces the transactions of a block whose places in it are in `wanted`; the others before them just run.
     fn trace_from(
         &self,
@@ -142,18 +176,24 @@ impl Chain {
             }
             // What comes after stands on what it did.
             if index.saturating_add(1) < wanted.end {
-                execution
-                    .run(&transaction)
-                    .map_err(|refusal| match refusal {
-                        Refusal::Fatal(error) => QueryError::State(error),
-                        // It is final, so it was valid here once.
-                        Refusal::Invalid(reason) => QueryError::Invalid(reason),
-                    })?;
+                execution.run(&transaction).map_err(refused)?;
             }
         }
         Ok(Some(traced))
     }
 }
+
+/// What a final transaction that is executed again cannot be refused for.
+fn refused(refusal: Refusal) -> QueryError {
+    match refusal {
+        Refusal::Fatal(error) => QueryError::State(error),
+        // It is final, so it was valid here once.
+        Refusal::Invalid(reason) => QueryError::Invalid(reason),
+    }
+}
+
+/// Slots by hashed key in ascending order, and the hashed key of the next one.
+pub type SlotRange = (Vec<(B256, U256)>, Option<B256>);
 
 /// Runs a transaction under the watcher asked for. What it changed is not kept.
 fn trace<DB: Database<Error = state::Error>>(

@@ -152,6 +152,30 @@ pub struct Trace {
     pub trace: GethTrace,
 }
 
+/// Which slots of an account are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotQuery {
+    /// The account.
+    pub address: Address,
+    /// The block.
+    pub at: BlockRef,
+    /// Before the transaction at this index of the block; after all of them when absent.
+    pub before: Option<usize>,
+    /// keccak-256 of the first slot's key, or less.
+    pub from: B256,
+    /// At most so many.
+    pub max: usize,
+}
+
+/// Slots that hold something, by the keccak-256 of their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotRange {
+    /// Hashed key and value, in ascending order.
+    pub slots: Vec<(B256, U256)>,
+    /// Hashed key of the next one, if there is more.
+    pub next: Option<B256>,
+}
+
 /// A finalized block as queries give it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockView {
@@ -395,6 +419,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// State that is not kept.
     fn storage(&self, address: Address, slot: U256, at: BlockRef) -> Result<B256, LedgerError>;
+    /// A range of the slots of an account. `None` if there is no such block, or no such transaction in it.
+    ///
+    /// # Errors
+    /// State that is not kept.
+    fn slots(&self, query: &SlotQuery) -> Result<Option<SlotRange>, LedgerError>;
     /// Account and slots with their proofs, against the state root of the block.
     ///
     /// # Errors

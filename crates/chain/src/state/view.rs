@@ -14,7 +14,7 @@ use revm::{DatabaseRef, bytecode::Bytecode, state::AccountInfo};
 use super::{
     Error, Head,
     nodes::{NodeCache, NodeSource, Owner},
-    overlay::Layer,
+    overlay::{Layer, Overlay},
     rows,
     store::{Reader, Table},
     walk,
@@ -177,6 +177,51 @@ impl StateView {
             proof,
             storage,
         })
+    }
+
+    /// Slots of an account that hold something, from the hashed key `from` on, at most `max` of them; and the next
+    /// hashed key, if there is more. A trie knows only the keccak-256 of its keys.
+    ///
+    /// # Errors
+    /// Unreadable or damaged state.
+    pub fn slots_from(
+        &self,
+        address: Address,
+        from: B256,
+        max: usize,
+    ) -> Result<(Vec<(B256, U256)>, Option<B256>), Error> {
+        let (mut slots, mut next) = (Vec::new(), None);
+        let Some(account) = self.account(address)? else {
+            return Ok((slots, next));
+        };
+        let height = self.base.height();
+        let source = self.nodes_of(Owner::Storage(address));
+        let from = Nibbles::unpack(from);
+        walk::leaves_from(&source, account.storage_root, &from, &mut |key, value| {
+            let key = B256::try_from(key.pack().as_slice()).map_err(|_| {
+                Error::damaged(height, "a storage trie has a key of another length")
+            })?;
+            if slots.len() == max {
+                next = Some(key);
+                return Ok(false);
+            }
+            slots.push((key, decode_slot(value, height)?));
+            Ok(true)
+        })?;
+        Ok((slots, next))
+    }
+
+    /// The view with a block on top that was executed for a question and never becomes final.
+    pub(crate) fn with(&self, overlay: Overlay) -> Self {
+        let layer = Layer {
+            digest: B256::ZERO,
+            overlay: Arc::new(overlay),
+        };
+        let layers = self.layers.iter().cloned().chain([layer]).collect();
+        Self {
+            base: Arc::clone(&self.base),
+            layers,
+        }
     }
 
     /// Nodes of one trie, those of executed blocks first.

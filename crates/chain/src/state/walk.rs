@@ -84,6 +84,71 @@ fn descend(
     }
 }
 
+/// Called with a leaf's key (64 nibbles) and RLP value; says whether to go on.
+pub(crate) type RangeVisitor<'a> = dyn FnMut(&Nibbles, &[u8]) -> Result<bool, Error> + 'a;
+
+/// Calls `leaf` with every leaf from the key `from` on, in ascending order, until it says to stop. Reads only the
+/// nodes on the way.
+///
+/// # Errors
+/// Those of the source, and of `leaf`.
+pub(crate) fn leaves_from(
+    source: &dyn NodeSource,
+    root: B256,
+    from: &Nibbles,
+    leaf: &mut RangeVisitor<'_>,
+) -> Result<(), Error> {
+    if root == EMPTY_ROOT_HASH {
+        return Ok(());
+    }
+    let path = Nibbles::default();
+    let rlp = source.node(&path, &root)?;
+    descend_from(source, &rlp, path, from, leaf).map(drop)
+}
+
+/// The part of [`leaves_from`] below one node; `false` when the visitor had enough.
+fn descend_from(
+    source: &dyn NodeSource,
+    rlp: &[u8],
+    path: Nibbles,
+    from: &Nibbles,
+    leaf: &mut RangeVisitor<'_>,
+) -> Result<bool, Error> {
+    // Everything below a path that is before the key is before the key.
+    let is_before = |path: &Nibbles| *path < from.slice(..path.len().min(from.len()));
+    let mut enter = |child: Child<'_>, path: Nibbles| {
+        if is_before(&path) {
+            return Ok(true);
+        }
+        match child {
+            Child::Empty => Ok(true),
+            Child::Hash(hash) => {
+                let rlp = source.node(&path, &hash)?;
+                descend_from(source, &rlp, path, from, leaf)
+            }
+            Child::Inline(rlp) => descend_from(source, rlp, path, from, leaf),
+        }
+    };
+    match parse(rlp)? {
+        Parsed::Leaf { key, value } => {
+            let key = path.join(&key);
+            if key < *from {
+                return Ok(true);
+            }
+            leaf(&key, value)
+        }
+        Parsed::Extension { key, child } => enter(child, path.join(&key)),
+        Parsed::Branch(mut items) => {
+            for nibble in 0..16 {
+                if !enter(reference(items.next_item()?)?, join(&path, nibble))? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+    }
+}
+
 fn follow(
     source: &dyn NodeSource,
     root: B256,

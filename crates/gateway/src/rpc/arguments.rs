@@ -113,6 +113,47 @@ fn quantity(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("`{text}` is not a number from 0x0 to 0xffffffffffffffff"))
 }
 
+/// A number as tools write it here: JSON's own, decimal, or hexadecimal with 0x.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Count(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(u64),
+            Text(String),
+        }
+        let refused = || de::Error::custom("a number is expected: 10, \"10\" or \"0xa\"");
+        match Written::deserialize(deserializer).map_err(|_| refused())? {
+            Written::Number(number) => Ok(Self(number)),
+            Written::Text(text) => match text.strip_prefix("0x") {
+                Some(digits) => u64::from_str_radix(digits, 16),
+                None => text.parse(),
+            }
+            .map(Self)
+            .map_err(|_| refused()),
+        }
+    }
+}
+
+/// A block as [`BlockTag`], or by its hash alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockOrHash(pub(crate) BlockRef);
+
+impl<'de> Deserialize<'de> for BlockOrHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let asked = serde_json::Value::deserialize(deserializer)?;
+        let hash = asked.as_str().filter(|text| text.len() == 66);
+        let block = match hash.and_then(|text| text.parse().ok()) {
+            Some(hash) => BlockRef::Hash(hash),
+            None => BlockTag::deserialize(asked).map_err(de::Error::custom)?.0,
+        };
+        Ok(Self(block))
+    }
+}
+
 /// A block by tag, number, or EIP-1898 object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockTag(pub(crate) BlockRef);

@@ -7,7 +7,8 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use stele_core::block::Header;
 use stele_service::ports::{
     AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, Finalized, Ledger, LedgerError,
-    LogFilter, LogView, ReceiptView, Trace, TraceOptions, Traced, TransactionView,
+    LogFilter, LogView, ReceiptView, SlotQuery, SlotRange, Trace, TraceOptions, Traced,
+    TransactionView,
 };
 use tokio::sync::broadcast;
 
@@ -40,6 +41,10 @@ impl Ledger for DevLedger {
         options: &TraceOptions,
     ) -> Result<Option<Vec<Trace>>, LedgerError> {
         self.ledger().trace(what, options)
+    }
+
+    fn slots(&self, asked: &SlotQuery) -> Result<Option<SlotRange>, LedgerError> {
+        self.ledger().slots(asked)
     }
 
     fn height(&self) -> u64 {

@@ -19,8 +19,8 @@ use stele_core::{
 use stele_index::{FinalizedBlock, FinalizedLog, Index};
 use stele_service::ports::{
     AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, Finalized, Ledger, LedgerError,
-    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, Trace, TraceOptions, Traced,
-    TransactionView,
+    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, SlotQuery, SlotRange, Trace,
+    TraceOptions, Traced, TransactionView,
 };
 use stele_vault::Vault;
 use tokio::sync::{broadcast, oneshot};
@@ -335,6 +335,22 @@ impl Ledger for NodeLedger {
                 Ok(Some(one(B256::ZERO, trace.map_err(query)?)))
             }
         }
+    }
+
+    fn slots(&self, asked: &SlotQuery) -> Result<Option<SlotRange>, LedgerError> {
+        let SlotQuery {
+            address,
+            at,
+            before,
+            from,
+            max,
+        } = *asked;
+        let height = self.number(at)?;
+        let found = self
+            .chain
+            .slots_before(height, before, address, from, max)
+            .map_err(query)?;
+        Ok(found.map(|(slots, next)| SlotRange { slots, next }))
     }
 
     fn height(&self) -> u64 {

@@ -1,12 +1,14 @@
 //! What transactions and calls did, step by step, as go-ethereum's `debug` methods tell it.
 
-use alloy_primitives::B256;
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, Bytes};
 use jsonrpsee::{RpcModule, server::RegisterMethodError, types::Params};
-use serde::Serialize;
-use stele_service::ports::{BlockRef, GethTrace, Trace, TraceOptions, Traced};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use stele_service::ports::{BlockRef, GethTrace, SlotQuery, Trace, TraceOptions, Traced};
 
 use crate::rpc::{
-    arguments::{Arguments, BlockTag, CallRequest},
+    arguments::{Arguments, BlockOrHash, BlockTag, CallRequest, Count},
     context::Context,
     error::{RpcResult, not_found},
 };
@@ -32,6 +34,9 @@ pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMe
             Ok(BlockRef::Hash(arguments.required("blockHash")?))
         })
         .await
+    })?;
+    module.register_async_method("debug_storageRangeAt", |params, context, _| async move {
+        storage_range(&context, &params).await
     })?;
     Ok(())
 }
@@ -69,6 +74,65 @@ async fn block(
     let traced = traced.ok_or_else(|| not_found("block not found"))?;
     Ok(traced.into_iter().map(TraceJson::new).collect())
 }
+
+/// Slots of a contract as they stood before a transaction, in the order of their hashed keys.
+async fn storage_range(context: &Context, params: &Params<'_>) -> RpcResult<StorageRangeJson> {
+    let mut arguments = Arguments::read(params)?;
+    let at: BlockOrHash = arguments.required("block")?;
+    let Count(index) = arguments.required("transactionIndex")?;
+    let address: Address = arguments.required("contract")?;
+    let from: Start = arguments.required("keyStart")?;
+    let Count(max) = arguments.required("maxResult")?;
+    arguments.end()?;
+    let asked = SlotQuery {
+        address,
+        at: at.0,
+        before: Some(usize::try_from(index).unwrap_or(usize::MAX)),
+        from: from.0,
+        max: usize::try_from(max).unwrap_or(usize::MAX).min(SLOTS_MAX),
+    };
+    let found = context.heavy(move |ledger| ledger.slots(&asked)).await?;
+    let range = found.ok_or_else(|| not_found("block not found, or it has no such transaction"))?;
+    let slot = |(hashed, value)| {
+        let value = B256::from(value);
+        (hashed, SlotJson { key: None, value })
+    };
+    Ok(StorageRangeJson {
+        storage: range.slots.into_iter().map(slot).collect(),
+        next_key: range.next,
+    })
+}
+
+/// A hashed key to begin at: up to 32 bytes, filled up with zeros on the right as go-ethereum does.
+struct Start(B256);
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        if bytes.len() > 32 {
+            return Err(de::Error::custom("at most 32 bytes are expected"));
+        }
+        Ok(Self(B256::right_padding_from(&bytes)))
+    }
+}
+
+/// Answer of `debug_storageRangeAt`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StorageRangeJson {
+    storage: BTreeMap<B256, SlotJson>,
+    next_key: Option<B256>,
+}
+
+/// A slot; its key is not known, only the key's hash.
+#[derive(Clone, Debug, Serialize)]
+struct SlotJson {
+    key: Option<B256>,
+    value: B256,
+}
+
+/// Slots of one answer; a debugger asks for some hundred.
+const SLOTS_MAX: usize = 1_024;
 
 fn options(arguments: &mut Arguments<'_>) -> RpcResult<TraceOptions> {
     Ok(arguments.optional("options")?.unwrap_or_default())

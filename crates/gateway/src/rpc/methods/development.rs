@@ -1,16 +1,19 @@
 //! What development chains add, in the words of Ganache (`evm_…`), Hardhat (`hardhat_…`) and anvil (`anvil_…`). Registered
 //! only over a development chain: on any other these methods do not exist.
 
-use alloy_primitives::{Address, Bytes, U64, U256, eip191_hash_message};
+mod typed_data;
+
+use alloy_primitives::{Address, B256, Bytes, U64, U256, eip191_hash_message};
 use jsonrpsee::{RpcModule, server::RegisterMethodError};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
+use serde_json::Value;
 use stele_service::{
     development::{Development, Mining, Send, StateChange},
     ports::LedgerError,
 };
 
 use crate::rpc::{
-    arguments::{Arguments, Slot},
+    arguments::{Arguments, Count, Slot},
     context::Context,
     error::{RpcResult, invalid_params},
 };
@@ -67,7 +70,7 @@ fn accounts(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> 
             let message: Bytes = arguments.required("message")?;
             let account: Address = arguments.required("address")?;
             let _: Option<String> = arguments.optional("passphrase")?;
-            Ok((account, message))
+            Ok((account, eip191_hash_message(message)))
         },
         signed
     );
@@ -76,7 +79,18 @@ fn accounts(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> 
         ["eth_sign"],
         |arguments: &mut Arguments<'_>| {
             let account: Address = arguments.required("address")?;
-            Ok((account, arguments.required::<Bytes>("message")?))
+            let message: Bytes = arguments.required("message")?;
+            Ok((account, eip191_hash_message(message)))
+        },
+        signed
+    );
+    methods!(
+        module,
+        ["eth_signTypedData_v4", "eth_signTypedData"],
+        |arguments: &mut Arguments<'_>| {
+            let account: Address = arguments.required("address")?;
+            let typed: Value = arguments.required("typedData")?;
+            Ok((account, typed_data::signing_hash(typed)?))
         },
         signed
     );
@@ -292,12 +306,9 @@ fn changed(chain: &dyn Development, change: StateChange) -> Result<bool, LedgerE
     chain.change(change).map(|()| true)
 }
 
-/// An EIP-191 signature: r, s and v, 65 bytes.
-fn signed(
-    chain: &dyn Development,
-    (account, message): (Address, Bytes),
-) -> Result<Bytes, LedgerError> {
-    let signature = chain.sign(account, eip191_hash_message(&message))?;
+/// A signature over a hash: r, s and v, 65 bytes.
+fn signed(chain: &dyn Development, (account, hash): (Address, B256)) -> Result<Bytes, LedgerError> {
+    let signature = chain.sign(account, hash)?;
     Ok(signature.as_bytes().into())
 }
 
@@ -330,31 +341,6 @@ struct SendRequest {
     data: Option<Bytes>,
     input: Option<Bytes>,
     nonce: Option<Count>,
-}
-
-/// A number as tools write it here: JSON's own, decimal, or hexadecimal with 0x.
-#[derive(Clone, Copy, Debug)]
-struct Count(u64);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(u64),
-            Text(String),
-        }
-        let refused = || de::Error::custom("a number is expected: 10, \"10\" or \"0xa\"");
-        match Written::deserialize(deserializer).map_err(|_| refused())? {
-            Written::Number(number) => Ok(Self(number)),
-            Written::Text(text) => match text.strip_prefix("0x") {
-                Some(digits) => u64::from_str_radix(digits, 16),
-                None => text.parse(),
-            }
-            .map(Self)
-            .map_err(|_| refused()),
-        }
-    }
 }
 
 /// What `evm_mine` takes: nothing, a timestamp, or an object.

@@ -9,8 +9,8 @@ use stele_core::{
 };
 use stele_service::ports::{
     AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, Finalized, Ledger, LedgerError,
-    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, Trace, TraceOptions, Traced,
-    TransactionView,
+    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, SlotQuery, SlotRange, Trace,
+    TraceOptions, Traced, TransactionView,
 };
 use tokio::sync::broadcast;
 
@@ -209,6 +209,10 @@ impl Ledger for MemoryLedger {
             Traced::Block(at) => self.at(*at).map(|_| Vec::new()),
             Traced::Transaction(_) | Traced::Call(..) => None,
         })
+    }
+
+    fn slots(&self, query: &SlotQuery) -> Result<Option<SlotRange>, LedgerError> {
+        Ok(self.at(query.at).map(|_| SlotRange::default()))
     }
 
     fn height(&self) -> u64 {

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { addresses } from "./addresses.mjs";
 
 export { addresses };
+export { network } from "./network.mjs";
 export { domain, prescriptionsDomain, types } from "./typed-data.mjs";
 
 /** ABIs by interface name, as solc writes them. `ISystem` has the errors that every system contract may answer with. */

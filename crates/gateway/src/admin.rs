@@ -5,10 +5,11 @@ mod messages;
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, U64};
 use axum::{
     Json, Router,
     extract::State,
+    http::header::ACCESS_CONTROL_ALLOW_ORIGIN,
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
@@ -68,18 +69,27 @@ pub(crate) fn routes() -> Router<Arc<Front>> {
 }
 
 /// Facts of the chain that a verifier starts from; public.
-pub(crate) async fn facts(State(front): State<Arc<Front>>) -> Json<Value> {
+pub(crate) async fn facts(State(front): State<Arc<Front>>) -> Response {
     let facts = front.service.ledger().facts();
     let validators: Vec<B256> = facts
         .validators
         .iter()
         .map(|validator| validator.key)
         .collect();
-    Json(json!({
+    let rpc_urls: Vec<&String> = front.config.rpc_url.get().into_iter().collect();
+    let facts = json!({
         "chainId": facts.chain_id,
         "genesisHash": facts.genesis_hash,
-        "validators": validators
-    }))
+        "validators": validators,
+        "wallet": {
+            "chainId": U64::from(facts.chain_id),
+            "chainName": format!("Stele {}", facts.chain_id),
+            "nativeCurrency": { "name": "No coin", "symbol": "NONE", "decimals": 18 },
+            "rpcUrls": rpc_urls
+        }
+    });
+    // Public, and asked for by pages of others, which hand `wallet` to `wallet_addEthereumChain`.
+    ([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(facts)).into_response()
 }
 
 fn answer(value: Value) -> Answer {

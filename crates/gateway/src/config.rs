@@ -1,6 +1,9 @@
 //! What the HTTP front is told by the binary.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use crate::smart::TokenKey;
 
@@ -31,6 +34,8 @@ pub struct GatewayConfig {
     pub token_lifetime: Duration,
     /// Whether `/` is answered by a small page of this front; off where a portal takes the place.
     pub home: bool,
+    /// Address under which wallets reach JSON-RPC, set once it listens: what pages hand to `wallet_addEthereumChain`.
+    pub rpc_url: Arc<OnceLock<String>>,
 }
 
 impl GatewayConfig {
@@ -52,6 +57,7 @@ impl GatewayConfig {
             pending_after: Duration::from_secs(10),
             token_lifetime: Duration::from_secs(15 * 60),
             home: true,
+            rpc_url: Arc::default(),
         }
     }
 

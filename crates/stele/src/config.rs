@@ -49,6 +49,10 @@ pub(crate) struct Config {
     pub(crate) pending_after_ms: u64,
     /// Web origins that may call JSON-RPC from a browser.
     pub(crate) rpc_origins: Vec<String>,
+    /// Address under which wallets reach JSON-RPC, of a reverse proxy that adds the token; `rpc`'s own on loopback when
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rpc_url: Option<String>,
     /// Unix socket on which JSON-RPC listens as well; only the node's own user can open it.
     pub(crate) rpc_ipc: Option<PathBuf>,
     /// JSON-RPC connections at once, HTTP and WebSocket together.
@@ -333,6 +337,7 @@ impl Default for Config {
             max_count: 1_000,
             pending_after_ms: 10_000,
             rpc_origins: Vec::new(),
+            rpc_url: None,
             rpc_ipc: None,
             rpc_connections: 500,
             rate_per_second: 500,
@@ -404,9 +409,25 @@ impl Config {
                 self.heartbeat_ms
             );
         }
+        self.check_rpc_url()?;
         self.network.iter().try_for_each(NetworkConfig::check)?;
         self.mllp.check()?;
         self.portal.check()
+    }
+
+    /// Wallets take no other addresses in.
+    fn check_rpc_url(&self) -> Result<()> {
+        let is_good = |url: &String| {
+            url.starts_with("https://")
+                || url.starts_with("http://localhost")
+                || url.starts_with("http://127.0.0.1")
+        };
+        match self.rpc_url.as_ref().filter(|url| !is_good(url)) {
+            None => Ok(()),
+            Some(url) => bail!(
+                "rpc_url = {url:?}: must be https://… or http://localhost…; wallets take no other address"
+            ),
+        }
     }
 
     /// The key file in force: beside the data folder, never in it, unless somebody insists.
@@ -542,6 +563,7 @@ mod tests {
             "{error}"
         );
         for (text, says) in [
+            ("rpc_url = \"http://rpc.example\"", "rpc_url"),
             ("[mllp]\naddress = \"here\"", "neither an address"),
             ("[mllp]\noffset = \"CET\"", "mllp.offset"),
             ("[mllp]\nmax_connections = 0", "mllp.max_connections"),

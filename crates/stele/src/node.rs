@@ -12,7 +12,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -304,8 +304,14 @@ impl Node {
         let talk = talk(&stores, &consensus, app.clone(), ear);
         let service = use_cases(config, &stores, ledger)?;
         finish_half_done(&service, &stores, &app).await?;
-        let (http_addr, http, stop) = serve_http(config, &service, &token_key).await?;
+        let rpc_url = Arc::default();
+        let (http_addr, http, stop) =
+            serve_http(config, &service, &token_key, Arc::clone(&rpc_url)).await?;
         let rpc = serve_rpc(config, &service, &stores.genesis, &token_key).await?;
+        if let Some(url) = wallets_url(config, &rpc) {
+            // It is set here alone.
+            let _ = rpc_url.set(url);
+        }
         let (metrics_addr, metrics) = metrics::serve(config, &service).await?;
         service
             .apply_parameters()
@@ -526,6 +532,7 @@ async fn serve_http(
     config: &Config,
     service: &Arc<Service>,
     token_key: &Secret32,
+    rpc_url: Arc<OnceLock<String>>,
 ) -> Result<(
     SocketAddr,
     tokio::task::JoinHandle<std::io::Result<()>>,
@@ -543,6 +550,7 @@ async fn serve_http(
     gateway.pending_after = Duration::from_millis(config.pending_after_ms);
     gateway.rate_per_second = config.rate_per_second;
     gateway.rate_burst = config.rate_burst;
+    gateway.rpc_url = rpc_url;
     let (stop, mut stopped) = watch::channel(false);
     let mut router = Router::new();
     if config.portal.enabled {
@@ -631,6 +639,14 @@ async fn serve_rpc(
     stele_gateway::rpc::serve(Arc::clone(service.ledger()), rpc)
         .await
         .with_context(|| format!("serving JSON-RPC on {}", config.rpc))
+}
+
+/// Where wallets reach JSON-RPC: as it is configured, or on this machine. Wallets can send no token, so that an address
+/// off loopback is of no use to them.
+fn wallets_url(config: &Config, rpc: &RpcHandle) -> Option<String> {
+    let address = rpc.local_addr();
+    let own = address.ip().is_loopback().then(|| base_url(address));
+    config.rpc_url.clone().or(own)
 }
 
 fn base_url(address: SocketAddr) -> String {

@@ -43,6 +43,7 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
         "icons.svg": "image/svg+xml",
         "mark.svg": "image/svg+xml",
         "portal.js": "text/javascript; charset=utf-8",
+        "wallet.js": "text/javascript; charset=utf-8",
     ] {
         assets.add(name, kind, content.to_vec());
     }

@@ -14,6 +14,7 @@ mod prescriptions;
 mod record;
 mod share;
 mod sign_in;
+mod wallet;
 mod worklist;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
     Router::new()
         .route("/", get(start))
         .merge(sign_in::routes())
+        .merge(wallet::routes())
         .merge(record::routes())
         .merge(own::routes())
         .merge(ledger::routes())

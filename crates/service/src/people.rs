@@ -13,6 +13,7 @@ mod members;
 mod passkeys;
 mod prescribing;
 mod sessions;
+mod wallets;
 
 use alloy_primitives::{Address, B256, keccak256};
 use stele_core::{
@@ -33,6 +34,7 @@ pub use members::{Member, NewMember, ROLES};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session};
+pub use wallets::{WalletQuestion, WalletUse};
 
 use crate::{
     Service,

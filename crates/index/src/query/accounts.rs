@@ -153,6 +153,19 @@ impl ChainIndex {
         )
     }
 
+    /// Accounts to which a key was added and from which it was not removed, by address.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn accounts_with_key(&self, key: B256) -> Result<Vec<Address>> {
+        self.list(
+            "listing the accounts of a key",
+            "SELECT account FROM account_keys WHERE key = ?1 AND is_removed = 0 ORDER BY account",
+            [key.as_slice()],
+            |row| address(row, 0),
+        )
+    }
+
     /// Digests of the web origins that an organisation allows for passkeys.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use maud::html;
 use stele_core::id::PatientId;
 use stele_service::people::PasskeyView;
 
+use super::wallet;
 use crate::{
     error::{Answer, Refusal},
     form::Posted,
@@ -35,8 +36,9 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
     show(&portal, &signed, None)
 }
 
-fn show(portal: &Portal, signed: &Signed, problem: Option<String>) -> Answer<Rendered> {
+pub(super) fn show(portal: &Portal, signed: &Signed, problem: Option<String>) -> Answer<Rendered> {
     let passkeys = portal.service.passkeys(signed.person.account)?;
+    let wallets = portal.service.wallets(signed.person.account)?;
     let number = match signed.patient() {
         Ok(patient) => Some(number(portal, patient)?),
         Err(_) => None,
@@ -58,6 +60,7 @@ fn show(portal: &Portal, signed: &Signed, problem: Option<String>) -> Answer<Ren
                 }
             }
             (passkey_list(portal, signed, &passkeys))
+            (wallet::list(signed, &wallets))
             @if signed.is_patient() {
                 section.flow {
                     h2 { "Who holds the keys of your record" }

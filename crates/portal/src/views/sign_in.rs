@@ -18,6 +18,7 @@ use stele_service::{
     people::{Person, PersonKind, Session},
 };
 
+use super::wallet;
 use crate::{
     error::{Answer, Refusal},
     form::Posted,
@@ -55,7 +56,7 @@ async fn page(
     Ok(with_cookie(page.into_response(), cookie))
 }
 
-fn sign_in_page(
+pub(super) fn sign_in_page(
     portal: &Portal,
     session: &Session,
     next: &str,
@@ -89,6 +90,7 @@ fn sign_in_page(
                 }
             }
             div.aside {
+                (wallet::entrance(&hex::encode(session.csrf), next))
                 section {
                     h2 { "First time here?" }
                     ul { li { a href="/invitation" { "I have an invitation code" } " from a hospital or practice" } }

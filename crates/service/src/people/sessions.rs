@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, hex, keccak256};
 use serde::{Deserialize, Serialize};
 use stele_core::time::Timestamp;
 
-use super::random;
+use super::{WalletQuestion, random};
 use crate::{
     Service,
     error::{Error, Result},
@@ -35,6 +35,9 @@ pub struct Session {
     pub challenge: B256,
     /// Digest of the invitation that is being accepted.
     pub invitation: Option<B256>,
+    /// What a wallet is asked to sign.
+    #[serde(default)]
+    pub wallet: Option<WalletQuestion>,
     /// What a form of several pages has gathered so far.
     #[serde(default)]
     pub answers: BTreeMap<String, Vec<String>>,
@@ -56,6 +59,7 @@ impl Service {
             seen: now,
             challenge: random().into(),
             invitation: None,
+            wallet: None,
             answers: BTreeMap::new(),
         };
         self.keep_session(&secret, &session)?;

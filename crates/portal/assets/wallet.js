@@ -1,0 +1,51 @@
+// Wallets of this browser (EIP-1193), found as EIP-6963 has it. Where there is none, nothing of them is shown.
+
+const hex = (text) => `0x${Array.from(new TextEncoder().encode(text), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+
+/** Why a wallet gave nothing, in words. */
+const reason = (error) => {
+  if (error.code === 4001) return "Your wallet did not confirm. Nothing was changed. You can try again.";
+  if (error.code === -32002) return "Your wallet is already asking you something. Open it, answer there, then try again.";
+  if (error.stale) return "This page was open for too long. Load it again.";
+  return "Your wallet could not do this. Try again, or use your passkey.";
+};
+
+/** Has the wallet sign the message that the site made for this session and account, and sends the form. */
+const sign = async (form, provider) => {
+  const [wallet] = await provider.request({ method: "eth_requestAccounts" });
+  const body = new URLSearchParams({ csrf: form.elements.csrf.value, wallet });
+  const answer = await fetch(form.dataset.message, { method: "POST", body });
+  if (!answer.ok || answer.redirected) throw Object.assign(new Error("no message"), { stale: true });
+  const message = await answer.text();
+  form.elements.signature.value = await provider.request({ method: "personal_sign", params: [hex(message), wallet] });
+  form.submit();
+};
+
+const offer = (section, { info, provider }) => {
+  const form = section.querySelector("[data-message]");
+  const problem = form.querySelector("[data-problem]");
+  const button = document.createElement("button");
+  Object.assign(button, { type: "button", className: "btn", textContent: `${form.dataset.verb} ${String(info.name).slice(0, 60)}` });
+  button.addEventListener("click", async () => {
+    problem.hidden = true;
+    button.disabled = true;
+    try {
+      await sign(form, provider);
+    } catch (error) {
+      problem.textContent = reason(error);
+      problem.hidden = false;
+      button.disabled = false;
+      button.focus();
+    }
+  });
+  form.querySelector("[data-choices]").append(button);
+  section.hidden = false;
+};
+
+const known = new Set();
+addEventListener("eip6963:announceProvider", ({ detail }) => {
+  if (!detail?.provider || !detail.info?.uuid || known.has(detail.info.uuid)) return;
+  known.add(detail.info.uuid);
+  for (const section of document.querySelectorAll("[data-wallets]")) offer(section, detail);
+});
+dispatchEvent(new Event("eip6963:requestProvider"));

@@ -4,8 +4,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { Contract, ContractFactory, HDNodeWallet, JsonRpcProvider, Mnemonic, Transaction, Wallet, parseEther } from "ethers";
-import { abis, addresses } from "stele-contracts";
+import { Contract, ContractFactory, HDNodeWallet, JsonRpcProvider, Mnemonic, Transaction, TypedDataEncoder, Wallet, ZeroHash, parseEther } from "ethers";
+import { abis, addresses, domain, types } from "stele-contracts";
+import { createWalletClient, http } from "viem";
 
 import { compile } from "../ethereum/contracts.mjs";
 import { ask } from "../ethereum/node.mjs";
@@ -39,6 +40,37 @@ before(async () => {
 }, DEADLINE);
 
 after(() => provider?.destroy());
+
+/** FR-X2: typed data as wallets sign it; ethers and viem ask the node for it, and get what their own signers give. */
+test("typed data is signed by the node", DEADLINE, async () => {
+  const mnemonic = Mnemonic.fromPhrase("test test test test test test test test test test test junk");
+  const key = HDNodeWallet.fromMnemonic(mnemonic, "m/44'/60'/0'/0/3");
+  const patient = key.address;
+  const consent = new Contract(addresses.IConsent, abis.IConsent, await provider.getSigner(0));
+  const identity = new Contract(addresses.IIdentity, abis.IIdentity, await provider.getSigner(0));
+  await (await identity.registerPatient(patient, ZeroHash)).wait();
+  const now = (await provider.getBlock("latest")).timestamp;
+  const message = {
+    patient, grantee: ready.accounts[0], categories: (1n << 63n) + 1n, permissions: 1, purposes: 1, notBefore: 0, expires: now + 86_400,
+    recordsFrom: 0, recordsTo: 65_535, envelopeDigest: ZeroHash, request: 0, nonce: 0n, deadline: now + 3_600,
+  };
+  const asked = [domain(31_337), { Grant: types.Grant }, message];
+  const expected = await key.signTypedData(...asked);
+  assert.equal(await (await provider.getSigner(3)).signTypedData(...asked), expected);
+  const client = createWalletClient({ transport: http(url) });
+  const typed = { domain: domain(31_337), types: { Grant: types.Grant }, primaryType: "Grant", message };
+  assert.equal(await client.signTypedData({ account: patient, ...typed }), expected);
+  // Hardhat hands over the object itself, its numbers as JSON's.
+  const payload = TypedDataEncoder.getPayload(...asked);
+  payload.domain.chainId = 31_337;
+  assert.equal(await rpc("eth_signTypedData_v4", patient, payload), expected);
+  const { patient: who, grantee, envelopeDigest, request, nonce, deadline, ...terms } = message;
+  await (await consent.grantBySig(who, grantee, terms, envelopeDigest, request, nonce, deadline, expected)).wait();
+  assert.equal(await consent.can(patient, grantee, 63, 1, 1), true);
+  assert.match((await refused("eth_signTypedData_v4", Wallet.createRandom().address, payload)).message, /no key/);
+  const wrong = await refused("eth_signTypedData_v4", patient, { ...payload, primaryType: "Gift" });
+  assert.deepEqual([wrong.code, /`typedData`/.test(wrong.message)], [-32602, true]);
+});
 
 test("ten known accounts hold coins, and the node signs for them", DEADLINE, async () => {
   const mnemonic = Mnemonic.fromPhrase("test test test test test test test test test test test junk");
@@ -196,7 +228,7 @@ test("a node of a consortium has none of it", DEADLINE, async () => {
     "evm_setIntervalMining", "hardhat_mine", "hardhat_setBalance", "hardhat_setNonce", "hardhat_setCode",
     "hardhat_setStorageAt", "hardhat_impersonateAccount", "hardhat_stopImpersonatingAccount", "hardhat_reset",
     "anvil_mine", "anvil_setBalance", "anvil_setCode", "anvil_setStorageAt", "anvil_impersonateAccount",
-    "anvil_autoImpersonateAccount", "anvil_reset", "eth_sendTransaction", "eth_sign", "personal_sign",
+    "anvil_autoImpersonateAccount", "anvil_reset", "eth_sendTransaction", "eth_sign", "eth_signTypedData_v4", "personal_sign",
   ];
   for (const method of methods) assert.equal((await ask(at, method, [])).error.code, -32601, method);
   assert.deepEqual((await ask(at, "eth_accounts")).result, []);

@@ -1,49 +1,22 @@
 // A Solidity twin as oracle: random sequences of calls go to the native Consent and to the twin, both in one block of a
-// development chain, and results, reverts, logs and views must be the same. STELE_SEED repeats a run, STELE_TWIN_CALLS
-// makes it longer. Rows: FR-X3.
+// development chain, and results, reverts, logs and views must be the same. Rows: FR-X3.
 
 import assert from "node:assert/strict";
-import { randomInt } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
-import { Contract, ContractFactory, Interface, JsonRpcProvider, ZeroAddress, ZeroHash, dataSlice, id, toBeHex } from "ethers";
-import { abis, addresses } from "stele-contracts";
+import { ZeroAddress, ZeroHash, dataSlice, id } from "ethers";
+import { addresses } from "stele-contracts";
 
-import { compile, interfaceSources } from "../ethereum/contracts.mjs";
-import { startDevelopment } from "../start.mjs";
+import { CALLS, SEED, random, world } from "./twins.mjs";
 
 const DEADLINE = { timeout: 240_000 };
-const CALLS = Number(process.env.STELE_TWIN_CALLS ?? 400);
-const SEED = Number(process.env.STELE_SEED ?? randomInt(2 ** 31));
-const CONSENT = new Interface(abis.IConsent);
 
-let url, provider, twin, people, stranger;
-
-/** mulberry32: small, seeded, good enough to choose calls. */
-function random(seed) {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
-
-const rpc = (method, ...params) => provider.send(method, params);
+let chain, people, stranger;
 
 before(async () => {
-  ({ rpc: url } = await startDevelopment());
-  provider = new JsonRpcProvider(url, undefined, { cacheTimeout: -1, batchMaxCount: 1 });
-  const accounts = await rpc("eth_accounts");
-  const organization = await provider.getSigner(0);
-  const source = readFileSync(new URL("ConsentTwin.sol", import.meta.url), "utf8");
-  const { abi, bytecode } = compile({ ...interfaceSources(), "e2e/twin/ConsentTwin.sol": source }).ConsentTwin;
-  twin = await (await new ContractFactory(abi, bytecode, organization).deploy()).waitForDeployment();
-  const identity = new Contract(addresses.IIdentity, abis.IIdentity, organization);
-  // A grantee may be without a key here: everybody is spoken for.
-  await rpc("anvil_autoImpersonateAccount", true);
+  chain = await world("IConsent", "ConsentTwin");
+  const { accounts, system } = chain;
+  const identity = system("IIdentity");
   // Three patients, two of staff of whom one is suspended, the organisation, and somebody unknown.
   for (const patient of accounts.slice(1, 4)) await (await identity.registerPatient(patient, ZeroHash)).wait();
   for (const member of accounts.slice(4, 6)) await (await identity.registerMember(member, 1, ZeroHash)).wait();
@@ -52,48 +25,32 @@ before(async () => {
   stranger = accounts[6];
 }, DEADLINE);
 
-after(() => provider?.destroy());
-
-/** What a transaction answered, whether it went well, and its logs without their address. */
-async function outcome(hash) {
-  const receipt = await rpc("eth_getTransactionReceipt", hash);
-  const traced = await rpc("debug_traceTransaction", hash, { tracer: "callTracer", tracerConfig: { onlyTopCall: true } });
-  return {
-    status: receipt.status,
-    output: traced.output ?? "0x",
-    logs: receipt.logs.map(({ topics, data }) => ({ topics, data })),
-  };
-}
+after(() => chain?.provider.destroy());
 
 test(`native Consent and its Solidity twin do the same (STELE_SEED=${SEED})`, DEADLINE, async () => {
+  const { provider, rpc } = chain;
   const choose = random(SEED);
   const one = (of) => of[choose(of.length)];
   const known = { grants: [], requests: [] };
   const seen = { ok: {}, reverted: new Set() };
-  const twinAddress = await twin.getAddress();
   await rpc("evm_setAutomine", false);
   for (let call = 0; call < CALLS; call++) {
     const { timestamp } = await provider.getBlock("latest");
     const [from, method, args] = next(choose, one, known, timestamp);
-    const data = CONSENT.encodeFunctionData(method, args);
-    const send = (to) => rpc("eth_sendTransaction", { from, to, data, gas: toBeHex(2_000_000) });
-    const hashes = [await send(addresses.IConsent), await send(twinAddress)];
     // The clock jumps now and then, so that grants and requests begin and end.
     if (choose(12) === 0) await rpc("evm_increaseTime", choose(400));
-    await rpc("evm_mine");
-    const [native, solidity] = await Promise.all(hashes.map(outcome));
-    assert.deepEqual(native, solidity, `call ${call}: ${from} ${method}(${args})`);
-    if (native.status === "0x1") {
+    const done = await chain.send(from, method, args, `call ${call}`, 2_000_000);
+    if (done.status === "0x1") {
       seen.ok[method] = (seen.ok[method] ?? 0) + 1;
-      if (method === "grant") known.grants.push({ patient: from, grantee: args[0], id: Number(native.output) });
-      if (method === "request") known.requests.push({ patient: args[0], id: Number(native.output) });
+      if (method === "grant") known.grants.push({ patient: from, grantee: args[0], id: Number(done.output) });
+      if (method === "request") known.requests.push({ patient: args[0], id: Number(done.output) });
     } else {
-      seen.reverted.add(dataSlice(native.output, 0, 4));
+      seen.reverted.add(dataSlice(done.output, 0, 4));
     }
-    await sameViews(choose, one, twinAddress);
+    await sameViews(choose, one);
   }
   await rpc("evm_setAutomine", true);
-  await sameEverywhere(twinAddress);
+  await sameEverywhere();
   console.log(`# ${CALLS} calls: ${JSON.stringify(seen.ok)} went well, ${seen.reverted.size} kinds of refusal`);
   // A run in which nothing happens would prove nothing.
   if (CALLS >= 200) {
@@ -135,7 +92,7 @@ function next(choose, one, known, now) {
 }
 
 /** Some views, asked of both. */
-async function sameViews(choose, one, twinAddress) {
+async function sameViews(choose, one) {
   const [patient, who] = [one(people.slice(0, 4)), one(people)];
   const [permission, purpose] = [choose(8), choose(4) === 0 ? 0 : 1 << choose(7)];
   const asked = [
@@ -146,23 +103,17 @@ async function sameViews(choose, one, twinAddress) {
     ["requestOf", [patient, choose(8)]],
     ["directoryRoot", [patient]],
   ];
-  for (const question of asked) await same(twinAddress, ...question);
+  for (const question of asked) await chain.same(...question);
 }
 
 /** All that is stored, asked of both. */
-async function sameEverywhere(twinAddress) {
+async function sameEverywhere() {
   for (const patient of people.slice(0, 4)) {
-    await same(twinAddress, "directoryRoot", [patient]);
-    for (let request = 0; request < 20; request++) await same(twinAddress, "requestOf", [patient, request]);
+    await chain.same("directoryRoot", [patient]);
+    for (let request = 0; request < 20; request++) await chain.same("requestOf", [patient, request]);
     for (const who of people) {
-      for (let index = 0; index < 17; index++) await same(twinAddress, "grantAt", [patient, who, index]);
-      await same(twinAddress, "openCategories", [patient, who, 1, 0]);
+      for (let index = 0; index < 17; index++) await chain.same("grantAt", [patient, who, index]);
+      await chain.same("openCategories", [patient, who, 1, 0]);
     }
   }
-}
-
-async function same(twinAddress, method, args) {
-  const data = CONSENT.encodeFunctionData(method, args);
-  const [native, solidity] = await Promise.all([addresses.IConsent, twinAddress].map((to) => rpc("eth_call", { to, data }, "latest")));
-  assert.equal(native, solidity, `${method}(${args})`);
 }

@@ -155,6 +155,14 @@ test("a consent is signed as typed data with readable fields, and sent by anothe
   assert.equal((await ask(page, "eth_signTypedData_v4", wallet.address, JSON.stringify(elsewhere))).code, -32603);
 });
 
+test("a patient who keeps the keys of the record is told why the portal cannot show it", DEADLINE, async () => {
+  const { page } = await patient();
+  await page.goto(`${node.ready.http}/sign-in`);
+  await page.getByRole("button", { name: "Use MetaMask" }).click();
+  await page.getByRole("alert").first().getByText("You keep the keys of your record yourself").waitFor();
+  assert.equal((await page.request.get(`${node.ready.http}/record`, { maxRedirects: 0 })).status(), 303);
+});
+
 /** FR-X1, S03: the example of the contracts' package, with ethers, in fifty lines. */
 test("a page of fifty lines grants access through a wallet", DEADLINE, async () => {
   const { page, wallet, context } = await patient();

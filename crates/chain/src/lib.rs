@@ -51,4 +51,4 @@ pub use genesis::{Allocation, Genesis, Organization, Seat};
 pub use pool::{PoolLimits, PoolStatus, Pooled};
 pub use query::{CallOutcome, CallRequest, Estimate, IncludedReceipt, IncludedTransaction};
 pub use recent::FinalBlock;
-pub use trace::{SlotRange, TracedTransaction};
+pub use trace::TracedTransaction;

@@ -47,7 +47,7 @@ pub use memory::MemoryStore;
 pub use overlay::{Overlay, Pending};
 pub use store::{Batch, Operation, Reader, Row, Store, Table};
 pub use verify::{Verified, VerifyStep};
-pub use view::{AccountProof, StateView, StorageProof};
+pub use view::{AccountProof, SlotRange, StateView, StorageProof};
 
 use self::{
     head::Marker,

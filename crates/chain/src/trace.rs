@@ -24,7 +24,8 @@ use crate::{
     evm::{Cached, Environment, Failure, Machine, Mode, tx_env},
     executor::Refusal,
     query::{CallRequest, allowance},
-    rules, state,
+    rules,
+    state::{self, SlotRange},
 };
 
 /// A transaction of a traced block with its trace.
@@ -191,9 +192,6 @@ fn refused(refusal: Refusal) -> QueryError {
         Refusal::Invalid(reason) => QueryError::Invalid(reason),
     }
 }
-
-/// Slots by hashed key in ascending order, and the hashed key of the next one.
-pub type SlotRange = (Vec<(B256, U256)>, Option<B256>);
 
 /// Runs a transaction under the watcher asked for. What it changed is not kept.
 fn trace<DB: Database<Error = state::Error>>(

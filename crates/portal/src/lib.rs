@@ -6,6 +6,7 @@
 //! host for anything. Pages are server-rendered and work without script, except for passkeys.
 
 mod assets;
+mod development;
 mod error;
 mod events;
 mod form;
@@ -16,4 +17,5 @@ mod session;
 mod shown;
 mod views;
 
+pub use development::development;
 pub use front::{PortalConfig, router};

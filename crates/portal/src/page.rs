@@ -32,7 +32,7 @@ pub(crate) struct Page<'a> {
 }
 
 /// A rendered page.
-pub(crate) struct Rendered(Markup);
+pub(crate) struct Rendered(pub(crate) Markup);
 
 impl IntoResponse for Rendered {
     fn into_response(self) -> Response {
@@ -163,7 +163,8 @@ fn foot(is_compact: bool) -> Markup {
     }
 }
 
-fn mark() -> Markup {
+/// The sign of the program.
+pub(crate) fn mark() -> Markup {
     html! {
         svg aria-hidden="true" viewBox="0 0 18 24" {
             path fill-rule="evenodd" d="M0 24V9a9 9 0 0 1 18 0v15zM5 9.5v2h8v-2zm0 4.25v2h8v-2zM5 18v2h5v-2z" {}
@@ -244,4 +245,13 @@ pub(crate) fn field(
 /// State as word, picture and colour.
 pub(crate) fn tag(kind: &str, picture: &str, words: &str) -> Markup {
     html! { span class={ "tag " (kind) } { (icon(picture)) " " (words) } }
+}
+
+/// The head of a table.
+pub(crate) fn head(columns: &[&str]) -> Markup {
+    html! {
+        thead role="rowgroup" { tr role="row" {
+            @for column in columns { th role="columnheader" scope="col" { (column) } }
+        } }
+    }
 }

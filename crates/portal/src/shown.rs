@@ -291,6 +291,14 @@ pub(crate) fn capital(text: &str) -> String {
         .unwrap_or_default()
 }
 
+/// The two ends of a long number.
+pub(crate) fn short(text: &str) -> String {
+    match (text.get(..10), text.get(text.len().saturating_sub(6)..)) {
+        (Some(begin), Some(end)) if text.len() > 20 => format!("{begin}…{end}"),
+        _ => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -61,6 +61,9 @@ pub struct StorageProof {
     pub proof: Vec<Bytes>,
 }
 
+/// Slots by hashed key in ascending order, and the hashed key of the next one.
+pub type SlotRange = (Vec<(B256, U256)>, Option<B256>);
+
 impl StateView {
     pub(crate) fn new(base: Arc<Base>, layers: Vec<Layer>) -> Self {
         Self {
@@ -184,12 +187,7 @@ impl StateView {
     ///
     /// # Errors
     /// Unreadable or damaged state.
-    pub fn slots_from(
-        &self,
-        address: Address,
-        from: B256,
-        max: usize,
-    ) -> Result<(Vec<(B256, U256)>, Option<B256>), Error> {
+    pub fn slots_from(&self, address: Address, from: B256, max: usize) -> Result<SlotRange, Error> {
         let (mut slots, mut next) = (Vec::new(), None);
         let Some(account) = self.account(address)? else {
             return Ok((slots, next));

@@ -23,7 +23,7 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, csrf, icon},
     session::Signed,
-    shown::{clock, moment, short_date},
+    shown::{clock, moment, short, short_date},
 };
 
 /// Blocks on one page.
@@ -67,14 +67,6 @@ impl Who {
 
     fn is(&self, account: Address) -> &str {
         self.0.get(&account).map_or("Somebody", String::as_str)
-    }
-}
-
-/// The two ends of a long number.
-fn short(text: &str) -> String {
-    match (text.get(..10), text.get(text.len().saturating_sub(6)..)) {
-        (Some(begin), Some(end)) if text.len() > 20 => format!("{begin}…{end}"),
-        _ => text.to_owned(),
     }
 }
 

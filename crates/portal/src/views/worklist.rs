@@ -15,6 +15,7 @@ use stele_service::{
 };
 
 use super::account::number;
+pub(super) use crate::page::head;
 use crate::{
     error::Answer,
     form::Fields,
@@ -167,14 +168,6 @@ pub(super) fn sex(code: &str) -> &'static str {
         "male" => "Male",
         "other" => "Other",
         _ => "Sex not known",
-    }
-}
-
-pub(super) fn head(columns: &[&str]) -> Markup {
-    html! {
-        thead role="rowgroup" { tr role="row" {
-            @for column in columns { th role="columnheader" scope="col" { (column) } }
-        } }
     }
 }
 

@@ -366,12 +366,13 @@ mod tests {
         ];
         let add = WalletQuestion {
             what: WalletUse::Add,
-            ..question.clone()
+            ..question
         };
         messages.push(add.message(&site, 1, &[0; 32]));
         let later = WalletQuestion {
+            what: WalletUse::SignIn,
             issued: Timestamp(1),
-            ..question
+            ..add
         };
         messages.push(later.message(&site, 1, &[0; 32]));
         let count = messages.len();

@@ -1,14 +1,20 @@
 //! `stele dev`: a local chain for developing contracts.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use alloy_primitives::Address;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use stele_core::time::{Clock as _, SystemClock};
 use stele_gateway::rpc::{self, Origins, RpcConfig};
 use stele_service::development::{Development as _, Mining};
+use tokio::net::TcpListener;
 
 use super::Answer;
 use crate::{
@@ -24,7 +30,7 @@ use crate::{
   stele dev --rpc 127.0.0.1:0 --chain-id 1337 --json
 
   It takes no data folder: nothing is kept, and no consortium can be opened with it. The accounts' keys are public.
-  Prints one JSON line when it is ready: {\"ready\":true,\"rpc\":…,\"chainId\":…,\"accounts\":[…]}.")]
+  Prints one JSON line when it is ready: {\"ready\":true,\"rpc\":…,\"page\":…,\"chainId\":…,\"accounts\":[…]}.")]
 pub(crate) struct Dev {
     /// Ethereum JSON-RPC, HTTP and WebSocket; loopback only, port 0 picks a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8545")]
@@ -45,6 +51,13 @@ pub(crate) struct Dev {
     /// `anvil/v1` or `HardhatNetwork`.
     #[arg(long, value_name = "TEXT")]
     client_version: Option<String>,
+    /// Page that shows accounts, blocks, transactions, code and storage; loopback only, port 0 picks a free one
+    /// [default: 127.0.0.1:8546, or a free port where that is taken].
+    #[arg(long, value_name = "ADDR", conflicts_with = "no_page")]
+    page: Option<SocketAddr>,
+    /// Serve no page.
+    #[arg(long)]
+    no_page: bool,
     /// Print the JSON line only.
     #[arg(long)]
     json: bool,
@@ -55,6 +68,8 @@ pub(crate) struct Dev {
 struct Ready {
     ready: bool,
     rpc: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
     #[serde(rename = "chainId")]
     chain_id: u64,
     accounts: Vec<Address>,
@@ -85,18 +100,50 @@ impl Dev {
             }
             output::line(format_args!("\nMnemonic: {MNEMONIC}\n"));
         }
+        let rpc = format!("http://{}", front.local_addr());
+        let listener = self.listen().await?;
+        let page = match &listener {
+            Some(listener) => Some(format!("http://{}", listener.local_addr()?)),
+            None => None,
+        };
+        if let (false, Some(page)) = (self.json, &page) {
+            output::line(format_args!("Look at it: {page}\n"));
+        }
+        let pages = serve_pages(listener, &ledger, rpc.clone());
         output::json(&Ready {
             ready: true,
-            rpc: format!("http://{}", front.local_addr()),
+            rpc,
+            page,
             chain_id: self.chain_id,
             accounts: ledger.accounts(),
         });
         tokio::select! {
             stopped = tokio::signal::ctrl_c() => stopped.context("waiting for Ctrl-C")?,
             failed = ledger.mine_on_time() => failed?,
+            failed = pages => failed?,
         }
         front.stop().await;
         Ok(Answer::Yes)
+    }
+
+    /// Where the page is served, if it is.
+    async fn listen(&self) -> Result<Option<TcpListener>> {
+        if self.no_page {
+            return Ok(None);
+        }
+        let address = self.page.unwrap_or(PAGE);
+        if !address.ip().is_loopback() {
+            bail!("--page {address}: only loopback, whose programs may do everything here anyway");
+        }
+        match TcpListener::bind(address).await {
+            // Several chains run side by side; nobody asked for this port.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && self.page.is_none() => Ok(Some(
+                TcpListener::bind(SocketAddr::new(address.ip(), 0)).await?,
+            )),
+            bound => bound
+                .map(Some)
+                .with_context(|| format!("listening for the page on {address}")),
+        }
     }
 
     fn mining(&self) -> Mining {
@@ -107,3 +154,21 @@ impl Dev {
         }
     }
 }
+
+/// Serves the page for as long as it is polled.
+async fn serve_pages(
+    listener: Option<TcpListener>,
+    ledger: &Arc<DevLedger>,
+    rpc: String,
+) -> Result<()> {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
+    let pages = stele_portal::development(Arc::clone(ledger) as _, Arc::clone(ledger) as _, rpc);
+    axum::serve(listener, pages)
+        .await
+        .context("serving the page")
+}
+
+/// Beside JSON-RPC's port.
+const PAGE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8546);

@@ -20,6 +20,7 @@ use crate::rpc::{
 
 pub(super) fn register(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
     accounts(module)?;
+    signatures(module)?;
     blocks(module)?;
     state(module)?;
     time(module)?;
@@ -65,6 +66,40 @@ fn accounts(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> 
     );
     methods!(
         module,
+        ["hardhat_impersonateAccount", "anvil_impersonateAccount"],
+        address,
+        |chain: &dyn Development, account| {
+            chain.impersonate(account, true);
+            Ok(true)
+        }
+    );
+    methods!(
+        module,
+        [
+            "hardhat_stopImpersonatingAccount",
+            "anvil_stopImpersonatingAccount"
+        ],
+        address,
+        |chain: &dyn Development, account| {
+            chain.impersonate(account, false);
+            Ok(true)
+        }
+    );
+    methods!(
+        module,
+        ["anvil_autoImpersonateAccount"],
+        |arguments: &mut Arguments<'_>| arguments.required::<bool>("enabled"),
+        |chain: &dyn Development, wanted| {
+            chain.impersonate_all(wanted);
+            Ok(true)
+        }
+    );
+    Ok(())
+}
+
+fn signatures(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> {
+    methods!(
+        module,
         ["personal_sign"],
         |arguments: &mut Arguments<'_>| {
             let message: Bytes = arguments.required("message")?;
@@ -93,36 +128,6 @@ fn accounts(module: &mut RpcModule<Context>) -> Result<(), RegisterMethodError> 
             Ok((account, typed_data::signing_hash(typed)?))
         },
         signed
-    );
-    methods!(
-        module,
-        ["hardhat_impersonateAccount", "anvil_impersonateAccount"],
-        address,
-        |chain: &dyn Development, account| {
-            chain.impersonate(account, true);
-            Ok(true)
-        }
-    );
-    methods!(
-        module,
-        [
-            "hardhat_stopImpersonatingAccount",
-            "anvil_stopImpersonatingAccount"
-        ],
-        address,
-        |chain: &dyn Development, account| {
-            chain.impersonate(account, false);
-            Ok(true)
-        }
-    );
-    methods!(
-        module,
-        ["anvil_autoImpersonateAccount"],
-        |arguments: &mut Arguments<'_>| arguments.required::<bool>("enabled"),
-        |chain: &dyn Development, wanted| {
-            chain.impersonate_all(wanted);
-            Ok(true)
-        }
     );
     Ok(())
 }

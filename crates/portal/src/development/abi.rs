@@ -59,7 +59,7 @@ pub(super) fn call(to: Address, input: &[u8]) -> Option<Decoded> {
     let (selector, arguments) = input.split_first_chunk::<4>()?;
     let function: &Function = abi.function_by_selector(Selector::from(*selector))?;
     let values = function.abi_decode_input(arguments).ok()?;
-    Some(decoded(&function.name, &function.inputs, values))
+    Some(decoded(&function.name, &function.inputs, &values))
 }
 
 /// An event of a system contract.
@@ -103,7 +103,7 @@ pub(super) fn error(output: &[u8]) -> Option<Decoded> {
         .find(|error| error.selector() == *selector);
     if let Some(error) = known {
         let values = error.decode_error(output).ok()?.body;
-        return Some(decoded(&error.name, &error.inputs, values));
+        return Some(decoded(&error.name, &error.inputs, &values));
     }
     let reason = alloy_sol_types::decode_revert_reason(output)?;
     Some(Decoded {
@@ -112,12 +112,12 @@ pub(super) fn error(output: &[u8]) -> Option<Decoded> {
     })
 }
 
-fn decoded(name: &str, inputs: &[Param], values: Vec<DynSolValue>) -> Decoded {
+fn decoded(name: &str, inputs: &[Param], values: &[DynSolValue]) -> Decoded {
     Decoded {
         name: name.to_owned(),
         values: inputs
             .iter()
-            .zip(&values)
+            .zip(values)
             .map(|(input, value)| (input.name.clone(), text(value)))
             .collect(),
     }

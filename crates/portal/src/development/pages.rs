@@ -126,7 +126,7 @@ fn accounts(inspected: &Inspected) -> Result<Markup, LedgerError> {
                     tr role="row" {
                         th role="rowheader" scope="row" { (inspected.link(*account)) }
                         td.mono role="cell" data-label="Address" { (account) }
-                        td role="cell" data-label="Balance" { (format_ether(*balance)) }
+                        td role="cell" data-label="Balance" { (coins(*balance)) }
                         td role="cell" data-label="Nonce" { (nonce) }
                     }
                 }
@@ -252,14 +252,14 @@ pub(super) fn transaction(inspected: &Inspected, hash: B256) -> Shown {
             dt { "Outcome" } dd {
                 @match &receipt { Some(done) => (outcome(done.receipt.success)), None => "Waits for a block" }
             }
+            dt { "From" } dd { (inspected.link(sent.sender)) " " span.mono.soft { (sent.sender) } }
             @if let Some(done) = &receipt {
                 dt { "Block" } dd { a href={ "/blocks/" (done.position.height) } { (done.position.height) } }
                 dt { "To" } dd { (target(inspected, done)) }
                 dt { "Gas used" } dd { (done.gas_used) " of " (transaction.gas_limit()) }
             }
-            dt { "From" } dd { (inspected.link(sent.sender)) " " span.mono.soft { (sent.sender) } }
             dt { "Nonce" } dd { (transaction.nonce()) }
-            dt { "Value" } dd { (format_ether(transaction.value())) }
+            dt { "Value" } dd { (coins(transaction.value())) }
             dt { "Type" } dd { (transaction.tx_type()) }
         }
         @if let Some(done) = receipt.as_ref().filter(|done| !done.receipt.success) { (refusal(inspected, done)) }
@@ -326,7 +326,7 @@ pub(super) fn account(inspected: &Inspected, address: Address, from: B256) -> Sh
         h1 { (name) }
         dl.facts {
             dt { "Address" } dd.mono { (address) }
-            dt { "Balance" } dd { (format_ether(balance)) }
+            dt { "Balance" } dd { (coins(balance)) }
             dt { "Nonce" } dd { (nonce) }
             @if !code.is_empty() { dt { "Code" } dd { (code.len()) " bytes, hash " span.mono { (keccak256(&code)) } } }
         }
@@ -355,12 +355,12 @@ fn storage(slots: &[(B256, U256)]) -> Markup {
     html! {
         table.stacks role="table" {
             caption.hide { "Slots" }
-            (head(&["Slot", "Hash of its key", "Value"]))
+            (head(&["Slot", "Key’s hash", "Value"]))
             tbody role="rowgroup" {
                 @for (key, value) in slots {
                     tr role="row" {
                         th role="rowheader" scope="row" { @if let Some(slot) = known(key) { (slot) } @else { "–" } }
-                        td.mono role="cell" data-label="Hash of its key" { (short(&key.to_string())) }
+                        td.mono role="cell" data-label="Key’s hash" { (short(&key.to_string())) }
                         td.mono role="cell" data-label="Value" { (B256::from(*value)) }
                     }
                 }
@@ -428,5 +428,16 @@ fn raw(title: &str, bytes: &[u8]) -> Markup {
             summary { (title) ", " (bytes.len()) " bytes" }
             p.mono { (hex::encode_prefixed(bytes)) }
         }
+    }
+}
+
+/// An amount in coins, without zeros at the end.
+fn coins(wei: U256) -> String {
+    let written = format_ether(wei);
+    let short = written.trim_end_matches('0').trim_end_matches('.');
+    if written.contains('.') {
+        short.to_owned()
+    } else {
+        written
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn entrance(csrf: &str, next: &str) -> Markup {
         section.flow data-wallets hidden {
             h2 { "Sign in with a wallet" }
             p.soft { "If you added a wallet to your account. It asks you to sign a text; nothing is paid." }
-            (ask("/sign-in/wallet", "Use", &token(csrf), html! { input type="hidden" name="next" value=(next); }))
+            (ask("/sign-in/wallet", "Use", &token(csrf), &html! { input type="hidden" name="next" value=(next); }))
         }
         (script())
     }
@@ -65,14 +65,14 @@ pub(super) fn list(signed: &Signed, wallets: &[Address]) -> Markup {
                     }
                 }
             }
-            (ask("/account/wallets", "Add", &csrf(signed), html! {}))
+            (ask("/account/wallets", "Add", &csrf(signed), &html! {}))
         }
         (script())
     }
 }
 
 /// A form that the script fills with what a wallet signs; it adds a button for each wallet.
-fn ask(action: &str, verb: &str, token: &Markup, more: Markup) -> Markup {
+fn ask(action: &str, verb: &str, token: &Markup, more: &Markup) -> Markup {
     html! {
         form.flow method="post" action=(action) data-message={ (action) "/message" } data-verb=(verb) {
             (token)

@@ -553,6 +553,7 @@ mod tests {
             seen: Timestamp(0),
             challenge: alloy_primitives::B256::ZERO,
             invitation: None,
+            wallet: None,
             answers: BTreeMap::new(),
         };
         share.keep(&mut session);

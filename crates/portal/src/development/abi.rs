@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use alloy_dyn_abi::{DynSolValue, ErrorExt as _, EventExt as _, JsonAbiExt as _};
 use alloy_json_abi::{Event, Function, JsonAbi, Param};
 use alloy_primitives::{Address, Log, Selector, hex};
-use stele_core::id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, RECORDS};
+use stele_core::id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS};
 
 /// A call, an event or an error: its name, and what goes with it by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +26,11 @@ macro_rules! contracts {
 
 static CONTRACTS: LazyLock<BTreeMap<Address, (&'static str, JsonAbi)>> = LazyLock::new(|| {
     contracts![
-        IDENTITY "Identity", RECORDS "Records", CONSENT "Consent", AUDIT "Audit", GOVERNANCE "Governance",
+        IDENTITY "Identity", RECORDS "Records", CONSENT "Consent", AUDIT "Audit",
+        PRESCRIPTIONS "Prescriptions", GOVERNANCE "Governance",
     ]
     .into_iter()
-    .filter_map(|(address, name, text)| {
-        Some((address, (name, serde_json::from_str(text).ok()?)))
-    })
+    .filter_map(|(address, name, text)| Some((address, (name, serde_json::from_str(text).ok()?))))
     .collect()
 });
 
@@ -166,7 +165,7 @@ mod tests {
 
     #[test]
     fn every_published_abi_is_read() {
-        assert_eq!(contracts().count(), 5);
+        assert_eq!(contracts().count(), 6);
         assert!(SYSTEM.errors().count() >= 3);
     }
 

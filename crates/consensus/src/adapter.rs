@@ -26,6 +26,7 @@ use crate::{
     Application, Branch, Committed, Error, Fatal, Timing,
     block::{Digest, EngineBlock},
     fault::Faults,
+    schedule::Schedule,
 };
 
 #[derive(Clone)]
@@ -34,6 +35,7 @@ pub(crate) struct Adapter<A> {
     pub(crate) key: ValidatorKey,
     pub(crate) timing: Timing,
     pub(crate) committed: watch::Receiver<Committed>,
+    pub(crate) schedule: Schedule,
     pub(crate) faults: Faults,
 }
 
@@ -45,6 +47,10 @@ impl<A: Application> Adapter<A> {
         ancestry: impl Ancestry<EngineBlock>,
     ) -> Option<Digested<EngineBlock>> {
         let parent = ancestry.peek()?.inner().block().header.clone();
+        self.schedule.see(&parent);
+        if self.schedule.ends(&parent) {
+            return None;
+        }
         let branch = self.branch(ancestry, parent.number).await?;
         let ready = pin!(self.application.ready());
         let patience = patience(self.timing.heartbeat, parent.timestamp_ms, unix_ms(clock));
@@ -60,6 +66,7 @@ impl<A: Application> Adapter<A> {
         if let Some(problem) = problem {
             return self.faults.raise(Error::Proposal { height, problem }).await;
         }
+        self.schedule.see(&block.block().header);
         let digest = block.digest();
         Some(Digested::precomputed(block, digest))
     }
@@ -86,13 +93,28 @@ impl<A: Application> Adapter<A> {
             tracing::warn!(height = block.header.number, problem, "refusing a proposal");
             return false;
         }
+        self.schedule.see(&parent);
+        if self.schedule.ends(&parent) {
+            let height = block.header.number;
+            tracing::warn!(
+                height,
+                "refusing a proposal that stands on its epoch's last block"
+            );
+            return false;
+        }
         self.wait_for_clock(clock, block.header.timestamp_ms).await;
         let Some(branch) = self.branch(ancestry, parent.number).await else {
             return future::pending().await;
         };
-        let height = block.header.number;
+        let header = block.header.clone();
+        let height = header.number;
         match self.application.verify(block, branch).await {
-            Ok(valid) => valid,
+            Ok(valid) => {
+                if valid {
+                    self.schedule.see(&header);
+                }
+                valid
+            }
             Err(source) => self.fail("verifying", height, source).await,
         }
     }

@@ -25,21 +25,33 @@ use tokio::sync::watch;
 use crate::{
     Application, Branch, Committed, Error, Fatal, Timing,
     block::{Digest, EngineBlock},
+    engine::{Identity, Outlets},
     fault::Faults,
     schedule::Schedule,
 };
 
 #[derive(Clone)]
 pub(crate) struct Adapter<A> {
-    pub(crate) application: A,
-    pub(crate) key: ValidatorKey,
-    pub(crate) timing: Timing,
-    pub(crate) committed: watch::Receiver<Committed>,
-    pub(crate) schedule: Schedule,
-    pub(crate) faults: Faults,
+    application: A,
+    key: ValidatorKey,
+    timing: Timing,
+    committed: watch::Receiver<Committed>,
+    schedule: Schedule,
+    faults: Faults,
 }
 
 impl<A: Application> Adapter<A> {
+    pub(crate) fn new(application: A, identity: &Identity, outlets: &Outlets) -> Self {
+        Self {
+            application,
+            key: identity.signer.public_key(),
+            timing: identity.timing,
+            committed: outlets.committed.subscribe(),
+            schedule: identity.schedule.clone(),
+            faults: outlets.faults.clone(),
+        }
+    }
+
     async fn build(
         &self,
         clock: &impl Clock,

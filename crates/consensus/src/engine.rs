@@ -139,14 +139,7 @@ where
     let prefix = identity.store_prefix.clone();
     let me = identity.signer.private_key().public_key();
     let ledger_height = outlets.committed.borrow().height;
-    let adapter = Adapter {
-        application: application.clone(),
-        key: identity.signer.public_key(),
-        timing: identity.timing,
-        committed: outlets.committed.subscribe(),
-        schedule: schedule.clone(),
-        faults: outlets.faults.clone(),
-    };
+    let adapter = Adapter::new(application.clone(), &identity, &outlets);
     let (inbox, committer) = Committer::new(
         application.clone(),
         outlets,
@@ -163,11 +156,8 @@ where
         broadcast_config(me, links.peers),
     );
     let pages = CacheRef::new(NZU16!(4096), NZUsize!(256));
-    let (blocks, origin) =
-        open_blocks(&runtime, &prefix, &pages, genesis, &application, &schedule).await?;
-    let floor = origin.floor(&schedule);
-    let (actor, marshal) =
-        open_delivery(&runtime, &prefix, &schedule, blocks, origin, &pages).await?;
+    let (actor, marshal, floor) =
+        open(&runtime, &prefix, &pages, genesis, &application, &schedule).await?;
     let inline = Inline::new(
         runtime.child("inline"),
         adapter,
@@ -175,12 +165,7 @@ where
         schedule.clone(),
     );
 
-    let tasks = Tasks::new();
-    let (speaker, listener) = links.gossip;
-    let speak = runtime.child("speak");
-    tasks.push(speak.spawn(|_| gossip::speak(said, speaker)));
-    let listen = runtime.child("listen");
-    tasks.push(listen.spawn(|_| gossip::listen(application, listener)));
+    let tasks = talk(&runtime, links.gossip, said, application);
     tasks.push(broadcast.start(links.blocks));
     tasks.push(actor.start(observe(inbox), buffer, resolver));
     refuse_older_ledger(&marshal, ledger_height).await?;
@@ -218,6 +203,23 @@ where
         tasks,
         done: is_done,
     })
+}
+
+/// Begins to pass on what applications say to each other.
+fn talk<E, A, S, R>(runtime: &E, gossip: (S, R), said: Said, application: A) -> Tasks
+where
+    E: Spawner + Metrics,
+    A: Application,
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
+    let tasks = Tasks::new();
+    let (speaker, listener) = gossip;
+    let speak = runtime.child("speak");
+    tasks.push(speak.spawn(|_| gossip::speak(said, speaker)));
+    let listen = runtime.child("listen");
+    tasks.push(listen.spawn(|_| gossip::listen(application, listener)));
+    tasks
 }
 
 /// What the engine's protocol asks about blocks.
@@ -300,6 +302,27 @@ impl Origin {
             Self::Checkpoint(finalization) => marshal::Start::Floor(finalization),
         }
     }
+}
+
+/// Opens the delivery of final blocks, and says where the agreement of the newest epoch stands.
+async fn open<E, A>(
+    runtime: &E,
+    prefix: &str,
+    pages: &CacheRef,
+    genesis: EngineBlock,
+    application: &A,
+    schedule: &Schedule,
+) -> Result<(Delivery<E>, Marshal, Floor<Scheme, Digest>), Error>
+where
+    E: Clock + Spawner + Metrics + Storage + CryptoRng,
+    A: Application,
+{
+    let opened = open_blocks(runtime, prefix, pages, genesis, application, schedule);
+    let (blocks, origin) = opened.await?;
+    let floor = origin.floor(schedule);
+    let opened = open_delivery(runtime, prefix, schedule, blocks, origin, pages);
+    let (actor, marshal) = opened.await?;
+    Ok((actor, marshal, floor))
 }
 
 /// Opens the archive of final blocks. Every block is in it before the ledger gets it, so a ledger

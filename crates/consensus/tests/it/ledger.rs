@@ -65,7 +65,7 @@ impl Ledger {
     pub(crate) fn over(disk: Arc<Mutex<Disk>>, validators: ValidatorSet) -> Self {
         Self {
             disk,
-            validators: seats(&validators),
+            validators: seats(Vec::from(validators)),
             claimed: None,
             others: Vec::new(),
             queue: Arc::default(),
@@ -82,7 +82,7 @@ impl Ledger {
 
     /// It takes these for the validators, whatever its genesis says.
     pub(crate) fn claiming(mut self, validators: &ValidatorSet) -> Self {
-        self.claimed = Some(seats(validators));
+        self.claimed = Some(seats(validators.keys().to_vec()));
         self
     }
 
@@ -188,12 +188,12 @@ impl Ledger {
 }
 
 /// The seats of some validators.
-fn seats(validators: &ValidatorSet) -> Vec<Validator> {
-    let seat = |key: &ValidatorKey| Validator {
+fn seats(keys: Vec<ValidatorKey>) -> Vec<Validator> {
+    let seat = |key: ValidatorKey| Validator {
         key: (*key.as_bytes()).into(),
         organization: Default::default(),
     };
-    validators.keys().iter().map(seat).collect()
+    keys.into_iter().map(seat).collect()
 }
 
 fn decision(numbers: &[u8]) -> Vec<Validator> {
@@ -202,7 +202,7 @@ fn decision(numbers: &[u8]) -> Vec<Validator> {
         let byte: u8 = number.parse().unwrap();
         SignerSeed::new([byte; 32].into()).public_key()
     });
-    seats(&ValidatorSet::new(keys).unwrap())
+    seats(keys.collect())
 }
 
 impl Application for Ledger {

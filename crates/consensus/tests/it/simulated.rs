@@ -127,7 +127,7 @@ fn change(case: &Changing) -> Vec<Arc<Mutex<Disk>>> {
     let keys = simulation.validator_keys();
     let first = ValidatorSet::new(keys[..usize::from(case.first)].to_vec()).unwrap();
     let start = {
-        let (disks, first) = (disks.clone(), first.clone());
+        let disks = disks.clone();
         let (decisions, fetching) = (case.decisions.clone(), case.fetching.clone());
         move |index: usize| {
             let mut ledger = Ledger::over(Arc::clone(&disks[index]), first.clone()).busy();

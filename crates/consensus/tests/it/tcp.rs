@@ -1,4 +1,8 @@
 //! Four validators over real, encrypted connections on the loopback interface.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test stops at what it does not expect, also in its helpers"
+)]
 
 use std::{
     collections::BTreeSet,

@@ -20,6 +20,7 @@ use stele_core::{
 use crate::{
     builder::{self, Built},
     contracts::governance,
+    epochs::{Epochs, Turn},
     error::{Error, InvalidBlock, InvalidTransaction, QueryError, Rejected},
     evm::{CodeCache, Environment, Mode},
     executor::{self, Execution, Outcome, Signatures, check_size, check_succession, expect},
@@ -54,6 +55,7 @@ pub struct Chain {
     pool: Pool,
     pub(crate) code: CodeCache,
     pub(crate) recent: RecentBlocks,
+    pub(crate) epochs: Epochs,
     latest: RwLock<Arc<Latest>>,
     /// The last final blocks since this was opened, oldest first: at most [`HISTORY_BLOCKS`].
     history: RwLock<VecDeque<Arc<Latest>>>,
@@ -146,7 +148,9 @@ impl Chain {
     ) -> Result<Self, Error> {
         let genesis_block = Arc::new(genesis.begin(&state)?);
         let latest = Arc::new(Latest::of(&state, &genesis_block)?);
+        let epochs = Epochs::load(genesis, &genesis_block, &latest.view)?;
         Ok(Self {
+            epochs,
             genesis: genesis.clone(),
             development,
             genesis_block,
@@ -235,7 +239,7 @@ impl Chain {
     /// Builds a block on `parent`, for height `parent + 1`. `ancestors` are the parent's own ancestors that are not
     /// final, oldest first; those not executed here yet are. `proposer` is this validator's ed25519 key; `in_time`
     /// says before each transaction whether there is time for it. `None` if another block than one on `parent` has
-    /// become final meanwhile: there is nothing to propose.
+    /// become final meanwhile, or the parent ends its epoch and is not final: there is nothing to propose.
     ///
     /// # Errors
     /// [`Error::UnknownParent`] if an ancestor is missing, [`Error::FinalButInvalid`] if one is not valid here,
@@ -258,14 +262,17 @@ impl Chain {
             }
             Err(error) => return Err(error.into()),
         };
+        let Some(turn) = self.epochs.turn(&parent.header, &view)? else {
+            return Ok(None);
+        };
         let header = Header {
             parent_hash,
             number: parent.header.number.saturating_add(1),
             timestamp_ms: now_ms.max(parent.header.timestamp_ms.saturating_add(1)),
             proposer,
             gas_limit: gas_limit(&view)?,
-            epoch: parent.header.epoch,
-            next_validators_hash: parent.header.next_validators_hash,
+            epoch: turn.epoch,
+            next_validators_hash: turn.next_validators_hash,
             ..Header::default()
         };
         let execution = self.execution(view, &header);
@@ -274,9 +281,10 @@ impl Chain {
         let Built {
             block,
             transactions,
-            outcome,
+            mut outcome,
             refused,
         } = built;
+        outcome.overlay.validators = turn.announced;
         self.drop_refused(refused)?;
         let block = Arc::new(block);
         self.keep(Arc::clone(&block), transactions, outcome);
@@ -336,6 +344,8 @@ impl Chain {
         let executed = executed.ok_or(Error::State(state::Error::UnknownBlock { digest: hash }))?;
         self.state.commit(block, &executed.receipts, certificate)?;
         let latest = Arc::new(Latest::of(&self.state, block)?);
+        self.epochs
+            .committed(&block.header, &executed.receipts, &latest.view)?;
         self.recent.insert(Arc::new(FinalBlock::new(
             Arc::clone(block),
             hash,
@@ -387,7 +397,10 @@ impl Chain {
                 height: self.latest().header.number,
             }));
         };
-        let checked = check_succession(&parent, &block.header).and_then(|()| check_size(block));
+        let turn = self.epochs.turn(&parent, &view)?;
+        let checked = check_succession(&parent, &block.header)
+            .and_then(|()| check_turn(turn.as_ref(), &block.header))
+            .and_then(|()| check_size(block));
         if let Err(invalid) = checked {
             return Ok(Err(invalid));
         }
@@ -400,13 +413,14 @@ impl Chain {
             Err(invalid) => return Ok(Err(invalid)),
         };
         let execution = self.execution(view, &block.header);
-        let outcome = match executor::execute(execution, &transactions)? {
+        let mut outcome = match executor::execute(execution, &transactions)? {
             Ok(outcome) => outcome,
             Err(invalid) => return Ok(Err(invalid)),
         };
         if let Err(invalid) = check_outcome(&block.header, &outcome) {
             return Ok(Err(invalid));
         }
+        outcome.overlay.validators = turn.and_then(|turn| turn.announced);
         self.keep(Arc::clone(block), transactions, outcome);
         Ok(Ok(()))
     }
@@ -673,6 +687,18 @@ pub(crate) fn gas_limit(view: &StateView) -> Result<u64, state::Error> {
         |address, key| view.slot(address, key),
         governance::Parameter::BlockGasLimit,
     )
+}
+
+/// Nothing may stand on the last block of an epoch before it is final; then it is another epoch's base.
+fn check_turn(turn: Option<&Turn>, header: &Header) -> Result<(), InvalidBlock> {
+    match turn {
+        Some(turn) => turn.check(header),
+        None => Err(InvalidBlock::Header {
+            field: "parent",
+            expected: "a final block, for it ends its epoch".to_owned(),
+            found: header.parent_hash.to_string(),
+        }),
+    }
 }
 
 /// Holds what came of a block against what its header claims.

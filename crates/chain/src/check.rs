@@ -6,7 +6,8 @@ use std::{path::Path, sync::Arc};
 use alloy_primitives::B256;
 use stele_core::{
     block::Block,
-    certificate::{CommitCertificate, ValidatorSet, namespace},
+    certificate::{CommitCertificate, namespace},
+    epoch::Epoch,
 };
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 /// Whether blocks must come with certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certificates {
-    /// Every block above height 0 must be finalized by the validators of the genesis.
+    /// Every block above height 0 must be finalized by the validators of its epoch, the first by those of the genesis.
     Required,
     /// Not looked at: for chains made without validators, in tests and tools.
     Ignored,
@@ -87,7 +88,6 @@ pub fn verify_chain(
     };
     let replay = Chain::over(replayed, genesis, PoolLimits::default())?;
     let mut check = Check {
-        validators: genesis.validator_set()?,
         namespace: namespace(genesis.chain_id, &begin),
         certificates,
         verified: None,
@@ -116,7 +116,6 @@ pub fn verify_chain(
 }
 
 struct Check {
-    validators: ValidatorSet,
     namespace: Vec<u8>,
     certificates: Certificates,
     /// The certificate whose signatures were verified last; several blocks may share one.
@@ -137,7 +136,7 @@ impl Check {
             });
         }
         if self.certificates == Certificates::Required {
-            self.certificate(view, &block, &certificate)?;
+            self.certificate(view, &replay.epoch(), &block, &certificate)?;
         }
         let Committed::New { receipts, .. } = replay.commit(&block, &certificate)? else {
             return Err(state::Error::Invariant("a block was executed twice").into());
@@ -152,7 +151,13 @@ impl Check {
     }
 
     /// A certificate finalizes the block it names and all its ancestors.
-    fn certificate(&mut self, view: &StateView, block: &Block, bytes: &[u8]) -> Result<(), Error> {
+    fn certificate(
+        &mut self,
+        view: &StateView,
+        epoch: &Epoch,
+        block: &Block,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
         let height = block.header.number;
         let wrong = |problem: String| Error::Certificate { height, problem };
         let certificate =
@@ -165,7 +170,12 @@ impl Check {
             Some((_, finalizes)) => *finalizes,
             None => {
                 certificate
-                    .verify(&certificate.block, &self.validators, &self.namespace)
+                    .verify_in(
+                        epoch.number(),
+                        &certificate.block,
+                        epoch.set(),
+                        &self.namespace,
+                    )
                     .map_err(|error| wrong(error.to_string()))?;
                 self.report.certificates = self.report.certificates.saturating_add(1);
                 let finalizes = view.height_of(certificate.block)?.ok_or_else(|| {

@@ -124,14 +124,17 @@ impl DevChain {
         for edit in edits {
             apply(&mut pending, edit)?;
         }
-        let overlay = pending.seal()?;
+        let turn = chain.epochs.turn(&parent.header, &chain.view())?;
+        let turn = turn.ok_or(crate::state::Error::Invariant("an epoch ends too early"))?;
+        let mut overlay = pending.seal()?;
+        overlay.validators = turn.announced;
         let header = Header {
             parent_hash: parent.hash(),
             number: parent.header.number.saturating_add(1),
             timestamp_ms: timestamp_ms.max(parent.header.timestamp_ms.saturating_add(1)),
             gas_limit: gas_limit(&chain.view())?,
-            epoch: parent.header.epoch,
-            next_validators_hash: parent.header.next_validators_hash,
+            epoch: turn.epoch,
+            next_validators_hash: turn.next_validators_hash,
             transactions_root: transactions_root(&[]),
             receipts_root: receipts_root(&[]),
             state_root: overlay.root(),

@@ -150,6 +150,12 @@ impl Genesis {
         ValidatorSet::new(keys).map_err(unusable)
     }
 
+    /// The first validators with the organisations that run them.
+    #[must_use]
+    pub fn seats(&self) -> Vec<Validator> {
+        self.validators.iter().map(Seat::validator).collect()
+    }
+
     /// Begins the chain in an empty state, or sees that the state is this chain's. Yields the block at height 0.
     pub(crate) fn begin(&self, state: &State) -> Result<Block, Error> {
         let Some(head) = state.head() else {
@@ -188,7 +194,7 @@ impl Genesis {
             }
         }
         let overlay = pending.seal()?;
-        let seats: Vec<_> = self.validators.iter().map(Seat::validator).collect();
+        let seats = self.seats();
         let header = Header {
             timestamp_ms: self.timestamp_ms,
             // Nobody proposed this block: the field commits to all of the file, also to what is not state.

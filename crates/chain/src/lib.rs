@@ -31,6 +31,7 @@ mod chain;
 mod check;
 pub mod contracts;
 pub mod dev;
+mod epochs;
 mod error;
 mod evm;
 mod executor;

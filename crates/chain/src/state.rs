@@ -265,6 +265,9 @@ impl State {
         let mut batch = Batch::default();
         blocks::put_block(&mut batch, &head, block, receipts, certificate);
         logs::put_index(&mut batch, height, receipts);
+        if let Some(validators) = &overlay.validators {
+            blocks::put_validators(&mut batch, validators);
+        }
         self.put_state(&mut batch, latest.base(), &overlay)?;
         self.store.write(batch)?;
         self.advance(head, &overlay);

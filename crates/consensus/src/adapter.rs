@@ -25,19 +25,33 @@ use tokio::sync::watch;
 use crate::{
     Application, Branch, Committed, Error, Fatal, Timing,
     block::{Digest, EngineBlock},
+    engine::{Identity, Outlets},
     fault::Faults,
+    schedule::Schedule,
 };
 
 #[derive(Clone)]
 pub(crate) struct Adapter<A> {
-    pub(crate) application: A,
-    pub(crate) key: ValidatorKey,
-    pub(crate) timing: Timing,
-    pub(crate) committed: watch::Receiver<Committed>,
-    pub(crate) faults: Faults,
+    application: A,
+    key: ValidatorKey,
+    timing: Timing,
+    committed: watch::Receiver<Committed>,
+    schedule: Schedule,
+    faults: Faults,
 }
 
 impl<A: Application> Adapter<A> {
+    pub(crate) fn new(application: A, identity: &Identity, outlets: &Outlets) -> Self {
+        Self {
+            application,
+            key: identity.signer.public_key(),
+            timing: identity.timing,
+            committed: outlets.committed.subscribe(),
+            schedule: identity.schedule.clone(),
+            faults: outlets.faults.clone(),
+        }
+    }
+
     async fn build(
         &self,
         clock: &impl Clock,
@@ -45,6 +59,10 @@ impl<A: Application> Adapter<A> {
         ancestry: impl Ancestry<EngineBlock>,
     ) -> Option<Digested<EngineBlock>> {
         let parent = ancestry.peek()?.inner().block().header.clone();
+        self.schedule.see(&parent);
+        if self.schedule.ends(&parent) {
+            return None;
+        }
         let branch = self.branch(ancestry, parent.number).await?;
         let ready = pin!(self.application.ready());
         let patience = patience(self.timing.heartbeat, parent.timestamp_ms, unix_ms(clock));
@@ -60,6 +78,7 @@ impl<A: Application> Adapter<A> {
         if let Some(problem) = problem {
             return self.faults.raise(Error::Proposal { height, problem }).await;
         }
+        self.schedule.see(&block.block().header);
         let digest = block.digest();
         Some(Digested::precomputed(block, digest))
     }
@@ -86,13 +105,28 @@ impl<A: Application> Adapter<A> {
             tracing::warn!(height = block.header.number, problem, "refusing a proposal");
             return false;
         }
+        self.schedule.see(&parent);
+        if self.schedule.ends(&parent) {
+            let height = block.header.number;
+            tracing::warn!(
+                height,
+                "refusing a proposal that stands on its epoch's last block"
+            );
+            return false;
+        }
         self.wait_for_clock(clock, block.header.timestamp_ms).await;
         let Some(branch) = self.branch(ancestry, parent.number).await else {
             return future::pending().await;
         };
-        let height = block.header.number;
+        let header = block.header.clone();
+        let height = header.number;
         match self.application.verify(block, branch).await {
-            Ok(valid) => valid,
+            Ok(valid) => {
+                if valid {
+                    self.schedule.see(&header);
+                }
+                valid
+            }
             Err(source) => self.fail("verifying", height, source).await,
         }
     }

@@ -4,11 +4,12 @@ use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use stele_core::{
-    block::Block,
+    block::{Block, Header},
     certificate::{CommitCertificate, ValidatorKey},
+    epoch::Epoch,
 };
 
-use crate::{Committed, Fatal};
+use crate::{Committed, Fatal, Run};
 
 /// The deterministic application whose blocks the validators agree on.
 ///
@@ -25,6 +26,23 @@ pub trait Application: Clone + Send + Sync + 'static {
     /// The last block that [`Application::commit`] made durable, genesis before the first. Asked
     /// once, at the start.
     fn committed(&self) -> Committed;
+
+    /// Header of that block. Asked once, at the start.
+    fn tip(&self) -> Header;
+
+    /// The epochs from `number` on that are known from committed blocks, ascending. Epoch 0 always is; the newest is
+    /// that of the block after the last committed one. Asked at the start, and after each block that ends an epoch.
+    fn epochs(&self, number: u64) -> Vec<Arc<Epoch>>;
+
+    /// Asks other members for final blocks from height `from` on, over a way of the application's own. `None` if
+    /// nobody has them, or nobody can be asked. What comes is checked before it is committed.
+    ///
+    /// Asked at the start, again and again while this validator has no seat, and when nothing has been committed for
+    /// long although it has one.
+    fn fetch(&self, from: u64) -> impl Future<Output = Option<Run>> + Send {
+        let _ = from;
+        std::future::ready(None)
+    }
 
     /// The block of [`Application::committed`] with a certificate of its own, if it has one.
     ///

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Application, Error, block::EngineBlock, certificate::from_finalization, engine::Outlets,
+    schedule::Schedule,
 };
 
 /// The engine's block delivery.
@@ -71,11 +72,17 @@ pub(crate) struct Committer<A> {
     deliveries: mpsc::UnboundedReceiver<Delivery>,
     tip: watch::Receiver<u64>,
     outlets: Outlets,
+    schedule: Schedule,
     blocks_retained: u64,
 }
 
 impl<A: Application> Committer<A> {
-    pub(crate) fn new(application: A, outlets: Outlets, blocks_retained: u64) -> (Inbox, Self) {
+    pub(crate) fn new(
+        application: A,
+        outlets: Outlets,
+        schedule: Schedule,
+        blocks_retained: u64,
+    ) -> (Inbox, Self) {
         let (deliveries_in, deliveries) = mpsc::unbounded_channel();
         let (tip_in, tip) = watch::channel(0);
         let committer = Self {
@@ -83,6 +90,7 @@ impl<A: Application> Committer<A> {
             deliveries,
             tip,
             outlets,
+            schedule,
             blocks_retained,
         };
         (
@@ -128,16 +136,19 @@ impl<A: Application> Committer<A> {
             .commit(Arc::clone(block.inner().block()), certificate)
             .await;
         drop(busy);
-        if let Err(source) = committed {
-            let doing = "committing";
-            self.outlets
-                .faults
-                .raise(Error::Application {
-                    doing,
-                    height,
-                    source,
-                })
-                .await
+        let noted = match committed {
+            // The agreement of the next epoch begins as soon as the last block of this one is in the ledger.
+            Ok(()) => self
+                .schedule
+                .committed(&self.application, &block.inner().block().header),
+            Err(source) => Err(Error::Application {
+                doing: "committing",
+                height,
+                source,
+            }),
+        };
+        if let Err(error) = noted {
+            self.outlets.faults.raise(error).await
         }
     }
 

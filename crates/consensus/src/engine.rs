@@ -6,10 +6,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use commonware_broadcast::buffered;
 use commonware_consensus::{
-    CertifiableAutomaton, Relay, Reporter,
+    CertifiableAutomaton, Epochable as _, Relay, Reporter,
     marshal::{
         self, Update,
         core::Actor as MarshalActor,
@@ -23,25 +22,20 @@ use commonware_consensus::{
         scheme::ed25519::Scheme,
         types::{Activity, Context, Finalization},
     },
-    types::{Epoch, FixedEpocher, Height, ViewDelta},
+    types::{Epoch as EngineEpoch, Height, ViewDelta},
 };
 use commonware_cryptography::{
-    Digested, Digestible as _, Sha256, Signer as _,
-    certificate::{ConstantProvider, Scheme as _, Verifier as _},
-    ed25519::PublicKey,
+    Digested, Digestible as _, Sha256, Signer as _, certificate::Verifier as _, ed25519::PublicKey,
 };
-use commonware_p2p::{Blocker, Provider, Receiver, Sender};
+use commonware_p2p::{Blocker, Provider, Receiver, Sender, utils::mux::prefixed};
 use commonware_parallel::Sequential;
 use commonware_runtime::{Clock, Handle, Metrics, Spawner, Storage, buffer::paged::CacheRef};
 use commonware_storage::{archive::prunable, translator::TwoCap};
-use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize, ordered::Set};
+use commonware_utils::{NZDuration, NZU16, NZU64, NZUsize};
 use futures::stream::FuturesUnordered;
 use rand_core::CryptoRng;
-use stele_core::{
-    block::Block,
-    certificate::{ValidatorSet, namespace},
-};
-use tokio::sync::{Mutex, mpsc, watch};
+use stele_core::{block::Block, epoch::Epoch};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::{
     Application, Committed, Error, SignerSeed, Timing,
@@ -50,15 +44,16 @@ use crate::{
     certificate::{engine_set, to_finalization},
     commit::{Committer, Inbox, Marshal},
     fault::Faults,
-    gossip::{self, GOSSIP_BYTES_MAX},
+    gossip::{self, GOSSIP_BYTES_MAX, Said},
+    schedule::{Schedule, Seat},
+    turns::{self, EpochLinks, NOTICE_BYTES, Split, Turns},
 };
 
 /// What a validator is and how it behaves; the part of [`crate::Config`] that knows no machine.
 #[derive(Clone)]
 pub(crate) struct Identity {
-    pub(crate) chain_id: u64,
     pub(crate) signer: SignerSeed,
-    pub(crate) validators: ValidatorSet,
+    pub(crate) schedule: Schedule,
     pub(crate) timing: Timing,
     pub(crate) blocks_retained: u64,
     /// Begins the names of all its stores, for validators that share a disk.
@@ -73,20 +68,28 @@ pub(crate) struct Links<S, R, P, B> {
     pub(crate) backfill: (S, R),
     pub(crate) blocks: (S, R),
     pub(crate) gossip: (S, R),
+    pub(crate) notices: (S, R),
     pub(crate) peers: P,
     pub(crate) blocker: B,
+    /// Validators that can meet on these channels.
+    pub(crate) room: usize,
+    pub(crate) meet: Meet,
 }
+
+/// Lets in the validators of an epoch, and nobody else.
+pub(crate) type Meet = Box<dyn FnMut(&Epoch) + Send>;
 
 /// Channels of [`Links`].
 #[cfg(feature = "testkit")]
-pub(crate) const CHANNELS: u64 = 6;
+pub(crate) const CHANNELS: u64 = 7;
 
 /// Largest message on any channel among `validators`. The network panics above its bound.
 pub(crate) fn message_bytes_max(validators: u32) -> u32 {
     commonware_p2p::max_message_size(&[
-        simplex::max_payload_size::<Scheme, Digest>(validators),
+        prefixed(simplex::max_payload_size::<Scheme, Digest>(validators)),
         marshal::max_payload_size::<Standard<EngineBlock>, Scheme>(validators, &()),
         GOSSIP_BYTES_MAX,
+        NOTICE_BYTES,
     ])
 }
 
@@ -103,16 +106,25 @@ pub(crate) struct Outlets {
 /// the engine stops by itself.
 pub(crate) type Tasks = FuturesUnordered<Handle<()>>;
 
-/// Opens the stores and starts all actors. `observe` may wrap the inbox of final blocks.
+/// A running engine.
+pub(crate) struct Running {
+    pub(crate) tasks: Tasks,
+    /// Answers when this engine can't go on in the next epoch and does nothing more: this validator has no seat in it,
+    /// it has another key there, or there are more validators than there is room for.
+    pub(crate) done: oneshot::Receiver<()>,
+}
+
+/// Opens the stores and starts all actors, for a validator that has a seat. `observe` may wrap the inbox of final
+/// blocks.
 pub(crate) async fn start<E, A, S, R, P, B, O>(
     runtime: E,
     identity: Identity,
     application: A,
     links: Links<S, R, P, B>,
     outlets: Outlets,
-    said: mpsc::Receiver<Bytes>,
+    said: Said,
     observe: impl FnOnce(Inbox) -> O + Send,
-) -> Result<Tasks, Error>
+) -> Result<Running, Error>
 where
     E: Clock + Spawner + Metrics + Storage + CryptoRng + Sync,
     A: Application,
@@ -123,18 +135,17 @@ where
     O: Reporter<Activity = Update<EngineBlock>>,
 {
     let genesis = genesis(application.genesis())?;
-    let scheme = scheme(&identity, &genesis)?;
-    let prefix = identity.store_prefix.as_str();
+    let schedule = identity.schedule.clone();
+    let prefix = identity.store_prefix.clone();
     let me = identity.signer.private_key().public_key();
     let ledger_height = outlets.committed.borrow().height;
-    let adapter = Adapter {
-        application: application.clone(),
-        key: identity.signer.public_key(),
-        timing: identity.timing,
-        committed: outlets.committed.subscribe(),
-        faults: outlets.faults.clone(),
-    };
-    let (inbox, committer) = Committer::new(application.clone(), outlets, identity.blocks_retained);
+    let adapter = Adapter::new(application.clone(), &identity, &outlets);
+    let (inbox, committer) = Committer::new(
+        application.clone(),
+        outlets,
+        schedule.clone(),
+        identity.blocks_retained,
+    );
     let resolver = marshal_resolver::init(
         runtime.child("marshal_resolver"),
         backfill_config(&me, &links.peers, &links.blocker),
@@ -145,58 +156,115 @@ where
         broadcast_config(me, links.peers),
     );
     let pages = CacheRef::new(NZU16!(4096), NZUsize!(256));
-    let (blocks, origin) = open_blocks(
-        &runtime,
-        prefix,
-        &pages,
-        genesis,
-        &application,
-        scheme.participants(),
-    )
-    .await?;
-    let floor = origin.floor();
-    let (actor, marshal) = open_delivery(&runtime, prefix, &scheme, blocks, origin, &pages).await?;
+    let (actor, marshal, floor) =
+        open(&runtime, &prefix, &pages, genesis, &application, &schedule).await?;
     let inline = Inline::new(
         runtime.child("inline"),
         adapter,
         marshal.clone(),
-        one_epoch(),
+        schedule.clone(),
     );
 
+    let tasks = talk(&runtime, links.gossip, said, application);
+    tasks.push(broadcast.start(links.blocks));
+    tasks.push(actor.start(observe(inbox), buffer, resolver));
+    refuse_older_ledger(&marshal, ledger_height).await?;
+    let commit = runtime.child("commit");
+    let delivery = marshal.clone();
+    tasks.push(commit.spawn(|_| committer.run(delivery)));
+    let split = Split::start(
+        &runtime.child("epochs"),
+        links.votes,
+        links.certificates,
+        links.resolver,
+    );
+    let (done, is_done) = oneshot::channel();
+    let begin = agreements(
+        runtime.child("agreements"),
+        prefix,
+        identity.timing,
+        links.blocker,
+        inline,
+        pages,
+    );
+    let turns = Turns {
+        schedule,
+        marshal,
+        split,
+        notices: links.notices,
+        key: identity.signer.public_key(),
+        room: links.room,
+        meet: links.meet,
+        begin,
+        done,
+    };
+    tasks.push(runtime.child("turns").spawn(|_| turns.run(floor)));
+    Ok(Running {
+        tasks,
+        done: is_done,
+    })
+}
+
+/// Begins to pass on what applications say to each other.
+fn talk<E, A, S, R>(runtime: &E, gossip: (S, R), said: Said, application: A) -> Tasks
+where
+    E: Spawner + Metrics,
+    A: Application,
+    S: Sender<PublicKey = PublicKey>,
+    R: Receiver<PublicKey = PublicKey>,
+{
     let tasks = Tasks::new();
-    let (speaker, listener) = links.gossip;
+    let (speaker, listener) = gossip;
     let speak = runtime.child("speak");
     tasks.push(speak.spawn(|_| gossip::speak(said, speaker)));
     let listen = runtime.child("listen");
     tasks.push(listen.spawn(|_| gossip::listen(application, listener)));
-    tasks.push(broadcast.start(links.blocks));
-    tasks.push(actor.start(observe(inbox), buffer, resolver));
-    refuse_older_ledger(&marshal, ledger_height).await?;
-    tasks.push(runtime.child("commit").spawn(|_| committer.run(marshal)));
-    let simplex = simplex::Engine::new(
-        runtime.child("simplex"),
-        simplex_config(
-            prefix,
-            scheme,
+    tasks
+}
+
+/// What the engine's protocol asks about blocks.
+type Inlined<E, A> = Inline<E, Scheme, Adapter<A>, EngineBlock, Schedule>;
+
+/// Starts the agreement of an epoch.
+fn agreements<E, A, S, B>(
+    runtime: E,
+    prefix: String,
+    timing: Timing,
+    blocker: B,
+    inline: Inlined<E, A>,
+    pages: CacheRef,
+) -> impl FnMut(Seat, Floor<Scheme, Digest>, EpochLinks<S>) -> Handle<()> + Send
+where
+    E: Clock + Spawner + Metrics + Storage + CryptoRng + Sync,
+    A: Application,
+    S: Sender<PublicKey = PublicKey>,
+    B: Blocker<PublicKey = PublicKey>,
+{
+    move |seat, floor, links| {
+        let number = seat.epoch.number();
+        let config = simplex_config(
+            format!("{prefix}votes-{number}"),
+            seat,
             floor,
-            identity.timing,
-            links.blocker,
-            inline,
-            pages,
-        ),
-    );
-    tasks.push(simplex.start(links.votes, links.certificates, links.resolver));
-    Ok(tasks)
+            timing,
+            blocker.clone(),
+            inline.clone(),
+            pages.clone(),
+        );
+        let context = runtime.child("simplex").with_attribute("epoch", number);
+        let engine = simplex::Engine::new(context, config);
+        engine.start(links.votes, links.certificates, links.resolver)
+    }
 }
 
 /// Delivery of final blocks, with its archives of certificates and blocks.
 type Delivery<E> = MarshalActor<
     E,
     Standard<EngineBlock>,
-    ConstantProvider<Scheme, Epoch>,
+    Schedule,
     prunable::Archive<TwoCap, E, Digest, Finalization<Scheme, Digest>>,
     BlockArchive<E>,
-    FixedEpocher,
+    Schedule,
     Sequential,
 >;
 
@@ -210,10 +278,18 @@ enum Origin {
 }
 
 impl Origin {
-    fn floor(&self) -> Floor<Scheme, Digest> {
-        match self {
-            Self::Genesis(block) => Floor::Genesis(block.digest()),
-            Self::Checkpoint(finalization) => Floor::Finalized(finalization.clone()),
+    /// Where the agreement of the newest epoch stands: on the checkpoint, if that is of this epoch.
+    fn floor(&self, schedule: &Schedule) -> Floor<Scheme, Digest> {
+        let newest = schedule.seat().map(|seat| seat.epoch);
+        match (self, newest) {
+            (Self::Checkpoint(finalization), Some(newest))
+                if finalization.epoch() != EngineEpoch::new(newest.number()) =>
+            {
+                turns::base(&newest)
+            }
+            (Self::Checkpoint(finalization), _) => Floor::Finalized(finalization.clone()),
+            (Self::Genesis(_), Some(newest)) => turns::base(&newest),
+            (Self::Genesis(block), None) => Floor::Genesis(block.digest()),
         }
     }
 
@@ -228,6 +304,27 @@ impl Origin {
     }
 }
 
+/// Opens the delivery of final blocks, and says where the agreement of the newest epoch stands.
+async fn open<E, A>(
+    runtime: &E,
+    prefix: &str,
+    pages: &CacheRef,
+    genesis: EngineBlock,
+    application: &A,
+    schedule: &Schedule,
+) -> Result<(Delivery<E>, Marshal, Floor<Scheme, Digest>), Error>
+where
+    E: Clock + Spawner + Metrics + Storage + CryptoRng,
+    A: Application,
+{
+    let opened = open_blocks(runtime, prefix, pages, genesis, application, schedule);
+    let (blocks, origin) = opened.await?;
+    let floor = origin.floor(schedule);
+    let opened = open_delivery(runtime, prefix, schedule, blocks, origin, pages);
+    let (actor, marshal) = opened.await?;
+    Ok((actor, marshal, floor))
+}
+
 /// Opens the archive of final blocks. Every block is in it before the ledger gets it, so a ledger
 /// that is ahead of it means that the engine's store was lost or replaced.
 async fn open_blocks<E, A>(
@@ -236,7 +333,7 @@ async fn open_blocks<E, A>(
     pages: &CacheRef,
     genesis: EngineBlock,
     application: &A,
-    validators: &Set<PublicKey>,
+    schedule: &Schedule,
 ) -> Result<(BlockArchive<E>, Origin), Error>
 where
     E: Clock + Spawner + Metrics + Storage + CryptoRng,
@@ -255,8 +352,11 @@ where
             block.header.number == ledger && certificate.block == block.hash()
         })
         .ok_or(Error::NoCheckpoint { ledger })?;
-    let finalization =
-        to_finalization(&certificate, validators).ok_or(Error::NoCheckpoint { ledger })?;
+    let validators = schedule
+        .set(certificate.epoch)
+        .ok_or(Error::NoCheckpoint { ledger })?;
+    let finalization = to_finalization(&certificate, &engine_set(&validators)?)
+        .ok_or(Error::NoCheckpoint { ledger })?;
     let block = Arc::new(EngineBlock::new(block));
     let blocks = Blocks::put(blocks, block.digest(), &block);
     let blocks = Blocks::sync(blocks.await.map_err(store_error("blocks"))?);
@@ -280,7 +380,7 @@ fn store_error<T: std::error::Error + Send + Sync + 'static>(
 async fn open_delivery<E>(
     runtime: &E,
     prefix: &str,
-    scheme: &Scheme,
+    schedule: &Schedule,
     blocks: BlockArchive<E>,
     origin: Origin,
     pages: &CacheRef,
@@ -288,15 +388,16 @@ async fn open_delivery<E>(
 where
     E: Clock + Spawner + Metrics + Storage + CryptoRng,
 {
-    let codec_config = scheme.certificate_codec_config();
+    // Epochs have different numbers of validators.
+    let codec_config = Scheme::certificate_codec_config_unbounded();
     let certificates = prunable::Archive::init(
         runtime.child("certificates"),
         archive_config(prefix, "certificates", pages, codec_config),
     );
     let certificates = certificates.await.map_err(store_error("certificates"))?;
     let config = marshal::Config {
-        provider: ConstantProvider::new(scheme.clone()),
-        epocher: one_epoch(),
+        provider: schedule.clone(),
+        epocher: schedule.clone(),
         start: origin.start(),
         partition_prefix: format!("{prefix}delivery"),
         mailbox_size: MAILBOX,
@@ -331,7 +432,7 @@ async fn refuse_older_ledger(marshal: &Marshal, ledger: u64) -> Result<(), Error
 }
 
 /// The engine stores genesis like any block, so it must be one that can be read again.
-fn genesis(block: Block) -> Result<EngineBlock, Error> {
+pub(crate) fn genesis(block: Block) -> Result<EngineBlock, Error> {
     let problem = match Block::decode(&block.encode()) {
         Ok(_) if block.header.number == 0 => return Ok(EngineBlock::new(block)),
         Ok(_) => "its height is not 0".to_owned(),
@@ -341,22 +442,6 @@ fn genesis(block: Block) -> Result<EngineBlock, Error> {
         key: "genesis",
         problem,
     })
-}
-
-fn scheme(identity: &Identity, genesis: &EngineBlock) -> Result<Scheme, Error> {
-    let namespace = namespace(identity.chain_id, &genesis.block().hash());
-    let validators = engine_set(&identity.validators)?;
-    Scheme::signer(&namespace, validators, identity.signer.private_key()).ok_or_else(|| {
-        Error::Config {
-            key: "validators",
-            problem: "this validator's key is not among them".to_owned(),
-        }
-    })
-}
-
-/// One epoch for ever. Changing the validators will give every epoch an engine of its own.
-const fn one_epoch() -> FixedEpocher {
-    FixedEpocher::new(NonZeroU64::MAX)
 }
 
 fn backfill_config<P, B>(
@@ -423,8 +508,8 @@ type SimplexConfig<B, A> =
     simplex::Config<Scheme, RoundRobin<Sha256>, B, Digest, A, A, A, Sequential>;
 
 fn simplex_config<B, A>(
-    prefix: &str,
-    scheme: Scheme,
+    partition: String,
+    seat: Seat,
     floor: Floor<Scheme, Digest>,
     timing: Timing,
     blocker: B,
@@ -438,7 +523,7 @@ where
         + Reporter<Activity = Activity<Scheme, Digest>>,
 {
     simplex::Config {
-        scheme,
+        scheme: seat.scheme,
         elector: RoundRobin::default(),
         blocker,
         automaton: inline.clone(),
@@ -446,9 +531,9 @@ where
         reporter: inline,
         strategy: Sequential,
         // One partition per epoch: votes of one epoch mean nothing in another.
-        partition: format!("{prefix}votes-0"),
+        partition,
         mailbox_size: MAILBOX,
-        epoch: Epoch::zero(),
+        epoch: EngineEpoch::new(seat.epoch.number()),
         floor,
         replay_buffer: BUFFER_BYTES,
         write_buffer: BUFFER_BYTES,

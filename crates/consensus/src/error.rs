@@ -101,6 +101,17 @@ pub enum Error {
         /// Height of the ledger.
         ledger: u64,
     },
+    /// A certificate that another member sent does not hold.
+    #[error("a certificate from another member does not hold")]
+    Fetched(#[source] CertificateError),
+    /// Blocks that another member sent are not those after the last committed one.
+    #[error("blocks from another member from height {height}: {problem}")]
+    Offered {
+        /// Height that was asked for.
+        height: u64,
+        /// What is wrong with them.
+        problem: &'static str,
+    },
     /// The engine stopped by itself: a corrupt store or a defect.
     #[error("the consensus engine stopped: {0}")]
     Engine(String),
@@ -121,6 +132,8 @@ impl Error {
             Self::Certificate { .. } => "consensus_certificate",
             Self::LedgerBehind { .. } => "consensus_ledger_behind",
             Self::NoCheckpoint { .. } => "consensus_no_checkpoint",
+            Self::Fetched(_) => "consensus_fetched",
+            Self::Offered { .. } => "consensus_offered",
             Self::Engine(_) => "consensus_engine",
         }
     }

@@ -3,11 +3,13 @@
 //! They carry no weight in the agreement. A message is lost when its receiver is away or too slow, so whatever must
 //! arrive goes into a block.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use commonware_cryptography::ed25519::PublicKey;
 use commonware_p2p::{Receiver, Recipients, Sender};
 use stele_core::certificate::ValidatorKey;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::Application;
 
@@ -23,9 +25,9 @@ pub struct Gossip(mpsc::Sender<Bytes>);
 
 impl Gossip {
     /// The sending end and what the engine takes messages from.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Bytes>) {
+    pub(crate) fn new() -> (Self, Said) {
         let (sender, receiver) = mpsc::channel(OUTBOX);
-        (Self(sender), receiver)
+        (Self(sender), Arc::new(Mutex::new(receiver)))
     }
 
     /// Sends a message to every validator that is connected now. False if it was dropped: it is longer than
@@ -35,11 +37,12 @@ impl Gossip {
     }
 }
 
+/// What the application said and is not sent yet. It outlives the engine that sends it.
+pub(crate) type Said = Arc<Mutex<mpsc::Receiver<Bytes>>>;
+
 /// Passes on what the application says.
-pub(crate) async fn speak<S: Sender<PublicKey = PublicKey>>(
-    mut outbox: mpsc::Receiver<Bytes>,
-    mut sender: S,
-) {
+pub(crate) async fn speak<S: Sender<PublicKey = PublicKey>>(said: Said, mut sender: S) {
+    let mut outbox = said.lock().await;
     while let Some(message) = outbox.recv().await {
         sender.send(Recipients::All, message, false);
     }

@@ -5,6 +5,9 @@
 //! the node through [`Application`]. It must never look into a block beyond its header, and no
 //! type of the engine may appear in its public face: a change of engine stops here.
 //!
+//! Validators change between two epochs: [`Application::epochs`] says who decides from which height on, each epoch has
+//! an agreement of its own on the same connections, and a member without a seat takes final blocks from others.
+//!
 //! One validator or fifty run the same code; [`Network::Solitary`] merely has nobody to talk to
 //! and opens no port.
 //!
@@ -30,15 +33,19 @@ mod config;
 mod engine;
 mod error;
 mod fault;
+mod follow;
 mod gossip;
 mod network;
 mod node;
+mod schedule;
 #[cfg(feature = "testkit")]
 pub mod sim;
+mod turns;
 
 pub use app::{Application, Branch};
 pub use commit::Committed;
 pub use config::{Config, Network, Peer, PeerAddress, SignerSeed, Timing};
 pub use error::{Error, Fatal};
+pub use follow::Run;
 pub use gossip::{GOSSIP_BYTES_MAX, Gossip};
 pub use node::{Handle, start};

@@ -2,7 +2,6 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, thread::JoinHandle, time::Duration};
 
-use bytes::Bytes;
 use commonware_cryptography::Signer as _;
 use commonware_runtime::{Clock as _, Metrics as _, Runner as _, Supervisor as _, tokio::Context};
 use futures::{StreamExt as _, future};
@@ -10,11 +9,13 @@ use stele_core::certificate::namespace;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::{
-    Application, Committed, Config, Error, Network,
-    engine::{self, Identity, Outlets, Tasks},
+    Application, Committed, Config, Error, Network, Run,
+    engine::{self, Identity, Outlets, Running},
     fault::Faults,
-    gossip::Gossip,
+    follow::{self, Step},
+    gossip::{Gossip, Said},
     network::{solitary, tcp},
+    schedule::Schedule,
 };
 
 /// Starts the engine and returns when it runs.
@@ -44,12 +45,13 @@ pub async fn start<A: Application>(config: Config, application: A) -> Result<Han
         failed,
         stopping,
         questions: questions_in,
+        started: Some(started),
     };
     let thread = std::thread::Builder::new()
         .name("consensus".to_owned())
         .spawn(move || {
             // The engine reports its own defects and corrupt stores by panics.
-            let run = AssertUnwindSafe(|| run(config, application, outlets, said, started, inbox));
+            let run = AssertUnwindSafe(|| run(config, application, outlets, said, inbox));
             let result = std::panic::catch_unwind(run)
                 .unwrap_or_else(|panic| Err(Error::Engine(panic_text(panic.as_ref()))));
             // Nobody listens any more if the handle was dropped.
@@ -141,98 +143,219 @@ struct Inbox {
     /// Closes when the handle asks for a shutdown or is dropped.
     stopping: oneshot::Receiver<()>,
     questions: mpsc::Receiver<oneshot::Sender<String>>,
+    /// Told once when the node runs: votes, or takes blocks from others.
+    started: Option<oneshot::Sender<()>>,
+}
+
+impl Inbox {
+    fn has_started(&mut self) {
+        if let Some(started) = self.started.take() {
+            // The handle may have been dropped meanwhile; then `stopping` is closed.
+            let _ = started.send(());
+        }
+    }
+}
+
+/// Why a runtime ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The node stops.
+    Stopped,
+    /// The engine begins anew, from what the ledger has then.
+    Again,
+}
+
+/// What every runtime of a node works on.
+struct Life<A> {
+    config: Config,
+    application: A,
+    outlets: Outlets,
+    schedule: Schedule,
+    namespace: Vec<u8>,
+    said: Said,
 }
 
 fn run<A: Application>(
     config: Config,
     application: A,
     outlets: Outlets,
-    said: mpsc::Receiver<Bytes>,
-    started: oneshot::Sender<()>,
-    inbox: Inbox,
+    said: Said,
+    mut inbox: Inbox,
 ) -> Result<(), Error> {
-    let runtime = commonware_runtime::tokio::Config::new()
-        .with_storage_directory(&config.data_dir)
-        .with_worker_threads(WORKERS)
-        .with_max_blocking_threads(BLOCKING_THREADS_MAX);
-    commonware_runtime::tokio::Runner::new(runtime).start(|runtime| async move {
-        let tasks = launch(&runtime, config, application, outlets.clone(), said).await?;
-        // The handle may have been dropped meanwhile; then `stopping` is closed.
-        let _ = started.send(());
-        let result = serve(&runtime, tasks, inbox).await;
-        // Ending here aborts all tasks. A commit under way may finish first, within reason.
-        let patience = runtime.sleep(COMMIT_PATIENCE);
-        let _ = future::select(Box::pin(outlets.busy.lock()), Box::pin(patience)).await;
-        result
-    })
-}
-
-async fn launch<A: Application>(
-    runtime: &Context,
-    config: Config,
-    application: A,
-    outlets: Outlets,
-    said: mpsc::Receiver<Bytes>,
-) -> Result<Tasks, Error> {
-    let signer = config.signer.private_key();
-    let identity = Identity {
-        chain_id: config.chain_id,
-        signer: config.signer,
-        validators: config.validators,
-        timing: config.timing,
-        blocks_retained: config.blocks_retained,
-        store_prefix: String::new(),
+    let genesis = application.genesis().hash();
+    let namespace = namespace(config.chain_id, &genesis);
+    let schedule = Schedule::new(&application, namespace.clone(), config.signers.clone())?;
+    let life = Life {
+        config,
+        application,
+        outlets,
+        schedule,
+        namespace,
+        said,
     };
-    let engine = runtime.child("engine");
-    match &config.network {
-        Network::Solitary => {
-            let links = solitary::links(signer.public_key());
-            engine::start(
-                engine,
-                identity,
-                application,
-                links,
-                outlets,
-                said,
-                |inbox| inbox,
-            )
-            .await
-        }
-        Network::Tcp { listen, peers } => {
-            let namespace = namespace(config.chain_id, &application.genesis().hash());
-            let network = runtime.child("network");
-            let links = tcp::links(network, signer, &namespace, *listen, peers)?;
-            engine::start(
-                engine,
-                identity,
-                application,
-                links,
-                outlets,
-                said,
-                |inbox| inbox,
-            )
-            .await
+    loop {
+        let runtime = commonware_runtime::tokio::Config::new()
+            .with_storage_directory(&life.config.data_dir)
+            .with_worker_threads(WORKERS)
+            .with_max_blocking_threads(BLOCKING_THREADS_MAX);
+        let runner = commonware_runtime::tokio::Runner::new(runtime);
+        let (life, inbox) = (&life, &mut inbox);
+        let end = runner.start(|runtime| async move { life.live(&runtime, inbox).await })?;
+        if end == End::Stopped {
+            return Ok(());
         }
     }
 }
 
-/// Until the node stops the engine, or the engine the node.
-async fn serve(runtime: &Context, mut tasks: Tasks, mut inbox: Inbox) -> Result<(), Error> {
-    loop {
-        tokio::select! {
-            biased;
-            Some(error) = inbox.failed.recv() => return Err(error),
-            _ = &mut inbox.stopping => return Ok(()),
-            Some(answer) = inbox.questions.recv() => {
-                // Whoever asked may have gone.
-                let _ = answer.send(runtime.encode());
+impl<A: Application> Life<A> {
+    /// One runtime's time: takes blocks from others until there is a seat, then agrees.
+    async fn live(&self, runtime: &Context, inbox: &mut Inbox) -> Result<End, Error> {
+        if self.follow(runtime, inbox).await? == End::Stopped {
+            return Ok(End::Stopped);
+        }
+        let running = self.launch(runtime).await?;
+        inbox.has_started();
+        let result = self.serve(runtime, running, inbox).await;
+        // Ending here aborts all tasks. A commit under way may finish first, within reason.
+        let patience = runtime.sleep(COMMIT_PATIENCE);
+        let _ = future::select(Box::pin(self.outlets.busy.lock()), Box::pin(patience)).await;
+        result
+    }
+
+    /// Takes what others have, and goes on with it while this validator has no seat.
+    async fn follow(&self, runtime: &Context, inbox: &mut Inbox) -> Result<End, Error> {
+        loop {
+            let next = self.outlets.committed.borrow().height.saturating_add(1);
+            let fetched = tokio::select! {
+                biased;
+                _ = &mut inbox.stopping => return Ok(End::Stopped),
+                Some(answer) = inbox.questions.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(runtime.encode());
+                    continue;
+                }
+                fetched = self.application.fetch(next) => fetched,
+            };
+            let has_seat = self.schedule.seat().is_some();
+            let took = match fetched {
+                Some(run) => self.take(run).await?,
+                None => Step::Nothing,
+            };
+            match took {
+                Step::Took => inbox.has_started(),
+                Step::Nothing if has_seat => return Ok(End::Again),
+                Step::Nothing => {
+                    inbox.has_started();
+                    tokio::select! {
+                        _ = &mut inbox.stopping => return Ok(End::Stopped),
+                        () = runtime.sleep(follow::PAUSE) => {}
+                    }
+                }
             }
-            Some(end) = tasks.next() => {
-                let why = match end {
-                    Ok(()) => "one of its tasks ended".to_owned(),
-                    Err(error) => error.to_string(),
-                };
-                return Err(Error::Engine(why));
+        }
+    }
+
+    async fn take(&self, run: Run) -> Result<Step, Error> {
+        let Outlets {
+            committed, busy, ..
+        } = &self.outlets;
+        follow::take(&self.application, &self.schedule, committed, busy, run).await
+    }
+
+    async fn launch(&self, runtime: &Context) -> Result<Running, Error> {
+        let Some(seat) = self.schedule.seat() else {
+            return Err(Error::Engine("it has no seat".to_owned()));
+        };
+        let signer = seat.signer.private_key();
+        let validators = seat.epoch.validators().len();
+        let identity = Identity {
+            signer: seat.signer,
+            schedule: self.schedule.clone(),
+            timing: self.config.timing,
+            blocks_retained: self.config.blocks_retained,
+            store_prefix: String::new(),
+        };
+        let engine = runtime.child("engine");
+        let (application, outlets, said) = (
+            self.application.clone(),
+            self.outlets.clone(),
+            Arc::clone(&self.said),
+        );
+        match &self.config.network {
+            Network::Solitary if validators > 1 => Err(Error::Config {
+                key: "network",
+                problem: "several validators need addresses to talk to each other".to_owned(),
+            }),
+            Network::Solitary => {
+                let links = solitary::links(signer.public_key());
+                let observe = |inbox| inbox;
+                engine::start(engine, identity, application, links, outlets, said, observe).await
+            }
+            Network::Tcp { listen, peers } => {
+                let network = runtime.child("network");
+                let links = tcp::links(
+                    network,
+                    signer,
+                    &self.namespace,
+                    *listen,
+                    peers.clone(),
+                    validators,
+                )?;
+                let observe = |inbox| inbox;
+                engine::start(engine, identity, application, links, outlets, said, observe).await
+            }
+        }
+    }
+
+    /// Until the node stops the engine, or the engine the node.
+    async fn serve(
+        &self,
+        runtime: &Context,
+        mut running: Running,
+        inbox: &mut Inbox,
+    ) -> Result<End, Error> {
+        let mut behind = Box::pin(self.falls_behind(runtime));
+        loop {
+            tokio::select! {
+                biased;
+                Some(error) = inbox.failed.recv() => return Err(error),
+                _ = &mut inbox.stopping => return Ok(End::Stopped),
+                Some(answer) = inbox.questions.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(runtime.encode());
+                }
+                _ = &mut running.done => return Ok(End::Again),
+                () = &mut behind => {
+                    tracing::warn!("the other members are further than the engine goes back");
+                    return Ok(End::Again);
+                }
+                Some(end) = running.tasks.next() => {
+                    let why = match end {
+                        Ok(()) => "one of its tasks ended".to_owned(),
+                        Err(error) => error.to_string(),
+                    };
+                    return Err(Error::Engine(why));
+                }
+            }
+        }
+    }
+
+    /// Resolves when nothing has been committed for long and another member has more: the engine of the others no
+    /// longer has what this one lacks, or they have given its seat to somebody else while it was away.
+    async fn falls_behind(&self, runtime: &Context) {
+        let mut committed = self.outlets.committed.subscribe();
+        loop {
+            let height = committed.borrow_and_update().height;
+            runtime.sleep(PATIENCE).await;
+            if committed.borrow().height == height
+                && self
+                    .application
+                    .fetch(height.saturating_add(1))
+                    .await
+                    .is_some()
+                && committed.borrow().height == height
+            {
+                return;
             }
         }
     }
@@ -251,6 +374,9 @@ const WORKERS: usize = 2;
 
 /// Threads for file operations, made as needed. The engine has fewer files than this.
 const BLOCKING_THREADS_MAX: usize = 64;
+
+/// How long nothing may be committed before other members are asked for what they have.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a shutdown waits for a commit under way.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);

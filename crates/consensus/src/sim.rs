@@ -4,6 +4,8 @@
 //! It runs the engine exactly as [`crate::start`] does; only the runtime and the network differ.
 //! Applications must not use a clock, threads or randomness of their own here.
 
+mod conflict;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
@@ -21,10 +23,12 @@ use commonware_glue::simulate::{
     tracker::FinalizationUpdate,
 };
 use commonware_p2p::simulated::{Control, Link, Manager};
-use commonware_runtime::{Handle, Quota, Spawner as _, Supervisor as _, deterministic::Context};
+use commonware_runtime::{
+    Clock as _, Handle, Quota, Spawner as _, Supervisor as _, deterministic::Context,
+};
 use commonware_utils::{NZU32, Probability, channel::mpsc::UnboundedSender};
 use futures::StreamExt as _;
-use stele_core::certificate::{ValidatorKey, ValidatorSet};
+use stele_core::certificate::{ValidatorKey, ValidatorSet, namespace};
 use tokio::sync::{Mutex, watch};
 use zeroize::Zeroizing;
 
@@ -33,8 +37,10 @@ use crate::{
     certificate::engine_key,
     engine::{self, CHANNELS, Identity, Links, Outlets, message_bytes_max},
     fault::Faults,
+    follow::{self, Step},
     gossip::Gossip,
     node::panic_text,
+    schedule::Schedule as Epochs,
 };
 
 /// One simulated run. [`Simulation::new`] gives a good network and no crashes.
@@ -58,6 +64,9 @@ pub struct Simulation {
     pub timeout: Duration,
     /// Waiting times of the validators.
     pub timing: Timing,
+    /// Validators (positions in the order of [`Simulation::validator_keys`]) that contradict themselves: they sign every
+    /// proposal and another one. They take their blocks from [`Application::fetch`].
+    pub conflicting: Vec<usize>,
 }
 
 /// Who crashes when. A crashed validator loses everything but what it wrote.
@@ -113,6 +122,7 @@ impl Simulation {
             blocks: 20,
             timeout: Duration::from_secs(600),
             timing: Timing::members(),
+            conflicting: Vec::new(),
         }
     }
 
@@ -140,7 +150,8 @@ impl Simulation {
     }
 
     /// Runs it. `start` makes the application of a validator at its start and at every restart,
-    /// so whatever is to survive a crash must live outside the application.
+    /// so whatever is to survive a crash must live outside the application. Who of [`Self::validator_keys`] validates
+    /// is for the applications to say; one without a seat takes its blocks from [`Application::fetch`].
     ///
     /// # Errors
     /// A text that says which property failed, which validator stopped, or that time ran out; the
@@ -151,9 +162,9 @@ impl Simulation {
     ) -> Result<Outcome, String> {
         let in_this_run = |what: &dyn std::fmt::Display| format!("seed {}: {what}", self.seed);
         let consortium = Consortium {
-            validators: self.validator_set().map_err(|error| in_this_run(&error))?,
             keys: self.validator_keys(),
             timing: self.timing,
+            conflicting: self.conflicting.clone(),
             start,
         };
         let participants = consortium.participants();
@@ -239,9 +250,9 @@ fn cuts(participants: &[PublicKey], side: u64, link: &Link) -> Vec<Action<Public
 /// The consortium as the simulator wants it described.
 #[derive(Clone)]
 struct Consortium<F> {
-    validators: ValidatorSet,
     keys: Vec<ValidatorKey>,
     timing: Timing,
+    conflicting: Vec<usize>,
     start: F,
 }
 
@@ -249,7 +260,9 @@ struct Consortium<F> {
 struct Validator<A> {
     context: Context,
     key: PublicKey,
-    identity: Identity,
+    index: usize,
+    timing: Timing,
+    is_conflicting: bool,
     application: A,
     channels: Vec<ChannelPair<PublicKey>>,
     peers: Manager<PublicKey, Context>,
@@ -299,15 +312,9 @@ where
         let (committed, progress) = watch::channel(application.committed());
         let validator = Validator {
             key: init.public_key.clone(),
-            identity: Identity {
-                chain_id: CHAIN_ID,
-                signer: signer(u8::try_from(init.index).unwrap_or(u8::MAX)),
-                validators: self.validators.clone(),
-                timing: self.timing,
-                blocks_retained: 16_384,
-                // The simulated validators share one disk.
-                store_prefix: format!("validator-{}-", init.index),
-            },
+            index: init.index,
+            timing: self.timing,
+            is_conflicting: self.conflicting.contains(&init.index),
             application,
             channels: init.channels,
             peers: init.oracle.manager(),
@@ -342,39 +349,116 @@ impl<A: Application> Validator<A> {
             busy: Arc::new(Mutex::new(())),
             faults,
         };
+        let signer = signer(u8::try_from(self.index).unwrap_or(u8::MAX));
+        let genesis = self.application.genesis().hash();
+        let namespace = namespace(CHAIN_ID, &genesis);
+        let schedule = Epochs::new(&self.application, namespace, vec![signer.clone()])?;
+        let follower = Follower {
+            application: self.application.clone(),
+            schedule: schedule.clone(),
+            outlets: outlets.clone(),
+        };
+        if self.is_conflicting {
+            let votes = self.channels.into_iter().next();
+            let votes = votes.ok_or_else(|| Error::Engine("a channel is missing".to_owned()))?;
+            let me = signer.public_key();
+            let voting = context.child("conflict");
+            voting.spawn(move |context| conflict::vote_twice(context, schedule, me, votes));
+            return follower.for_ever(&context).await;
+        }
+        follower.until_seated(&context).await?;
+        let links = links(self.channels, self.peers, self.blocker)?;
+        let identity = Identity {
+            signer,
+            schedule,
+            timing: self.timing,
+            blocks_retained: 16_384,
+            // The simulated validators share one disk.
+            store_prefix: format!("validator-{}-", self.index),
+        };
         let (_, said) = Gossip::new();
-        let mut channels = self.channels.into_iter();
-        let mut link = || {
-            channels
-                .next()
-                .ok_or_else(|| Error::Engine("a channel is missing".to_owned()))
-        };
-        let links = Links {
-            votes: link()?,
-            certificates: link()?,
-            resolver: link()?,
-            backfill: link()?,
-            blocks: link()?,
-            gossip: link()?,
-            peers: self.peers,
-            blocker: self.blocker,
-        };
         let observe = |inbox| MonitorReporter::new(self.key, self.monitor, inbox);
-        let mut tasks = engine::start(
-            context,
-            self.identity,
-            self.application,
-            links,
-            outlets,
-            said,
-            observe,
-        )
-        .await?;
+        let engine = context.child("engine");
+        let application = self.application;
+        let started = engine::start(engine, identity, application, links, outlets, said, observe);
+        let mut running = started.await?;
         tokio::select! {
+            biased;
             Some(error) = failed.recv() => Err(error),
-            _ = tasks.next() => Err(Error::Engine("one of its tasks ended".to_owned())),
+            _ = &mut running.done => follower.for_ever(&context).await,
+            _ = running.tasks.next() => Err(Error::Engine("one of its tasks ended".to_owned())),
         }
     }
+}
+
+/// A validator without a seat, which takes its blocks from others. One that loses its seat gets it back only after a
+/// crash, for its channels have gone with its engine.
+struct Follower<A> {
+    application: A,
+    schedule: Epochs,
+    outlets: Outlets,
+}
+
+impl<A: Application> Follower<A> {
+    async fn step(&self) -> Result<Step, Error> {
+        let Outlets {
+            committed, busy, ..
+        } = &self.outlets;
+        follow::step(&self.application, &self.schedule, committed, busy).await
+    }
+
+    async fn until_seated(&self, context: &Context) -> Result<(), Error> {
+        loop {
+            let has_seat = self.schedule.seat().is_some();
+            match self.step().await? {
+                Step::Nothing if has_seat => return Ok(()),
+                Step::Nothing => context.sleep(follow::PAUSE).await,
+                Step::Took => {}
+            }
+        }
+    }
+
+    async fn for_ever(&self, context: &Context) -> Result<(), Error> {
+        loop {
+            if self.step().await? == Step::Nothing {
+                context.sleep(follow::PAUSE).await;
+            }
+        }
+    }
+}
+
+type SimulatedLinks = Links<
+    commonware_p2p::simulated::Sender<PublicKey, Context>,
+    commonware_p2p::simulated::Receiver<PublicKey>,
+    Manager<PublicKey, Context>,
+    Control<PublicKey, Context>,
+>;
+
+/// The simulated network lets everybody in: that is what it is for.
+fn links(
+    channels: Vec<ChannelPair<PublicKey>>,
+    peers: Manager<PublicKey, Context>,
+    blocker: Control<PublicKey, Context>,
+) -> Result<SimulatedLinks, Error> {
+    let mut channels = channels.into_iter();
+    let mut link = || {
+        channels
+            .next()
+            .ok_or_else(|| Error::Engine("a channel is missing".to_owned()))
+    };
+    Ok(Links {
+        votes: link()?,
+        certificates: link()?,
+        resolver: link()?,
+        backfill: link()?,
+        blocks: link()?,
+        gossip: link()?,
+        notices: link()?,
+        peers,
+        blocker,
+        room: usize::MAX,
+        meet: Box::new(|_| {}),
+    })
 }
 
 fn signer(index: u8) -> SignerSeed {

@@ -4,6 +4,7 @@
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, keccak256};
 use alloy_rlp::{BufMut, Decodable, Encodable, RlpDecodable, RlpEncodable};
 use alloy_trie::root::ordered_trie_root_with_encoder;
+use serde::{Deserialize, Serialize};
 
 /// Largest encoded block in bytes. Never shrink it: the engine's channels are sized by it.
 pub const MAX_BLOCK_BYTES: usize = 8 * 1024 * 1024;
@@ -33,7 +34,8 @@ pub struct Header {
     pub gas_used: u64,
     /// Epoch of the validator set that finalizes the block.
     pub epoch: u64,
-    /// Hash of the validator set of the next block; see [`validators_hash`].
+    /// Hash of the validator set that finalizes the blocks after the next height at which validators can change; see
+    /// [`validators_hash`] and [`crate::epoch`].
     pub next_validators_hash: B256,
 }
 
@@ -197,7 +199,7 @@ pub fn receipts_root(receipts: &[Receipt]) -> B256 {
 }
 
 /// One seat of the validator set.
-#[derive(Clone, Debug, PartialEq, Eq, RlpEncodable, RlpDecodable)]
+#[derive(Clone, Debug, PartialEq, Eq, RlpEncodable, RlpDecodable, Serialize, Deserialize)]
 pub struct Validator {
     /// ed25519 public key.
     pub key: B256,

@@ -168,6 +168,26 @@ impl CommitCertificate {
         Ok(())
     }
 
+    /// As [`Self::verify`], by the validators of `epoch`: a certificate of another epoch is none.
+    ///
+    /// # Errors
+    /// [`CertificateError::OtherEpoch`], and those of [`Self::verify`].
+    pub fn verify_in(
+        &self,
+        epoch: u64,
+        block: &B256,
+        validators: &ValidatorSet,
+        namespace: &[u8],
+    ) -> Result<(), CertificateError> {
+        if self.epoch != epoch {
+            return Err(CertificateError::OtherEpoch {
+                wanted: epoch,
+                found: self.epoch,
+            });
+        }
+        self.verify(block, validators, namespace)
+    }
+
     /// The bytes each validator signed: LEB128 length of the domain, the domain (`namespace`
     /// followed by `_FINALIZE`), then epoch, view and parent view as LEB128 and the 32-byte digest.
     pub fn signed_bytes(&self, namespace: &[u8]) -> Vec<u8> {
@@ -317,6 +337,14 @@ pub enum CertificateError {
         wanted: B256,
         /// Digest in the certificate.
         found: B256,
+    },
+    /// The certificate was signed in another epoch.
+    #[error("the certificate is of epoch {found}, not of epoch {wanted}")]
+    OtherEpoch {
+        /// Epoch whose validators decide.
+        wanted: u64,
+        /// Epoch in the certificate.
+        found: u64,
     },
     /// Fewer signatures than a quorum.
     #[error("{signatures} signatures where {quorum} make a quorum")]

@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod consent;
 pub mod crypto;
 pub mod element;
+pub mod epoch;
 pub mod export;
 pub mod id;
 pub mod leaf;

@@ -2,7 +2,8 @@
 //! signed. Verified here with no node, no network and no trust in whoever made the file.
 //!
 //! The chain of a proof: content → leaf → path → peak of the log → storage of the Records contract → state
-//! root → header → (headers of later blocks →) certificate → validators that the verifier knows.
+//! root → header → (headers of later blocks →) certificate → validators of its epoch → (changes of validators →)
+//! validators at genesis, which the verifier knows.
 
 mod state;
 
@@ -17,6 +18,7 @@ use crate::{
     certificate::{CertificateError, CommitCertificate, ValidatorSet, namespace},
     crypto::Secret32,
     element::{self, ElementProof},
+    epoch::{self, Change, ChangeError},
     id::{LogId, OrganizationId, RECORDS},
     leaf::{LeafPreimage, content_digest, record_id},
     mmr,
@@ -106,6 +108,9 @@ pub struct LogProof {
     pub headers: Vec<Bytes>,
     /// Encoded certificate of the last of these headers.
     pub certificate: Bytes,
+    /// Every change of validators up to the epoch of that certificate, from the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
 /// A storage word with its proof.
@@ -146,6 +151,9 @@ pub enum ProofError {
     /// The certificate is not of this chain's validators.
     #[error("the certificate does not hold: {0}")]
     Certificate(#[source] CertificateError),
+    /// The validators of the certificate's epoch do not follow from those at genesis.
+    #[error("the changes of validators do not hold: {0}")]
+    Changes(#[source] ChangeError),
     /// A header is not the parent of the next.
     #[error("header {0} is not the parent of the one after it")]
     Headers(u64),
@@ -193,6 +201,7 @@ impl ProofError {
             Self::Format(_) => "format",
             Self::Malformed { part, .. } | Self::State { part, .. } => part,
             Self::Certificate(_) => "certificate",
+            Self::Changes(_) => "changes",
             Self::Headers(_) => "headers",
             Self::Leaf { .. } => "leaf",
             Self::Record(_) => "record",
@@ -251,7 +260,7 @@ impl LogProof {
     /// # Errors
     /// The first link that does not hold.
     pub fn verify(&self, anchor: &TrustAnchor) -> Result<Proven, ProofError> {
-        let header = verify_headers(&self.headers, &self.certificate, anchor)?;
+        let header = verify_headers(&self.headers, &self.certificate, &self.changes, anchor)?;
         let height = header.number;
         let account_key = Nibbles::unpack(keccak256(RECORDS));
         verify_proof(
@@ -414,6 +423,7 @@ impl RecordProof {
 fn verify_headers(
     headers: &[Bytes],
     certificate: &Bytes,
+    changes: &[Change],
     anchor: &TrustAnchor,
 ) -> Result<Header, ProofError> {
     let headers = headers
@@ -439,12 +449,22 @@ fn verify_headers(
         return Err(malformed("headers", &"there are none"));
     };
     let certificate = CommitCertificate::decode(certificate).map_err(ProofError::Certificate)?;
+    let domain = namespace(anchor.chain_id, &anchor.genesis_hash);
+    let before = usize::try_from(certificate.epoch)
+        .ok()
+        .and_then(|epoch| changes.get(..epoch))
+        .ok_or_else(|| {
+            let problem = format!(
+                "{} where the certificate is of epoch {}",
+                changes.len(),
+                certificate.epoch
+            );
+            malformed("changes", &problem)
+        })?;
+    let validators =
+        epoch::walk(&anchor.validators, &domain, before).map_err(ProofError::Changes)?;
     certificate
-        .verify(
-            &last.hash(),
-            &anchor.validators,
-            &namespace(anchor.chain_id, &anchor.genesis_hash),
-        )
+        .verify(&last.hash(), &validators, &domain)
         .map_err(ProofError::Certificate)?;
     Ok(first.clone())
 }

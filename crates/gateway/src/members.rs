@@ -58,8 +58,15 @@ async fn show(State(front): State<Arc<Front>>, principal: Principal) -> Answer {
             })
         })
         .collect();
+    let epoch = service.ledger().epoch();
+    let validators = epoch.as_ref().map(|epoch| epoch.validators());
     Ok(Json(json!({
         "parameters": parameters,
+        "epoch": epoch.as_ref().map(|epoch| json!({
+            "number": epoch.number(),
+            "first": epoch.first(),
+            "validators": validators
+        })),
         "deployers": service.deployers()?,
         "proposals": proposals
     }))

@@ -6,6 +6,8 @@
 //! the ledger's finalized state at the answering member alone.
 
 mod answer;
+mod blocks;
+mod cards;
 mod follow;
 mod peppers;
 
@@ -31,6 +33,7 @@ use crate::{
     ports::{PeerError, Peers},
 };
 
+pub use cards::{KnownCard, MemberCard, SignedCard};
 pub(crate) use peppers::Released;
 
 /// How far a question's time may lie from this node's clock, in milliseconds.
@@ -74,6 +77,12 @@ enum Ask {
         purposes: u16,
         from: u64,
     },
+    /// Takes transactions of a member that proposes nothing itself, in base64.
+    Transactions { transactions: Vec<String> },
+    /// Where members are; the asker says what it knows.
+    Members { cards: Vec<SignedCard> },
+    /// Final blocks from a height on.
+    Blocks { from: u64 },
     /// Peppers of record versions that an access receipt of the asking organisation covers.
     Peppers(Box<PeppersAsked>),
 }
@@ -221,6 +230,12 @@ impl Service {
                 let page = self.share_records(&actor, log, from).await?;
                 Zeroizing::new(serde_json::to_vec(&page).map_err(|error| internal(&error))?)
             }
+            Ask::Transactions { transactions } => {
+                self.take_transactions(&transactions).await?;
+                Zeroizing::new(b"{}".to_vec())
+            }
+            Ask::Members { cards } => self.swap_cards(cards)?,
+            Ask::Blocks { from } => self.give_blocks(from)?,
             Ask::Peppers(asked) => self.release_peppers(asker, *asked).await?,
         };
         let nonce = question.nonce;
@@ -257,12 +272,7 @@ impl Service {
         if question.genesis != self.ledger.facts().genesis_hash {
             return Err(refused("the question is of another consortium"));
         }
-        let is_member = |account| -> Result<bool> {
-            Ok(self
-                .account(account)?
-                .is_some_and(|account| account.kind == 1 && account.active))
-        };
-        if !is_member(question.from)? {
+        if !self.is_member(OrganizationId(question.from))? {
             return Err(refused(
                 "the sender is no active organisation of the consortium",
             ));

@@ -6,9 +6,12 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes, Log, U256};
 use stele_core::{
     block::{Header, Receipt, Validator},
+    epoch::{Change, Epoch},
     id::OrganizationId,
     tx::Transaction,
 };
+
+use crate::network::{KnownCard, SignedCard};
 
 /// What a trace looks like, and how it is asked for: go-ethereum's forms.
 pub use alloy_rpc_types_trace::geth::{GethDebugTracingOptions as TraceOptions, GethTrace};
@@ -356,6 +359,15 @@ pub enum PeerError {
     },
 }
 
+/// Final blocks in a row, all of one epoch.
+#[derive(Clone, Debug, Default)]
+pub struct FinalBlocks {
+    /// Encoded blocks, ascending by height.
+    pub blocks: Vec<Bytes>,
+    /// Encoded certificate that names the last of them.
+    pub certificate: Bytes,
+}
+
 /// The gateways of the other members.
 pub trait Peers: Send + Sync + 'static {
     /// Sends a signed question and gives the body of the answer.
@@ -365,6 +377,14 @@ pub trait Peers: Send + Sync + 'static {
         signature: String,
         question: Bytes,
     ) -> BoxFuture<'_, Result<Bytes, PeerError>>;
+    /// What members say of where they are, this node's own card among them.
+    fn cards(&self) -> Vec<SignedCard> {
+        Vec::new()
+    }
+    /// Takes note of where members are.
+    fn learn(&self, cards: Vec<KnownCard>) {
+        let _ = cards;
+    }
     /// Fetches one block by its CID, unverified.
     fn block(&self, of: OrganizationId, cid: cid::Cid) -> BoxFuture<'_, Result<Bytes, PeerError>>;
 }
@@ -444,6 +464,26 @@ pub trait Ledger: Send + Sync + 'static {
     /// # Errors
     /// Damaged files.
     fn certified_header(&self, height: u64) -> Result<Option<(Header, Bytes)>, LedgerError>;
+    /// The epoch of the next block: who validates now. `None` where there are no validators.
+    fn epoch(&self) -> Option<Arc<Epoch>> {
+        None
+    }
+    /// Every change of validators so far, from the first: what a proof file carries, too.
+    ///
+    /// # Errors
+    /// Damaged files.
+    fn validator_changes(&self) -> Result<Vec<Change>, LedgerError> {
+        Ok(Vec::new())
+    }
+    /// Final blocks from a height on, with the certificate of the last: what another member that lacks them is given.
+    /// `None` if there are none.
+    ///
+    /// # Errors
+    /// Damaged files.
+    fn final_blocks(&self, from: u64) -> Result<Option<FinalBlocks>, LedgerError> {
+        let _ = from;
+        Ok(None)
+    }
     /// A finalized or waiting transaction.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use alloy_rlp::Encodable as _;
 use base64::Engine as _;
 use stele_core::{
     element::ElementTree,
+    epoch::Change,
     id::{PatientId, RECORDS},
     leaf::LeafKind,
     mmr,
@@ -135,6 +136,7 @@ impl Service {
             .proof(contract, &slots, BlockRef::Latest)
             .map_err(Error::ledger("proving a contract's state"))?;
         let (headers, certificate) = self.certified(proof.height)?;
+        let changes = self.validator_changes()?;
         let account = account_rlp(&proof);
         let words = proof
             .storage
@@ -152,6 +154,7 @@ impl Service {
             account_proof: proof.proof,
             headers,
             certificate,
+            changes,
         })
     }
 
@@ -250,6 +253,7 @@ impl Service {
         }
         leaves.truncate(usize::try_from(size).unwrap_or(usize::MAX));
         let (headers, certificate) = self.certified(proof.height)?;
+        let changes = self.validator_changes()?;
         let head = StorageProof {
             value: head.value,
             proof: head.proof.clone(),
@@ -265,9 +269,15 @@ impl Service {
                 account_proof: proof.proof,
                 headers,
                 certificate,
+                changes,
             },
             leaves,
         ))
+    }
+
+    fn validator_changes(&self) -> Result<Vec<Change>> {
+        let changes = self.ledger.validator_changes();
+        changes.map_err(Error::ledger("reading the changes of validators"))
     }
 
     /// Headers from a height up to the block that its certificate names.

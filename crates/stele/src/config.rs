@@ -84,7 +84,15 @@ pub(crate) struct NetworkConfig {
     pub(crate) listen: SocketAddr,
     /// Digest of the first block, which `genesis.json` in the data folder has to give.
     pub(crate) genesis: B256,
-    /// The other validators.
+    /// Where the others reach this member's validator: host and port. `listen` when absent, unless that is no address
+    /// that others could use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<String>,
+    /// Base URL at which the others reach this member's gateway. `http` when absent, unless that is no address that
+    /// others could use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gateway: Option<String>,
+    /// The other members, as far as they do not say themselves where they are; a newcomer needs to know one gateway.
     #[serde(default)]
     pub(crate) peers: Vec<PeerConfig>,
 }
@@ -96,10 +104,15 @@ pub(crate) struct PeerConfig {
     /// What people call it.
     #[serde(default)]
     pub(crate) name: String,
+    /// Its organisation; that of the validator with this key at genesis when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) organization: Option<OrganizationId>,
     /// Its validator's ed25519 key: 32 bytes.
-    pub(crate) key: B256,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<B256>,
     /// Where its validator listens: host and port.
-    pub(crate) address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<String>,
     /// Base URL of its gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gateway: Option<String>,
@@ -236,30 +249,58 @@ impl Default for Mllp {
 
 impl NetworkConfig {
     fn check(&self) -> Result<()> {
+        if let Some(address) = &self.address {
+            address.parse::<PeerAddress>().context("network.address")?;
+        }
+        if let Some(gateway) = &self.gateway {
+            check_gateway(gateway).context("network")?;
+        }
         for (position, peer) in self.peers.iter().enumerate() {
-            let said = format!("network.peers: {} ({})", peer.name, peer.key);
-            peer.address
-                .parse::<PeerAddress>()
-                .with_context(|| format!("{said}: address"))?;
-            if self
-                .peers
-                .iter()
-                .skip(position.saturating_add(1))
-                .any(|other| other.key == peer.key)
-            {
+            let said = peer.said();
+            if peer.organization.is_none() && peer.key.is_none() {
+                bail!("{said}: it needs a key, an organization, or both");
+            }
+            if let Some(address) = &peer.address {
+                address
+                    .parse::<PeerAddress>()
+                    .with_context(|| format!("{said}: address"))?;
+            }
+            let is_same = |other: &PeerConfig| {
+                (other.key.is_some() && other.key == peer.key)
+                    || (other.organization.is_some() && other.organization == peer.organization)
+            };
+            let later = self.peers.iter().skip(position.saturating_add(1));
+            if later.into_iter().any(is_same) {
                 bail!("{said} is there twice");
             }
             if let Some(gateway) = &peer.gateway {
-                let url: reqwest::Url = gateway
-                    .parse()
-                    .with_context(|| format!("{said}: gateway = {gateway:?}"))?;
-                if !matches!(url.scheme(), "http" | "https") {
-                    bail!("{said}: gateway = {gateway:?}: must begin with https:// or http://");
-                }
+                check_gateway(gateway).with_context(|| said.clone())?;
             }
         }
         Ok(())
     }
+}
+
+impl PeerConfig {
+    /// How messages call it.
+    pub(crate) fn said(&self) -> String {
+        let key = self.key.map(|key| key.to_string());
+        let organization = self
+            .organization
+            .map(|organization| organization.to_string());
+        let who = key.or(organization).unwrap_or_default();
+        format!("network.peers: {} ({who})", self.name)
+    }
+}
+
+fn check_gateway(gateway: &str) -> Result<()> {
+    let url: reqwest::Url = gateway
+        .parse()
+        .with_context(|| format!("gateway = {gateway:?}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        bail!("gateway = {gateway:?}: must begin with https:// or http://");
+    }
+    Ok(())
 }
 
 impl Mllp {

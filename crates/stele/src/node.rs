@@ -3,10 +3,12 @@
 mod app;
 pub(crate) mod gossip;
 pub(crate) mod ledger;
+mod members;
 mod metrics;
 mod network;
 mod peers;
 pub(crate) mod spare;
+mod validator;
 
 use std::{
     fs,
@@ -24,7 +26,6 @@ use stele_chain::{Chain, ChainOptions, Genesis, Organization, Seat};
 use stele_consensus::SignerSeed;
 use stele_core::{
     account::AccountKey,
-    certificate::ValidatorSet,
     crypto::{Secret32, os_rng},
     id::{DEFAULT_CHAIN_ID, OrganizationId},
     time::{Clock as _, SystemClock},
@@ -36,15 +37,20 @@ use stele_gateway::{
 };
 use stele_index::Index;
 use stele_portal::PortalConfig;
-use stele_service::{Service, people::Site};
+use stele_service::{Service, people::Site, ports::Peers};
 use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
-use zeroize::Zeroizing;
 
 use crate::config::{self, Config, Listen};
 use app::App;
 use ledger::NodeLedger;
+use members::Others;
+use peers::Gateways;
+
+pub(crate) use network::ORGANIZATION_FILE;
 use spare::Spare;
+pub(crate) use validator::new_validator_key;
+use validator::{signer, signers};
 
 /// How long receipts wait for others before they are anchored together.
 const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
@@ -95,6 +101,7 @@ pub(crate) struct Node {
     consensus: stele_consensus::Handle,
     talk: tokio::task::JoinSet<()>,
     foreign: Option<tokio::task::JoinHandle<()>>,
+    introduce: Option<tokio::task::JoinHandle<()>>,
     rpc: RpcHandle,
     stop: watch::Sender<bool>,
     http: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -129,7 +136,7 @@ impl Stores {
         let index =
             Index::open(&folder, &vault.purpose_key("index")).context("opening the index")?;
         let genesis = genesis(&config.data, &vault, create).await?;
-        let organization = network::own_organization(&genesis, &vault)?;
+        let organization = network::own_organization(&config.data, &genesis, &vault)?;
         let chain = Chain::open(
             &config.data.join("chain"),
             &genesis,
@@ -194,7 +201,7 @@ pub(crate) async fn make_member(data: &Path) -> Result<NewMember> {
         .await
         .context("making the vault")?;
     let organization = Service::make_organization_keys(&vault).await?;
-    let validator = B256::from(*signer(&vault).public_key().as_bytes());
+    let validator = B256::from(*signer(&vault, 0).public_key().as_bytes());
     tokio::task::spawn_blocking(move || vault.close())
         .await?
         .context("closing the vault")?;
@@ -216,12 +223,6 @@ pub(crate) fn lock(data: &Path) -> Result<fs::File> {
     file.try_lock()
         .with_context(|| format!("{} is in use by a running node", data.display()))?;
     Ok(file)
-}
-
-/// The validator's signing key: derived from the vault's master key, so that one file unlocks everything.
-fn signer(vault: &Vault) -> SignerSeed {
-    let seed: Secret32 = vault.purpose_key("validator");
-    SignerSeed::new(Zeroizing::new(*seed.expose()))
 }
 
 /// Reads the folder's genesis, or makes that of a consortium of one.
@@ -257,7 +258,7 @@ async fn genesis(data: &Path, vault: &Vault, create: Option<NewConsortium>) -> R
             keys_digest: B256::ZERO,
         }],
         validators: vec![Seat {
-            key: B256::from(*signer(vault).public_key().as_bytes()),
+            key: B256::from(*signer(vault, 0).public_key().as_bytes()),
             organization: organization.0,
         }],
         parameters: Default::default(),
@@ -297,12 +298,15 @@ impl Node {
             Start::Member => None,
         };
         let stores = Stores::open(config, new).await?;
-        let network = network::of(config, &stores.genesis, start)?;
+        network::check(config, &stores.genesis, start)?;
+        let gateways = gateways(config, &stores)?;
+        let network = network::of(config, gateways.as_ref());
         let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
-        let (ledger, app, ear) = follow_chain(&stores).await?;
+        let (ledger, app, ear) = follow_chain(&config.data, &stores).await?;
         let consensus = start_consensus(config, &stores, network, app.clone()).await?;
         let talk = talk(&stores, &consensus, app.clone(), ear);
         let service = use_cases(config, &stores, ledger)?;
+        let introduce = meet_members(config, &stores, &service, gateways, &app)?;
         finish_half_done(&service, &stores, &app).await?;
         let rpc_url = Arc::default();
         let (http_addr, http, stop) =
@@ -347,6 +351,7 @@ impl Node {
             consensus,
             talk,
             foreign,
+            introduce,
             rpc,
             stop,
             http,
@@ -378,8 +383,8 @@ impl Node {
         self.metrics.abort();
         self.spare.abort();
         self.talk.abort_all();
-        if let Some(foreign) = &self.foreign {
-            foreign.abort();
+        for task in [&self.foreign, &self.introduce].into_iter().flatten() {
+            task.abort();
         }
         self.rpc.stop().await;
         // No message is cut off in the middle: the listener answers the last one, the worker writes it or leaves it.
@@ -416,8 +421,10 @@ impl Node {
 }
 
 /// The ledger with the index brought to it, and the application that consensus drives.
-async fn follow_chain(stores: &Stores) -> Result<(Arc<NodeLedger>, App, gossip::Ear)> {
-    let (mouth, ear) = gossip::channel();
+async fn follow_chain(data: &Path, stores: &Stores) -> Result<(Arc<NodeLedger>, App, gossip::Ear)> {
+    let keys = signers(data, &stores.vault)?;
+    let keys = keys.iter().map(SignerSeed::public_key).collect();
+    let (mouth, ear) = gossip::channel(keys);
     let mouth = Arc::new(mouth);
     let ledger = NodeLedger::new(
         Arc::clone(&stores.chain),
@@ -442,10 +449,45 @@ fn use_cases(config: &Config, stores: &Stores, ledger: Arc<NodeLedger>) -> Resul
         stores.organization,
     );
     service.keep_tombstones_in(config.tombstones_file());
-    if let Some(network) = &config.network {
-        service.set_peers(Arc::new(peers::Gateways::new(network, &stores.genesis)?));
-    }
     Ok(service)
+}
+
+fn gateways(config: &Config, stores: &Stores) -> Result<Option<Arc<Gateways>>> {
+    let Some(network) = &config.network else {
+        return Ok(None);
+    };
+    let chain = Arc::clone(&stores.chain);
+    let gateways = Gateways::new(network, &config.data, stores.organization, chain)?;
+    Ok(Some(Arc::new(gateways)))
+}
+
+/// Makes the other members known to the use cases and to consensus, and this one to them, again and again until the
+/// task is dropped.
+fn meet_members(
+    config: &Config,
+    stores: &Stores,
+    service: &Arc<Service>,
+    gateways: Option<Arc<Gateways>>,
+    app: &App,
+) -> Result<Option<tokio::task::JoinHandle<()>>> {
+    let (Some(network), Some(gateways)) = (&config.network, gateways) else {
+        return Ok(None);
+    };
+    service.set_peers(Arc::clone(&gateways) as Arc<dyn Peers>);
+    gateways.learn(service.read_cards(gateways.kept()));
+    let validators = signers(&config.data, &stores.vault)?
+        .iter()
+        .map(|signer| B256::from(*signer.public_key().as_bytes()))
+        .collect();
+    if let Some(card) = members::own_card(config, network, service, validators) {
+        let signed = service
+            .sign_card(&card)
+            .context("signing where this member is")?;
+        gateways.learn(service.read_cards(vec![signed]));
+    }
+    app.set_others(Others::new(Arc::clone(service), Arc::clone(&gateways)));
+    let introduce = members::introduce(Arc::clone(service), gateways);
+    Ok(Some(tokio::spawn(introduce)))
 }
 
 /// Talks to the other members until dropped.
@@ -460,6 +502,8 @@ fn talk(
         gossip: consensus.gossip(),
         committed: consensus.committed(),
         work: app.asking(),
+        mouth: app.mouth(),
+        others: app.others(),
         nudge: Box::new(move || app.nudge()),
     };
     gossip::run(member, ear)
@@ -478,13 +522,13 @@ async fn start_consensus(
     network: stele_consensus::Network,
     app: App,
 ) -> Result<stele_consensus::Handle> {
-    let validators: ValidatorSet = stores.genesis.validator_set()?;
     let mut consensus = stele_consensus::Config::new(
         config.data.join("consensus"),
         stores.genesis.chain_id,
-        signer(&stores.vault),
-        validators,
+        signer(&stores.vault, 0),
+        stores.chain.epoch().set(),
     );
+    consensus.signers = signers(&config.data, &stores.vault)?;
     consensus.network = network;
     consensus.timing.heartbeat = Duration::from_millis(config.heartbeat_ms);
     consensus.timing.leader_timeout = Duration::from_millis(config.heartbeat_ms + 1_000);
@@ -496,7 +540,10 @@ async fn start_consensus(
 /// Finishes what a crash cut off. A block that was proposed before the crash may still become final, so the journal
 /// is looked at only once a block of this process is: then all earlier ones are decided.
 async fn finish_half_done(service: &Arc<Service>, stores: &Stores, app: &App) -> Result<()> {
-    if service.has_unfinished().context("reading the journal")? {
+    let has_unfinished = service.has_unfinished().context("reading the journal")?;
+    if has_unfinished && !app.mouth().has_seat(&stores.chain) {
+        tracing::warn!("what was cut off is finished once this member has a seat and starts again");
+    } else if has_unfinished {
         tracing::info!("waiting for the ledger to finish what was cut off");
         app.nudge();
         app.own_block_is_final()

@@ -2,7 +2,7 @@
 
 use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Decodable;
-use stele_core::block::{Block, Header, Receipt};
+use stele_core::block::{Block, Header, Receipt, Validator, validators_hash};
 
 use super::{
     Error, Head, StateView, rows,
@@ -90,6 +90,24 @@ impl StateView {
     /// Unreadable or damaged rows.
     pub fn certificate(&self, height: u64) -> Result<Option<Bytes>, Error> {
         self.row(Table::Certificates, height)
+    }
+
+    /// The validators that a header names by this hash, if one did that was the first to announce them.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub fn validators(&self, hash: B256) -> Result<Option<Vec<Validator>>, Error> {
+        let height = self.base().height();
+        let key = validators_key(hash);
+        let Some(row) = rows::read(self.base().reader(), Table::Meta, &key, height)? else {
+            return Ok(None);
+        };
+        let malformed = || Error::damaged(height, "a set of validators is malformed");
+        let validators = Vec::<Validator>::decode(&mut row.as_ref()).map_err(|_| malformed())?;
+        if validators_hash(&validators) != hash {
+            return Err(malformed());
+        }
+        Ok(Some(validators))
     }
 
     /// Height of the block with `digest`.
@@ -251,6 +269,18 @@ pub(crate) fn put_block(
     }
 }
 
+/// Adds a set of validators to the batch of the block that announces it.
+pub(crate) fn put_validators(batch: &mut Batch, validators: &[Validator]) {
+    let key = validators_key(validators_hash(validators));
+    let mut payload = Vec::new();
+    alloy_rlp::encode_list(validators, &mut payload);
+    rows::put(batch, Table::Meta, &key, &payload);
+}
+
+fn validators_key(hash: B256) -> Vec<u8> {
+    [VALIDATORS_KEY, hash.as_slice()].concat()
+}
+
 fn encode_receipts(receipts: &[Receipt]) -> Vec<u8> {
     let mut out = Vec::new();
     alloy_rlp::encode_list(receipts, &mut out);
@@ -258,3 +288,4 @@ fn encode_receipts(receipts: &[Receipt]) -> Vec<u8> {
 }
 
 const HEAD_KEY: &[u8] = b"head";
+const VALIDATORS_KEY: &[u8] = b"validators/";

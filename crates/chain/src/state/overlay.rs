@@ -10,6 +10,7 @@ use revm::{
     bytecode::Bytecode,
     state::{Account, AccountInfo},
 };
+use stele_core::block::Validator;
 
 use super::{
     Error,
@@ -57,6 +58,8 @@ pub struct Overlay {
     pub(crate) code: BTreeMap<B256, Bytes>,
     pub(crate) account_nodes: TrieDelta,
     pub(crate) storage_nodes: BTreeMap<Address, TrieDelta>,
+    /// The validators that the block announces, if they are others than those of its epoch.
+    pub(crate) validators: Option<Vec<Validator>>,
 }
 
 impl Overlay {
@@ -207,6 +210,7 @@ impl Pending {
             code: changes.code,
             account_nodes,
             storage_nodes,
+            validators: None,
         })
     }
 }

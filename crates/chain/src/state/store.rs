@@ -7,7 +7,8 @@ use super::Error;
 /// One table of the store. Keys are compared as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
-    /// `head` → format version, height, digest, state root, genesis digest.
+    /// `head` → format version, height, digest, state root, genesis digest; `validators/` ‖ hash → a set of
+    /// validators.
     Meta,
     /// Path of a node of the account trie → its RLP.
     AccountNodes,

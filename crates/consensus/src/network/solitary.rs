@@ -32,8 +32,11 @@ pub(crate) fn links(me: PublicKey) -> Links<Nobody, Silence, Alone, Alone> {
         backfill: link(),
         blocks: link(),
         gossip: link(),
+        notices: link(),
         peers: alone.clone(),
         blocker: alone,
+        room: 1,
+        meet: Box::new(|_| {}),
     }
 }
 

@@ -1,5 +1,5 @@
 //! A small ledger: its state is a hash chain over its transactions, kept where a crash of the node
-//! does not reach it.
+//! does not reach it. A transaction `seats 0 1 4` decides that the validators with these numbers have seats.
 
 use std::{
     collections::BTreeSet,
@@ -9,10 +9,11 @@ use std::{
     },
 };
 
-use stele_consensus::{Application, Branch, Committed, Fatal};
+use stele_consensus::{Application, Branch, Committed, Fatal, Run, SignerSeed};
 use stele_core::{
-    block::{Block, Header, transactions_root},
+    block::{Block, Header, Validator, transactions_root, validators_hash},
     certificate::{CommitCertificate, ValidatorKey, ValidatorSet, namespace},
+    epoch::{Epoch, is_turn},
 };
 use tokio::sync::Notify;
 
@@ -33,7 +34,12 @@ type Heard = Vec<(ValidatorKey, Vec<u8>)>;
 #[derive(Clone)]
 pub(crate) struct Ledger {
     pub(crate) disk: Arc<Mutex<Disk>>,
-    validators: ValidatorSet,
+    /// The first validators.
+    validators: Vec<Validator>,
+    /// Whom it believes to be the first validators, if it lies to itself.
+    claimed: Option<Vec<Validator>>,
+    /// Where blocks are fetched from.
+    others: Vec<Arc<Mutex<Disk>>>,
     queue: Arc<Queue>,
     /// Height whose commit fails; 0 for none.
     pub(crate) fail_at: Arc<AtomicU64>,
@@ -44,6 +50,8 @@ pub(crate) struct Ledger {
 struct Queue {
     waiting: Mutex<Vec<Vec<u8>>>,
     added: Notify,
+    /// Transactions for later, with the height above which they are proposed.
+    later: Mutex<Vec<(u64, Vec<u8>)>>,
     /// There is always something to propose.
     busy: AtomicBool,
 }
@@ -57,11 +65,31 @@ impl Ledger {
     pub(crate) fn over(disk: Arc<Mutex<Disk>>, validators: ValidatorSet) -> Self {
         Self {
             disk,
-            validators,
+            validators: seats(Vec::from(validators)),
+            claimed: None,
+            others: Vec::new(),
             queue: Arc::default(),
             fail_at: Arc::default(),
             heard: Arc::default(),
         }
+    }
+
+    /// Puts a transaction into the first block of its own above a height.
+    pub(crate) fn decide(&self, height: u64, transaction: &[u8]) {
+        let later = (height, transaction.to_vec());
+        self.queue.later.lock().unwrap().push(later);
+    }
+
+    /// It takes these for the validators, whatever its genesis says.
+    pub(crate) fn claiming(mut self, validators: &ValidatorSet) -> Self {
+        self.claimed = Some(seats(validators.keys().to_vec()));
+        self
+    }
+
+    /// It can fetch final blocks from these.
+    pub(crate) fn beside(mut self, others: Vec<Arc<Mutex<Disk>>>) -> Self {
+        self.others = others;
+        self
     }
 
     pub(crate) fn busy(self) -> Self {
@@ -100,9 +128,125 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// The epochs that some blocks from height 1 on make known, and the set that the last of them leaves decided.
+    fn history<'a>(
+        &self,
+        blocks: impl Iterator<Item = &'a Block>,
+    ) -> (Vec<Arc<Epoch>>, Vec<Validator>) {
+        let genesis = self.genesis().hash();
+        let mut decided = self.validators.clone();
+        let claimed = self.claimed.clone().unwrap_or_else(|| decided.clone());
+        let first = Epoch::new(0, 0, genesis, claimed).unwrap();
+        let mut epochs = vec![Arc::new(first)];
+        let mut known = vec![decided.clone()];
+        for block in blocks {
+            let header = &block.header;
+            for transaction in &block.transactions {
+                if let Some(numbers) = transaction.strip_prefix(b"seats ") {
+                    decided = decision(numbers);
+                    known.push(decided.clone());
+                }
+            }
+            let current = Arc::clone(epochs.last().unwrap());
+            if current.last(header) == Some(header.number) {
+                let announced = known
+                    .iter()
+                    .find(|set| validators_hash(set) == header.next_validators_hash);
+                let (number, first) = (current.number() + 1, header.number + 1);
+                let next = Epoch::new(number, first, block.hash(), announced.unwrap().clone());
+                epochs.push(Arc::new(next.unwrap()));
+            }
+        }
+        (epochs, decided)
+    }
+
+    /// Epoch and announced set of the block on a branch.
+    fn turn(&self, branch: &Branch) -> Header {
+        let disk = self.disk.lock().unwrap();
+        let tip = disk.chain.len() as u64;
+        let above = branch.older.iter().chain([&branch.parent]);
+        let above = above.filter(|block| block.header.number > tip);
+        let blocks = disk.chain.iter().map(|(block, _)| block).chain(above);
+        let below = blocks
+            .filter(|block| block.header.number <= branch.parent.header.number)
+            .map(|block| &**block);
+        let (_, decided) = self.history(below);
+        let parent = &branch.parent.header;
+        let (epochs, _) = self.history(disk.chain.iter().map(|(block, _)| &**block));
+        let next_validators_hash = if is_turn(parent.number) {
+            validators_hash(&decided)
+        } else {
+            parent.next_validators_hash
+        };
+        Header {
+            epoch: epochs.last().unwrap().number(),
+            next_validators_hash,
+            ..Header::default()
+        }
+    }
+}
+
+/// The seats of some validators.
+fn seats(keys: Vec<ValidatorKey>) -> Vec<Validator> {
+    let seat = |key: ValidatorKey| Validator {
+        key: (*key.as_bytes()).into(),
+        organization: Default::default(),
+    };
+    keys.into_iter().map(seat).collect()
+}
+
+fn decision(numbers: &[u8]) -> Vec<Validator> {
+    let numbers = std::str::from_utf8(numbers).unwrap().split(' ');
+    let keys = numbers.map(|number| {
+        let byte: u8 = number.parse().unwrap();
+        SignerSeed::new([byte; 32].into()).public_key()
+    });
+    seats(keys.collect())
+}
+
 impl Application for Ledger {
     fn genesis(&self) -> Block {
-        genesis()
+        let header = Header {
+            transactions_root: transactions_root(&[]),
+            next_validators_hash: validators_hash(&self.validators),
+            ..Header::default()
+        };
+        Block {
+            header,
+            transactions: Vec::new(),
+        }
+    }
+
+    fn tip(&self) -> Header {
+        let disk = self.disk.lock().unwrap();
+        let last = disk.chain.last().map(|(block, _)| block.header.clone());
+        last.unwrap_or_else(|| self.genesis().header)
+    }
+
+    fn epochs(&self, number: u64) -> Vec<Arc<Epoch>> {
+        let disk = self.disk.lock().unwrap();
+        let (epochs, _) = self.history(disk.chain.iter().map(|(block, _)| &**block));
+        let from = epochs.into_iter().filter(|epoch| epoch.number() >= number);
+        from.collect()
+    }
+
+    async fn fetch(&self, from: u64) -> Option<Run> {
+        for other in &self.others {
+            let disk = other.lock().unwrap();
+            let mut blocks = Vec::new();
+            for (block, certificate) in disk.chain.iter().skip(usize::try_from(from).unwrap() - 1) {
+                blocks.push(Block::clone(block));
+                if certificate.block == block.hash() {
+                    let certificate = certificate.clone();
+                    return Some(Run {
+                        blocks,
+                        certificate,
+                    });
+                }
+            }
+        }
+        None
     }
 
     fn committed(&self) -> Committed {
@@ -145,13 +289,25 @@ impl Application for Ledger {
     ) -> Result<Option<Block>, Fatal> {
         self.check(&branch);
         let parent = &branch.parent.header;
-        let waiting = std::mem::take(&mut *self.queue.waiting.lock().unwrap());
+        let mut waiting = std::mem::take(&mut *self.queue.waiting.lock().unwrap());
+        let tip = self.committed().height;
+        let known = |transaction: &Vec<u8>| {
+            let disk = self.disk.lock().unwrap();
+            let mut blocks = disk.chain.iter().map(|(block, _)| block);
+            blocks.any(|block| block.transactions.iter().any(|one| one == transaction))
+        };
+        for (height, transaction) in self.queue.later.lock().unwrap().iter() {
+            // Proposed again until it is final, like a transaction of a pool.
+            if tip > *height && !known(transaction) {
+                waiting.push(transaction.clone());
+            }
+        }
         let header = Header {
             parent_hash: parent.hash(),
             number: parent.number + 1,
             timestamp_ms: now_ms,
             proposer: (*proposer.as_bytes()).into(),
-            ..Header::default()
+            ..self.turn(&branch)
         };
         let transactions = waiting.into_iter().map(Into::into).collect();
         Ok(Some(self.finish(
@@ -165,7 +321,13 @@ impl Application for Ledger {
 
     async fn verify(&self, block: Arc<Block>, branch: Branch) -> Result<bool, Fatal> {
         self.check(&branch);
-        Ok(block.header.state_root.0 == state_root(&branch.parent.header, &block))
+        let turn = self.turn(&branch);
+        let header = &block.header;
+        Ok(
+            header.state_root.0 == state_root(&branch.parent.header, &block)
+                && header.epoch == turn.epoch
+                && header.next_validators_hash == turn.next_validators_hash,
+        )
     }
 
     async fn commit(&self, block: Arc<Block>, certificate: CommitCertificate) -> Result<(), Fatal> {
@@ -174,9 +336,16 @@ impl Application for Ledger {
         }
         let namespace = namespace(CHAIN_ID, &self.genesis().hash());
         let certified = certificate.block;
+        let epochs = self.epochs(0);
+        let height = block.header.number;
+        let epoch = epochs
+            .iter()
+            .rfind(|epoch| epoch.first() <= height)
+            .unwrap();
         certificate
-            .verify(&certified, &self.validators, &namespace)
+            .verify_in(epoch.number(), &certified, epoch.set(), &namespace)
             .map_err(Fatal::new)?;
+        assert_eq!(block.header.epoch, epoch.number());
         let mut disk = self.disk.lock().unwrap();
         let height = usize::try_from(block.header.number).unwrap();
         match disk.chain.get(height - 1) {
@@ -210,17 +379,6 @@ impl Ledger {
             }
             below = Some(block.hash());
         }
-    }
-}
-
-pub(crate) fn genesis() -> Block {
-    let header = Header {
-        transactions_root: transactions_root(&[]),
-        ..Header::default()
-    };
-    Block {
-        header,
-        transactions: Vec::new(),
     }
 }
 

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use stele_consensus::{Config, Error, Handle, SignerSeed, start};
+use stele_consensus::{Application as _, Config, Error, Handle, SignerSeed, start};
 use stele_core::certificate::{CommitCertificate, ValidatorSet, namespace};
 use tokio::time::timeout;
 
-use crate::ledger::{CHAIN_ID, Ledger, genesis};
+use crate::ledger::{CHAIN_ID, Ledger};
 
 /// Longer than anything here takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ fn validators() -> ValidatorSet {
 }
 
 fn config(data_dir: &Path) -> Config {
-    Config::new(data_dir.to_owned(), CHAIN_ID, seed(), validators())
+    Config::new(data_dir.to_owned(), CHAIN_ID, seed(), &validators())
 }
 
 async fn until(handle: &Handle, height: u64) {
@@ -47,7 +47,7 @@ async fn a_transaction_is_final_at_once_and_certified() {
     assert!(handle.metrics().await.contains("finalized"));
     handle.shutdown().await.unwrap();
 
-    let namespace = namespace(CHAIN_ID, &genesis().hash());
+    let namespace = namespace(CHAIN_ID, &ledger.genesis().hash());
     let disk = ledger.disk.lock().unwrap();
     let (block, certificate) = &disk.chain[0];
     assert_eq!(block.transactions, vec![b"first".to_vec()]);
@@ -217,7 +217,7 @@ async fn a_changed_certificate_is_noticed() {
     until(&handle, 1).await;
     handle.shutdown().await.unwrap();
     let (block, certificate) = ledger.disk.lock().unwrap().chain[0].clone();
-    let namespace = namespace(CHAIN_ID, &genesis().hash());
+    let namespace = namespace(CHAIN_ID, &ledger.genesis().hash());
     let bytes = certificate.encode();
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
@@ -226,4 +226,58 @@ async fn a_changed_certificate_is_noticed() {
             .and_then(|read| read.verify(&block.hash(), &validators(), &namespace));
         assert!(verdict.is_err(), "byte {at} may be changed");
     }
+}
+
+/// NFR-INT4: a member without a seat takes blocks that the validators of their epoch finalized, and no others, whoever
+/// offers them.
+#[tokio::test]
+async fn forged_blocks_are_not_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let honest = Ledger::new(validators()).busy();
+    let handle = start(config(&dir.path().join("0")), honest.clone())
+        .await
+        .unwrap();
+    until(&handle, 12).await;
+    handle.shutdown().await.unwrap();
+    let forged = Arc::new(std::sync::Mutex::new(crate::ledger::Disk::default()));
+    let follower = |others: Vec<_>| Ledger::new(validators()).beside(others);
+    for change in 0..4 {
+        let mut chain = honest.disk.lock().unwrap().chain.clone();
+        match change {
+            // Another transaction in a block, a certificate of another block, a block left out, a signature changed.
+            0 => {
+                let mut block = stele_core::block::Block::clone(&chain[0].0);
+                block.header.timestamp_ms += 1;
+                chain[0].0 = Arc::new(block);
+            }
+            1 => {
+                let mut other = chain[1].1.clone();
+                other.block = chain[0].0.hash();
+                chain[0].1 = other;
+            }
+            2 => drop(chain.remove(0)),
+            _ => {
+                for (_, certificate) in &mut chain {
+                    certificate.signatures[0].signature.0[5] ^= 1;
+                }
+            }
+        }
+        forged.lock().unwrap().chain = chain;
+        let stranger = SignerSeed::new([9; 32].into());
+        let folder = dir.path().join(format!("forged-{change}"));
+        let config = Config::new(folder, CHAIN_ID, stranger, &validators());
+        let ledger = follower(vec![Arc::clone(&forged)]);
+        let handle = start(config, ledger.clone()).await.unwrap();
+        let offered = handle.committed();
+        assert_eq!(offered.borrow().height, 0, "change {change}");
+        handle.shutdown().await.unwrap();
+        assert_eq!(ledger.hashes(), Vec::<[u8; 32]>::new(), "change {change}");
+    }
+    let stranger = SignerSeed::new([9; 32].into());
+    let config = Config::new(dir.path().join("good"), CHAIN_ID, stranger, &validators());
+    let ledger = follower(vec![Arc::clone(&honest.disk)]);
+    let handle = start(config, ledger.clone()).await.unwrap();
+    until(&handle, 12).await;
+    handle.shutdown().await.unwrap();
+    assert_eq!(ledger.hashes(), honest.hashes());
 }

@@ -1,12 +1,21 @@
 //! Four validators over real, encrypted connections on the loopback interface.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test stops at what it does not expect, also in its helpers"
+)]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use stele_consensus::{Config, Handle, Network, Peer, SignerSeed, start};
+use stele_consensus::{Application as _, Config, Handle, Network, Peer, SignerSeed, Timing, start};
 use stele_core::certificate::ValidatorSet;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 
-use crate::ledger::{CHAIN_ID, Ledger};
+use crate::ledger::{CHAIN_ID, Disk, Ledger};
 
 const MEMBERS: u8 = 4;
 
@@ -27,6 +36,15 @@ async fn addresses() -> Vec<SocketAddr> {
         .iter()
         .map(|listener| listener.local_addr().unwrap())
         .collect()
+}
+
+/// Where these are, known from the start.
+fn book(members: impl Iterator<Item = u8>, addresses: &[SocketAddr]) -> watch::Receiver<Vec<Peer>> {
+    let peers = members.map(|i| Peer {
+        key: seed(i).public_key(),
+        address: addresses[usize::from(i)].into(),
+    });
+    watch::channel(peers.collect()).1
 }
 
 async fn until(handle: &Handle, height: u64) {
@@ -50,19 +68,14 @@ async fn only_members_are_heard() {
         let is_member = me + 1 < MEMBERS;
         let known = if is_member { &seats } else { &set };
         let folder = dir.path().join(me.to_string());
-        let mut config = Config::new(folder, CHAIN_ID, seed(me), known.clone());
+        let mut config = Config::new(folder, CHAIN_ID, seed(me), known);
         let others =
             (0..MEMBERS).filter(|other| *other != me && (!is_member || *other + 1 < MEMBERS));
         config.network = Network::Tcp {
             listen: addresses[usize::from(me)],
-            peers: others
-                .map(|i| Peer {
-                    key: seed(i).public_key(),
-                    address: addresses[usize::from(i)].into(),
-                })
-                .collect(),
+            peers: book(others, &addresses),
         };
-        let ledger = Ledger::new(known.clone()).busy();
+        let ledger = Ledger::new(seats.clone()).claiming(known).busy();
         members.push((start(config, ledger.clone()).await.unwrap(), ledger));
     }
     until(&members[0].0, 3).await;
@@ -108,13 +121,14 @@ async fn a_taken_port_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let set = ValidatorSet::new((0..2).map(|i| seed(i).public_key())).unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut config = Config::new(dir.path().join("0"), CHAIN_ID, seed(0), set.clone());
+    let mut config = Config::new(dir.path().join("0"), CHAIN_ID, seed(0), &set);
     config.network = Network::Tcp {
         listen: taken.local_addr().unwrap(),
-        peers: vec![Peer {
+        peers: watch::channel(vec![Peer {
             key: seed(1).public_key(),
             address: "localhost:1".parse().unwrap(),
-        }],
+        }])
+        .1,
     };
     let error = start(config, Ledger::new(set)).await.unwrap_err();
     let port = taken.local_addr().unwrap().to_string();
@@ -129,16 +143,11 @@ async fn four_members_agree_and_one_that_was_away_catches_up() {
     let set = ValidatorSet::new((0..MEMBERS).map(|i| seed(i).public_key())).unwrap();
     let config = |me: u8| {
         let folder = dir.path().join(me.to_string());
-        let mut config = Config::new(folder, CHAIN_ID, seed(me), set.clone());
+        let mut config = Config::new(folder, CHAIN_ID, seed(me), &set);
         let others = (0..MEMBERS).filter(|other| *other != me);
         config.network = Network::Tcp {
             listen: addresses[usize::from(me)],
-            peers: others
-                .map(|i| Peer {
-                    key: seed(i).public_key(),
-                    address: addresses[usize::from(i)].into(),
-                })
-                .collect(),
+            peers: book(others, &addresses),
         };
         config
     };
@@ -171,4 +180,71 @@ async fn four_members_agree_and_one_that_was_away_catches_up() {
         let common = chain.len().min(chains[0].len());
         assert_eq!(chain[..common], chains[0][..common]);
     }
+}
+
+/// S15 at the engine: a fifth validator that was never started takes a seat, another leaves its own, and a third
+/// changes its key, on real connections. The fifth one's address is known to one of the others only: it calls them.
+#[tokio::test]
+async fn validators_join_and_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut addresses = addresses().await;
+    let more = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    addresses.push(more.local_addr().unwrap());
+    drop(more);
+    let set = ValidatorSet::new((0..MEMBERS).map(|i| seed(i).public_key())).unwrap();
+    let config = |me: u8, knows: u8| {
+        let folder = dir.path().join(me.to_string());
+        let mut config = Config::new(folder, CHAIN_ID, seed(me), &set);
+        config.timing = Timing::members();
+        config.network = Network::Tcp {
+            listen: addresses[usize::from(me)],
+            peers: book((0..knows).filter(|other| *other != me), &addresses),
+        };
+        config
+    };
+    let disks: Vec<Arc<Mutex<Disk>>> = (0..5).map(|_| Arc::default()).collect();
+    let ledger = |me: usize| {
+        let others = (0..5).filter(|other| *other != me);
+        let others = others.map(|other| Arc::clone(&disks[other])).collect();
+        Ledger::over(Arc::clone(&disks[me]), set.clone())
+            .beside(others)
+            .busy()
+    };
+    let first = ledger(0);
+    let mut handles = vec![start(config(0, 5), first.clone()).await.unwrap()];
+    for me in 1..MEMBERS {
+        let started = start(config(me, 4), ledger(usize::from(me))).await;
+        handles.push(started.unwrap());
+    }
+    // It has no seat yet, so it follows.
+    handles.push(start(config(4, 5), ledger(4)).await.unwrap());
+    until(&handles[4], 3).await;
+    first.submit(b"seats 0 1 2 3 4");
+    let seats = |handle: usize| ledger(handle).epochs(0).last().unwrap().set().keys().len();
+    for handle in &handles {
+        until(handle, 80).await;
+    }
+    assert_eq!((seats(0), seats(4)), (5, 5));
+    // Four of five are a quorum, and one of them is the new one.
+    handles.remove(1).shutdown().await.unwrap();
+    let height = handles[0].committed().borrow().height;
+    until(&handles[0], height + 10).await;
+    first.submit(b"seats 0 2 4");
+    for handle in &handles {
+        until(handle, height + 90).await;
+    }
+    assert_eq!(seats(0), 3);
+    for handle in handles {
+        handle.shutdown().await.unwrap();
+    }
+    let chains: Vec<_> = (0..5).map(|me| ledger(me).hashes()).collect();
+    for chain in &chains {
+        let common = chain.len().min(chains[0].len());
+        assert_eq!(chain[..common], chains[0][..common]);
+    }
+    let proposers: BTreeSet<_> = disks[0].lock().unwrap().chain[80..]
+        .iter()
+        .map(|(block, _)| block.header.proposer.0)
+        .collect();
+    assert!(proposers.contains(seed(4).public_key().as_bytes()));
 }

@@ -181,3 +181,81 @@ proptest! {
         let _ = CommitCertificate::decode(&bytes);
     }
 }
+
+/// NFR-INT4: the validators of a later epoch are believed only if those before them finalized their announcement.
+#[test]
+fn a_change_needs_the_validators_before_it() {
+    use crate::{
+        block::{Header, Validator, validators_hash},
+        epoch::{Change, ChangeError, walk},
+    };
+
+    let (first, second, third) = (Fixture::new(4), Fixture::new(5), Fixture::new(3));
+    let seats = |fixture: &Fixture| -> Vec<Validator> {
+        let keys = fixture.set.keys().iter();
+        keys.map(|key| Validator {
+            key: B256::from(*key.as_bytes()),
+            organization: Default::default(),
+        })
+        .collect()
+    };
+    let change = |epoch: u64, number: u64, signers: &Fixture, next: &Fixture| {
+        let header = Header {
+            epoch,
+            number,
+            next_validators_hash: validators_hash(&seats(next)),
+            ..Header::default()
+        };
+        let mut certificate = CommitCertificate {
+            epoch,
+            view: 9,
+            parent_view: 8,
+            block: header.hash(),
+            signatures: Vec::new(),
+        };
+        let signed = certificate.signed_bytes(&first.namespace);
+        let quorum = u16::try_from(signers.set.quorum()).unwrap();
+        certificate.signatures = (0..quorum)
+            .map(|validator| ValidatorSignature {
+                validator,
+                signature: B512::from_slice(
+                    signers.keys[usize::from(validator)].sign(&signed).as_ref(),
+                ),
+            })
+            .collect();
+        Change {
+            header: alloy_rlp::encode(&header).into(),
+            certificate: certificate.encode().into(),
+            validators: seats(next),
+        }
+    };
+    let walked = |changes: &[Change]| walk(&first.set, &first.namespace, changes);
+    let good = [
+        change(0, 64, &first, &second),
+        change(1, 96, &second, &third),
+    ];
+    assert_eq!(walked(&[]), Ok(first.set.clone()));
+    assert_eq!(walked(&good[..1]), Ok(second.set.clone()));
+    assert_eq!(walked(&good), Ok(third.set.clone()));
+
+    // Not in order, cut, by others than the set before, at another height, with other validators than announced.
+    assert!(matches!(walked(&good[1..]), Err(ChangeError::Place { .. })));
+    for bad in [
+        [change(0, 64, &second, &third), good[1].clone()],
+        [good[0].clone(), change(1, 96, &third, &third)],
+        [good[0].clone(), change(1, 97, &second, &third)],
+        [good[0].clone(), change(2, 96, &second, &third)],
+        [
+            good[0].clone(),
+            Change {
+                validators: seats(&first),
+                ..good[1].clone()
+            },
+        ],
+    ] {
+        assert!(walked(&bad).is_err(), "{bad:?}");
+    }
+    let mut cut = good[0].clone();
+    cut.header = cut.header.slice(..cut.header.len() - 1);
+    assert!(matches!(walked(&[cut]), Err(ChangeError::Header(_))));
+}

@@ -8,7 +8,7 @@ use alloy_trie::{Nibbles, TrieAccount, proof::verify_proof};
 use serde::{Deserialize, Serialize};
 
 use super::{ProofError, TrustAnchor, malformed, verify_headers};
-use crate::time::Timestamp;
+use crate::{epoch::Change, time::Timestamp};
 
 /// Some words of a contract's storage with what ties them to a block the consortium finalized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct StateProof {
     pub headers: Vec<Bytes>,
     /// Encoded certificate of the last of these headers.
     pub certificate: Bytes,
+    /// Every change of validators up to the epoch of that certificate, from the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
 /// A storage word with its place and proof.
@@ -72,7 +75,7 @@ impl StateProof {
     /// # Errors
     /// The first link that does not hold.
     pub fn verify(&self, anchor: &TrustAnchor) -> Result<ProvenState, ProofError> {
-        let header = verify_headers(&self.headers, &self.certificate, anchor)?;
+        let header = verify_headers(&self.headers, &self.certificate, &self.changes, anchor)?;
         let height = header.number;
         let state = |part| ProofError::State { part, height };
         verify_proof(

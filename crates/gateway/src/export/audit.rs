@@ -121,6 +121,7 @@ mod tests {
             account_proof: Vec::new(),
             headers: Vec::new(),
             certificate: Default::default(),
+            changes: Vec::new(),
         };
         let receipt = AccessReceipt {
             sequence: 4,

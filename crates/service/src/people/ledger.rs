@@ -9,6 +9,7 @@ use stele_core::{
     },
     block::Header,
     certificate::{CommitCertificate, ValidatorKey, ValidatorSet, namespace},
+    epoch,
     id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS},
     time::Timestamp,
 };
@@ -155,9 +156,18 @@ impl Service {
             .validators
             .iter()
             .map(|validator| ValidatorKey::new(validator.key.0));
+        let first = ValidatorSet::new(keys).map_err(|error| Error::internal(WHAT, error))?;
+        let domain = namespace(facts.chain_id, &facts.genesis_hash);
+        let changes = self.ledger.validator_changes();
+        let changes = changes.map_err(Error::ledger(WHAT))?;
+        // Each set of validators has to follow from the one before it.
+        let sets = (0..=changes.len())
+            .map(|count| epoch::walk(&first, &domain, changes.get(..count).unwrap_or_default()))
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(|error| Error::internal(WHAT, error))?;
         let mut walk = Walk {
-            validators: ValidatorSet::new(keys).map_err(|error| Error::internal(WHAT, error))?,
-            domain: namespace(facts.chain_id, &facts.genesis_hash),
+            sets,
+            domain,
             genesis: facts.genesis_hash,
             named: None,
             is_covered: child.is_some(),
@@ -220,7 +230,8 @@ impl Service {
 
 /// What a check carries from a block down to its parent.
 struct Walk {
-    validators: ValidatorSet,
+    /// The validators by epoch.
+    sets: Vec<ValidatorSet>,
     domain: Vec<u8>,
     genesis: B256,
     /// The parent that the block above names.
@@ -257,8 +268,13 @@ impl Walk {
         let certificate = CommitCertificate::decode(certificate)
             .map_err(|error| format!("block {height}: {error}"))?;
         if certificate.block == hash {
+            let epoch = certificate.epoch;
+            let set = usize::try_from(epoch).ok();
+            let set = set.and_then(|epoch| self.sets.get(epoch)).ok_or_else(|| {
+                format!("block {height} is of epoch {epoch}, which has not begun")
+            })?;
             certificate
-                .verify(&hash, &self.validators, &self.domain)
+                .verify_in(header.epoch, &hash, set, &self.domain)
                 .map_err(|error| format!("block {height}: {error}"))?;
             self.certificates = self.certificates.saturating_add(1);
             self.is_covered = true;

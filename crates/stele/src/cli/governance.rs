@@ -129,7 +129,7 @@ enum Proposal {
         #[command(flatten)]
         member: Member,
     },
-    /// Seat or unseat a validator; takes effect where consensus changes its set.
+    /// Seat or unseat a validator; takes effect 33 to 64 blocks later.
     #[command(after_help = "Examples:
   stele governance propose validator 0xKEY seat --of 0x…")]
     Validator {
@@ -248,6 +248,23 @@ fn show(answer: &Value) {
             .cloned()
             .unwrap_or_default()
     };
+    if let Some(epoch) = answer.get("epoch").filter(|epoch| epoch.is_object()) {
+        let number = |name: &str| epoch.get(name).and_then(Value::as_u64).unwrap_or_default();
+        output::line(format_args!(
+            "epoch {} since block {}",
+            number("number"),
+            number("first")
+        ));
+        let validators = epoch.get("validators").and_then(Value::as_array);
+        for validator in validators.into_iter().flatten() {
+            let text = |name: &str| validator.get(name).and_then(Value::as_str);
+            output::line(format_args!(
+                "validator: {} of {}",
+                text("key").unwrap_or_default(),
+                text("organization").unwrap_or_default()
+            ));
+        }
+    }
     for account in list("deployers") {
         output::line(format_args!(
             "may deploy: {}",

@@ -1,6 +1,7 @@
 //! `stele network`: making a consortium of several members.
 
 mod files;
+mod join;
 
 use std::{
     fs,
@@ -25,7 +26,7 @@ use files::Place;
 /// Most members that `init` makes: each validator sends its votes to all others.
 const MEMBERS_MAX: u16 = 50;
 
-/// Make a consortium of several members.
+/// Make a consortium of several members, or join one.
 #[derive(Debug, Args)]
 pub(crate) struct NetworkCommand {
     #[command(subcommand)]
@@ -42,6 +43,26 @@ enum NetworkWhat {
   Then, for each member: stele node --config net/member-1/stele.toml
   Whoever runs this sees every member's keys for a moment: hand each folder and its key file over, and delete them here.")]
     Init(Init),
+    /// Make keys and a configuration for a new member of a consortium that runs.
+    #[command(after_help = "Examples:
+  stele network join --genesis genesis.json --member 0x…=https://a.example.org --out member-5 --host e.example.org
+
+  Then the members let it in: stele governance propose admit ACCOUNT, and votes. Started, it follows the ledger:
+  stele node --config member-5/stele.toml. Once it has caught up, they seat its validator:
+  stele governance propose validator KEY seat --of ACCOUNT, and votes.")]
+    Join(join::Join),
+    /// Make a new key for this member's validator; its node must be stopped.
+    #[command(after_help = "Examples:
+  stele network new-key --data net/member-3/data
+
+  Start the node again: it goes on with the key in use until the members seat the new one and unseat the other, with
+  stele governance propose validator KEY seat|unseat --of ACCOUNT. The node then changes over by itself.")]
+    NewKey(join::NewKey),
+    /// Write a configuration for a member that has a data folder, such as one made by `stele up`, so that others can
+    /// join it.
+    #[command(after_help = "Examples:
+  stele network config --data stele-data --out stele.toml --host a.example.org")]
+    Config(join::Write),
 }
 
 #[derive(Debug, Args)]
@@ -71,8 +92,12 @@ pub(crate) struct Init {
 
 impl NetworkCommand {
     pub(crate) async fn run(self) -> Result<Answer> {
-        let NetworkWhat::Init(init) = self.what;
-        init.run().await
+        match self.what {
+            NetworkWhat::Init(init) => init.run().await,
+            NetworkWhat::Join(join) => join.run().await,
+            NetworkWhat::NewKey(new) => new.run().await,
+            NetworkWhat::Config(write) => write.run().await,
+        }
     }
 }
 
@@ -138,13 +163,7 @@ impl Init {
             let position = usize::from(number.saturating_sub(1));
             let host = self.host.get(position).cloned();
             if let Some(host) = &host {
-                let probe = format!("{host}:1");
-                probe
-                    .parse::<stele_consensus::PeerAddress>()
-                    .with_context(|| format!("--host {host}"))?;
-                if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
-                    bail!("--host {host}: name the address at which the others reach this member");
-                }
+                check_host(host)?;
             }
             let first = match &host {
                 Some(_) => Some(self.port),
@@ -208,6 +227,18 @@ impl Init {
 /// Ports of one member: gateway, validator, JSON-RPC, metrics, HL7 v2.
 const PORTS: u16 = 5;
 
+/// Refuses what is no host that others could reach.
+fn check_host(host: &str) -> Result<()> {
+    let probe = format!("{host}:1");
+    probe
+        .parse::<stele_consensus::PeerAddress>()
+        .with_context(|| format!("--host {host}"))?;
+    if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified()) {
+        bail!("--host {host}: name the address at which the others reach this member");
+    }
+    Ok(())
+}
+
 async fn make(folder: &Path, places: &[Place], name: &str, chain_id: u64) -> Result<Genesis> {
     let mut organizations = Vec::new();
     let mut validators = Vec::new();
@@ -247,7 +278,11 @@ async fn make(folder: &Path, places: &[Place], name: &str, chain_id: u64) -> Res
     for place in places {
         let member = folder.join(place.name());
         write(member.join("data").join("genesis.json"), &text)?;
-        let config = place.config(places, &genesis, hash);
+        let others = places.iter().zip(&genesis.validators);
+        let others = others.filter(|(other, _)| other.number != place.number);
+        let peers: Vec<_> = others.map(|(other, seat)| other.peer(seat)).collect();
+        let consortium = (genesis.consortium.as_str(), hash);
+        let config = place.config(&place.name(), "data", consortium, &peers);
         write(member.join("stele.toml"), &config)?;
     }
     Ok(genesis)

@@ -89,7 +89,7 @@ pub(crate) fn offline(stores: &Stores) -> Result<Arc<Service>> {
         Arc::clone(&stores.chain),
         Arc::clone(&stores.index),
         Arc::clone(&stores.vault),
-        Arc::new(gossip::channel().0),
+        Arc::new(gossip::channel(Vec::new()).0),
     );
     ledger
         .catch_up()

@@ -3,21 +3,22 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use alloy_primitives::B256;
 use stele_chain::{Chain, Committed as ChainCommitted, Verdict};
-use stele_consensus::{Application, Branch, Committed, Fatal};
+use stele_consensus::{Application, Branch, Committed, Fatal, Run};
 use stele_core::{
-    block::Block,
+    block::{Block, Header},
     certificate::{CommitCertificate, ValidatorKey},
+    epoch::Epoch,
 };
 use tokio::sync::{Notify, watch};
 
-use super::{gossip::Mouth, ledger::NodeLedger};
+use super::{gossip::Mouth, ledger::NodeLedger, members::Others};
 
 /// How long transactions are put into one block, so that a proposal is not late.
 const BUILD_MS: u64 = 400;
@@ -33,6 +34,8 @@ pub(crate) struct App {
     asking: Arc<Notify>,
     mouth: Arc<Mouth>,
     own: Arc<OwnProposals>,
+    /// The other members, once they can be asked.
+    others: Arc<OnceLock<Others>>,
 }
 
 /// Blocks that this process proposed: once one of them is final, whatever was proposed before the process started is
@@ -62,7 +65,23 @@ impl App {
             ledger,
             work,
             nudged: Arc::default(),
+            others: Arc::default(),
         }
+    }
+
+    /// Names the other members, from whom final blocks are fetched. Only the first call has an effect.
+    pub(crate) fn set_others(&self, others: Others) {
+        drop(self.others.set(others));
+    }
+
+    /// The other members, once they are named.
+    pub(crate) fn others(&self) -> Arc<OnceLock<Others>> {
+        Arc::clone(&self.others)
+    }
+
+    /// What this node says to others.
+    pub(crate) fn mouth(&self) -> Arc<Mouth> {
+        Arc::clone(&self.mouth)
     }
 
     /// Told of every transaction that can be put into a block.
@@ -105,6 +124,18 @@ impl Application for App {
         }
     }
 
+    fn tip(&self) -> Header {
+        self.chain.finalized().0
+    }
+
+    fn epochs(&self, number: u64) -> Vec<Arc<Epoch>> {
+        self.chain.epochs(number)
+    }
+
+    async fn fetch(&self, from: u64) -> Option<Run> {
+        self.others.get()?.blocks(from).await
+    }
+
     fn checkpoint(&self) -> Option<(Block, CommitCertificate)> {
         let (header, hash) = self.chain.finalized();
         let view = self.chain.view();
@@ -115,7 +146,11 @@ impl Application for App {
     }
 
     async fn ready(&self) {
-        while !self.chain.has_work() && !self.nudged.swap(false, Ordering::Relaxed) {
+        // A change of validators comes at a height, and nobody should wait for that longer than need be.
+        while !self.chain.has_work()
+            && !self.chain.validators_change()
+            && !self.nudged.swap(false, Ordering::Relaxed)
+        {
             self.work.notified().await;
         }
     }
@@ -163,6 +198,7 @@ impl Application for App {
         let chain = Arc::clone(&self.chain);
         let ledger = Arc::clone(&self.ledger);
         let own = Arc::clone(&self.own);
+        let work = Arc::clone(&self.work);
         let done = tokio::task::spawn_blocking(move || {
             match chain.commit(&block, &certificate.encode()) {
                 Ok(ChainCommitted::New {
@@ -171,6 +207,9 @@ impl Application for App {
                     receipts,
                 }) => {
                     own.committed(block.header.number, &block.hash());
+                    if chain.validators_change() {
+                        work.notify_one();
+                    }
                     ledger
                         .publish(&block, &transactions, &receipts)
                         .map_err(Fatal::new)

@@ -1,20 +1,26 @@
 //! What members tell each other beside the agreement: transactions that came in from outside, and that something
-//! waits here for a block.
+//! waits here for a block. A member without a seat, which proposes nothing, hands its transactions to another member.
 //!
 //! A transaction that this node signed for an account it keeps stays here until this node proposes it. Shared, it could
 //! become final long after a restart had taken its write back. The others are asked instead to take their turns at
 //! once, so that this node's comes soon.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use alloy_primitives::Bytes;
 use alloy_rlp::Decodable as _;
 use stele_chain::Chain;
 use stele_consensus::{Committed, GOSSIP_BYTES_MAX, Gossip};
+use stele_core::certificate::ValidatorKey;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
+
+use super::members::Others;
 
 /// Transactions that wait to be shared; more are proposed by this node alone.
 const SHARED: usize = 4_096;
@@ -30,6 +36,8 @@ const AGAIN: Duration = Duration::from_millis(300);
 pub(crate) struct Mouth {
     shared: mpsc::Sender<Bytes>,
     heard: mpsc::Sender<Bytes>,
+    /// This node's validator keys.
+    keys: Vec<ValidatorKey>,
 }
 
 /// What [`run`] works off.
@@ -39,18 +47,30 @@ pub(crate) struct Ear {
     heard: mpsc::Receiver<Bytes>,
 }
 
-/// The two ends.
-pub(crate) fn channel() -> (Mouth, Ear) {
+/// The two ends, of a node whose validator has these keys. Without any the node counts as seated: it then has no other
+/// members.
+pub(crate) fn channel(keys: Vec<ValidatorKey>) -> (Mouth, Ear) {
     let (shared, shared_out) = mpsc::channel(SHARED);
     let (heard, heard_out) = mpsc::channel(HEARD);
     let ear = Ear {
         shared: shared_out,
         heard: heard_out,
     };
-    (Mouth { shared, heard }, ear)
+    let mouth = Mouth {
+        shared,
+        heard,
+        keys,
+    };
+    (mouth, ear)
 }
 
 impl Mouth {
+    /// Whether this node validates now.
+    pub(crate) fn has_seat(&self, chain: &Chain) -> bool {
+        let epoch = chain.epoch();
+        self.keys.is_empty() || self.keys.iter().any(|key| epoch.set().keys().contains(key))
+    }
+
     /// Shares a transaction that was admitted here. Lost where too many wait: this node still proposes it.
     pub(crate) fn share(&self, transaction: Bytes) {
         drop(self.shared.try_send(transaction));
@@ -71,12 +91,21 @@ pub(crate) struct Member {
     pub(crate) work: Arc<Notify>,
     /// Asks this node's engine to take its turn at once.
     pub(crate) nudge: Box<dyn Fn() + Send + Sync>,
+    pub(crate) mouth: Arc<Mouth>,
+    /// To whom transactions are handed while this node has no seat.
+    pub(crate) others: Arc<OnceLock<Others>>,
 }
 
 /// Speaks and listens until dropped.
 pub(crate) fn run(member: Member, ear: Ear) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(share(ear.shared, member.gossip.clone()));
+    tasks.spawn(share(
+        ear.shared,
+        member.gossip.clone(),
+        Arc::clone(&member.chain),
+        member.mouth,
+        member.others,
+    ));
     tasks.spawn(listen(ear.heard, Arc::clone(&member.chain), member.nudge));
     tasks.spawn(ask_for_turns(
         member.chain,
@@ -87,7 +116,13 @@ pub(crate) fn run(member: Member, ear: Ear) -> JoinSet<()> {
     tasks
 }
 
-async fn share(mut shared: mpsc::Receiver<Bytes>, gossip: Gossip) {
+async fn share(
+    mut shared: mpsc::Receiver<Bytes>,
+    gossip: Gossip,
+    chain: Arc<Chain>,
+    mouth: Arc<Mouth>,
+    others: Arc<OnceLock<Others>>,
+) {
     while let Some(first) = shared.recv().await {
         tokio::time::sleep(GATHER).await;
         let mut bytes = first.len();
@@ -98,7 +133,10 @@ async fn share(mut shared: mpsc::Receiver<Bytes>, gossip: Gossip) {
             bytes = bytes.saturating_add(next.len());
             together.push(next);
         }
-        gossip.send(alloy_rlp::encode(&together).into());
+        match others.get() {
+            Some(others) if !mouth.has_seat(&chain) => others.hand_over(&together).await,
+            _ => drop(gossip.send(alloy_rlp::encode(&together).into())),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
 use anyhow::Context as _;
 use stele_chain::{
     CallOutcome, CallRequest, Chain, Estimate, FinalBlock, IncludedReceipt, IncludedTransaction,
@@ -14,12 +14,15 @@ use stele_chain::{
 };
 use stele_core::{
     block::{Block, Header, Receipt, Validator},
-    tx::RecoveredTransaction,
+    epoch::{Change, Epoch},
+    id::{AUDIT, GOVERNANCE},
+    tx::{RecoveredTransaction, Transaction},
 };
 use stele_index::{FinalizedBlock, FinalizedLog, Index};
 use stele_service::ports::{
-    AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, Finalized, Ledger, LedgerError,
-    LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, SlotQuery, SlotRange, Trace,
+    AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, FinalBlocks, Finalized, Ledger,
+    LedgerError, LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, SlotQuery,
+    SlotRange, Trace,
     TraceOptions, Traced, TransactionView,
 };
 use stele_vault::Vault;
@@ -87,6 +90,21 @@ impl NodeLedger {
         self.chain
             .submit(transaction)
             .map_err(|rejected| refused(&rejected))
+    }
+
+    /// Admits what a member without a seat may have proposed by others: votes, and receipts of accesses.
+    fn admit_for_others(&self, encoded: Bytes) -> Result<Arc<Pooled>, LedgerError> {
+        let to = Transaction::decode(&encoded).map(|transaction| transaction.to());
+        let is_theirs =
+            to.is_ok_and(|to| to == TxKind::Call(GOVERNANCE) || to == TxKind::Call(AUDIT));
+        if !is_theirs {
+            return Err(LedgerError::Refused {
+                kind: RefusalKind::NotPermitted,
+                message: "this member's validator has no seat: until it has one, it reads, votes and leaves receipts"
+                    .into(),
+            });
+        }
+        self.admit(encoded)
     }
 
     /// Brings the index to the last committed block: after a crash between the two, or after a rebuild.
@@ -265,8 +283,19 @@ impl Ledger for NodeLedger {
 
     fn submit_own(&self, transaction: Bytes) -> BoxFuture<'_, Result<B256, LedgerError>> {
         Box::pin(async move {
-            let admitted = self.admit(transaction);
-            admitted.map(|pooled| pooled.recovered.hash)
+            let Some(mouth) = self
+                .mouth
+                .as_ref()
+                .filter(|mouth| !mouth.has_seat(&self.chain))
+            else {
+                let admitted = self.admit(transaction);
+                return admitted.map(|pooled| pooled.recovered.hash);
+            };
+            // Without a seat nothing is proposed here. What a restart can't contradict is handed to another member;
+            // anything else could become final long after its write was taken back.
+            let pooled = self.admit_for_others(transaction)?;
+            mouth.share(pooled.encoded.clone());
+            Ok(pooled.recovered.hash)
         })
     }
 
@@ -433,6 +462,22 @@ impl Ledger for NodeLedger {
         let header = view.header(height).map_err(unavailable)?;
         let certificate = view.certificate(height).map_err(unavailable)?;
         Ok(header.zip(certificate))
+    }
+
+    fn epoch(&self) -> Option<Arc<Epoch>> {
+        Some(self.chain.epoch())
+    }
+
+    fn validator_changes(&self) -> Result<Vec<Change>, LedgerError> {
+        self.chain.validator_changes().map_err(unavailable)
+    }
+
+    fn final_blocks(&self, from: u64) -> Result<Option<FinalBlocks>, LedgerError> {
+        let run = self.chain.final_run(from).map_err(unavailable)?;
+        Ok(run.map(|(blocks, certificate)| FinalBlocks {
+            blocks,
+            certificate,
+        }))
     }
 
     fn transaction(&self, hash: B256) -> Result<Option<TransactionView>, LedgerError> {

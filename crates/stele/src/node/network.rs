@@ -1,18 +1,44 @@
 //! A node's place among the members of its consortium.
 
+use std::{fs, path::Path, sync::Arc};
+
 use alloy_primitives::B256;
 use anyhow::{Context as _, Result, bail};
 use stele_chain::Genesis;
-use stele_consensus::{Network, Peer};
-use stele_core::{certificate::ValidatorKey, id::OrganizationId};
+use stele_consensus::Network;
+use stele_core::id::OrganizationId;
 use stele_vault::Vault;
 
-use super::{Start, signer};
+use super::{Start, peers::Gateways, signer};
 use crate::config::{Config, NetworkConfig};
 
-/// The organisation this node acts for: the one whose validator it is, else the first whose keys it keeps.
-pub(super) fn own_organization(genesis: &Genesis, vault: &Vault) -> Result<OrganizationId> {
-    let key = B256::from(*signer(vault).public_key().as_bytes());
+/// File in the data folder that names the node's organisation, where the genesis does not know it.
+pub(crate) const ORGANIZATION_FILE: &str = "organization";
+
+/// The organisation this node acts for: the one that the data folder names, else the one whose validator it is at
+/// genesis, else the first of the genesis whose keys it keeps.
+pub(super) fn own_organization(
+    data: &Path,
+    genesis: &Genesis,
+    vault: &Vault,
+) -> Result<OrganizationId> {
+    let path = data.join(ORGANIZATION_FILE);
+    if path.exists() {
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let organization = text
+            .trim()
+            .parse()
+            .with_context(|| format!("{} names no account", path.display()))?;
+        if vault.keys().signing(organization)?.is_none() {
+            bail!(
+                "{} names {organization}, whose keys are not in this data folder",
+                path.display()
+            );
+        }
+        return Ok(OrganizationId(organization));
+    }
+    let key = B256::from(*signer(vault, 0).public_key().as_bytes());
     if let Some(seat) = genesis.validators.iter().find(|seat| seat.key == key) {
         return Ok(OrganizationId(seat.organization));
     }
@@ -27,8 +53,8 @@ pub(super) fn own_organization(genesis: &Genesis, vault: &Vault) -> Result<Organ
     )
 }
 
-/// How this node reaches the others, once the configuration and the genesis agree on who they are.
-pub(super) fn of(config: &Config, genesis: &Genesis, start: Start) -> Result<Network> {
+/// Refuses a configuration that does not go with the genesis, or with the way the node is started.
+pub(super) fn check(config: &Config, genesis: &Genesis, start: Start) -> Result<()> {
     let members = genesis.validators.len();
     let Some(network) = &config.network else {
         if members > 1 {
@@ -37,7 +63,7 @@ pub(super) fn of(config: &Config, genesis: &Genesis, start: Start) -> Result<Net
                  where FILE has the section [network]"
             );
         }
-        return Ok(Network::Solitary);
+        return Ok(());
     };
     if let Start::Up(_) = start {
         bail!(
@@ -51,39 +77,38 @@ pub(super) fn of(config: &Config, genesis: &Genesis, start: Start) -> Result<Net
             network.genesis
         );
     }
-    let peers = network
-        .peers
-        .iter()
-        .map(|peer| {
-            if !genesis.validators.iter().any(|seat| seat.key == peer.key) {
-                bail!(
-                    "network.peers: {} is no validator of genesis.json ({})",
-                    peer.key,
-                    peer.name
-                );
-            }
-            Ok(Peer {
-                key: ValidatorKey::new(peer.key.0),
-                address: peer
-                    .address
-                    .parse()
-                    .with_context(|| format!("network.peers: the address of {}", peer.name))?,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    named_all(network, genesis)?;
-    if members == 1 {
-        return Ok(Network::Solitary);
+    for peer in &network.peers {
+        if peer.organization.is_none()
+            && let Some(key) = peer.key
+            && !genesis.validators.iter().any(|seat| seat.key == key)
+        {
+            bail!(
+                "{} is no validator of genesis.json; name the organization it belongs to",
+                peer.said()
+            );
+        }
     }
-    Ok(Network::Tcp {
-        listen: network.listen,
-        peers,
-    })
+    named_all(network, genesis)
 }
 
-/// At most one validator of the genesis, this node's own, may lack an address.
+/// How the node reaches the other validators. A member that has a section `[network]` listens for them even while it is
+/// the only one: others may join.
+pub(super) fn of(config: &Config, gateways: Option<&Arc<Gateways>>) -> Network {
+    match (&config.network, gateways) {
+        (Some(network), Some(gateways)) => Network::Tcp {
+            listen: network.listen,
+            peers: gateways.reached(),
+        },
+        _ => Network::Solitary,
+    }
+}
+
+/// Where nobody is asked for addresses, at most one validator of the genesis, this node's own, may lack one.
 fn named_all(network: &NetworkConfig, genesis: &Genesis) -> Result<()> {
-    let named = |key: &B256| network.peers.iter().any(|peer| peer.key == *key);
+    if network.peers.iter().any(|peer| peer.organization.is_some()) {
+        return Ok(());
+    }
+    let named = |key: &B256| network.peers.iter().any(|peer| peer.key == Some(*key));
     let missing: Vec<String> = genesis
         .validators
         .iter()

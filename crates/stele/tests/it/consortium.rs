@@ -76,6 +76,48 @@ impl Consortium {
         }
     }
 
+    /// What `stele up` makes, stopped again, with a configuration that lets others join.
+    pub(crate) fn of_one() -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("net/member-1");
+        std::fs::create_dir_all(&folder).unwrap();
+        let data = folder.join("data");
+        let port = free_ports(5);
+        let at = |offset: u16| format!("127.0.0.1:{}", port + offset);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stele"))
+            .args(["up", "--data", data.to_str().unwrap()])
+            .args(["--http", &at(0), "--rpc", &at(2), "--metrics", &at(3)])
+            .args(["--mllp", &at(4)])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success() && child.wait().unwrap().success());
+        let config = folder.join("stele.toml");
+        let (data, config) = (data.to_str().unwrap(), config.to_str().unwrap());
+        let port = port.to_string();
+        let written = stele(&[
+            "network", "config", "--data", data, "--out", config, "--port", &port, "--json",
+        ]);
+        let said = String::from_utf8_lossy(&written.stderr);
+        assert!(written.status.success(), "{said}");
+        let written: Value = serde_json::from_slice(&written.stdout).unwrap();
+        let first = json!({
+            "organization": ready["organization"], "gateway": written["gateway"]
+        });
+        Self {
+            parent,
+            members: vec![None],
+            made: json!({ "members": [first] }),
+        }
+    }
+
     /// The same, with all members running.
     pub(crate) fn running(members: u16) -> Self {
         let mut consortium = Self::new(members);
@@ -83,6 +125,80 @@ impl Consortium {
             consortium.start(number);
         }
         consortium
+    }
+
+    /// Makes the folder of another member, which is told of the first one only, and gives its number.
+    pub(crate) fn join(&mut self) -> usize {
+        let number = self.members.len() + 1;
+        let first = &self.made["members"][0];
+        let member = format!(
+            "{}={}",
+            first["organization"].as_str().unwrap(),
+            first["gateway"].as_str().unwrap()
+        );
+        let output = stele(&[
+            "network",
+            "join",
+            "--genesis",
+            self.data(1).join("genesis.json").to_str().unwrap(),
+            "--member",
+            &member,
+            "--out",
+            self.folder(number).to_str().unwrap(),
+            "--port",
+            &free_ports(5).to_string(),
+            "--json",
+        ]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+        self.made["members"].as_array_mut().unwrap().push(made);
+        self.members.push(None);
+        number
+    }
+
+    pub(crate) fn validator(&self, number: usize) -> String {
+        let member = &self.made["members"][number - 1];
+        member["validator"].as_str().unwrap().to_owned()
+    }
+
+    /// Proposes as the first of these members, and the others vote yes.
+    pub(crate) fn decide(&self, members: &[usize], decision: &[&str]) {
+        let arguments = [&["governance", "propose"], decision, &["--json"]].concat();
+        let proposed = self.json(members[0], &arguments);
+        let id = proposed["proposal"].to_string();
+        for member in &members[1..] {
+            let mut votes = 0;
+            // The proposal may not have come to this member yet.
+            while votes < 100 {
+                let vote = ["governance", "vote", &id, "yes", "--json"];
+                if self.try_command(*member, &vote).0 {
+                    break;
+                }
+                votes += 1;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            assert!(votes < 100, "member-{member} can't vote on {decision:?}");
+        }
+    }
+
+    /// Waits until a member knows that an epoch has begun, and gives its validators' keys.
+    pub(crate) async fn epoch(&self, number: usize, epoch: u64) -> Vec<String> {
+        let reached = async {
+            loop {
+                let shown = self.json(number, &["governance", "show", "--json"]);
+                if shown["epoch"]["number"].as_u64() >= Some(epoch) {
+                    return shown["epoch"]["validators"].clone();
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let validators = tokio::time::timeout(DEADLINE, reached)
+            .await
+            .unwrap_or_else(|_| panic!("member-{number} does not reach epoch {epoch}"));
+        let keys = validators.as_array().unwrap().iter();
+        keys.map(|one| one["key"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Folder of a member, counted from 1.

@@ -22,6 +22,7 @@ mod http;
 mod import;
 mod kill;
 mod limits;
+mod members;
 mod mllp;
 mod network;
 mod node;

@@ -1,5 +1,5 @@
 //! The real chain in the seeded simulation: consortia whose members crash, are cut off from each other, lose messages,
-//! say nothing or propose invalid blocks. `STELE_SIM_SEEDS` says how many seeds, 40 by default, and `STELE_SIM_FROM` the
+//! say nothing, propose invalid blocks or contradict themselves, and whose validators change by vote meanwhile. `STELE_SIM_SEEDS` says how many seeds, 40 by default, and `STELE_SIM_FROM` the
 //! first; `cargo xtask sim --seeds N --from S` does it longer. What fails names its seed, which replays it.
 
 use std::{
@@ -8,24 +8,30 @@ use std::{
 };
 
 use alloy_primitives::{B256, Bytes, TxKind};
+use alloy_sol_types::{SolCall, SolEvent as _, SolValue as _};
 use stele_chain::{
     Chain, Committed as ChainCommitted, Genesis, Organization, PoolLimits, Seat, state::State,
 };
 use stele_consensus::{
-    Application, Branch, Committed, Fatal,
+    Application, Branch, Committed, Fatal, Run,
     sim::{CHAIN_ID, Crashes, Event, Simulation},
 };
 use stele_core::{
+    abi::governance::IGovernance::{Proposed, proposeCall, voteCall},
     account::{AccountKey, UnsignedCall},
-    block::Block,
+    block::{Block, Header, Validator},
     certificate::{CommitCertificate, ValidatorKey},
     crypto::Secret32,
+    epoch::Epoch,
+    id::GOVERNANCE,
 };
 
 use crate::{faults::number, random::Random};
 
 /// Blocks that every member has to reach.
 const BLOCKS: u64 = 20;
+/// The same where validators change, which takes 33 to 64 blocks.
+const BLOCKS_CHANGING: u64 = 110;
 /// Transactions that each member's organisation sends after each start.
 const SENT: u64 = 12;
 
@@ -41,6 +47,8 @@ enum Conduct {
     Lies,
     /// Never proposes.
     Silent,
+    /// Signs two proposals in every view, and votes for nothing as well.
+    Conflicts,
 }
 
 /// A member over the real chain.
@@ -49,6 +57,17 @@ struct Member {
     chain: Arc<Chain>,
     disk: Arc<Mutex<Disk>>,
     conduct: Conduct,
+    /// Its place among the members.
+    index: usize,
+    /// Everybody's disk, from which one without a seat takes its blocks.
+    all: Arc<Vec<Arc<Mutex<Disk>>>>,
+}
+
+/// A validator gets or gives up its seat: proposed by the first member, voted for by all others.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    validator: usize,
+    seated: bool,
 }
 
 fn key(index: usize) -> AccountKey {
@@ -56,7 +75,8 @@ fn key(index: usize) -> AccountKey {
     AccountKey::new(Secret32::new([byte; 32])).unwrap()
 }
 
-fn genesis(simulation: &Simulation) -> Genesis {
+/// The first `seated` of the members validate.
+fn genesis(simulation: &Simulation, seated: usize) -> Genesis {
     let keys = simulation.validator_keys();
     Genesis {
         chain_id: CHAIN_ID,
@@ -74,6 +94,7 @@ fn genesis(simulation: &Simulation) -> Genesis {
             .collect(),
         validators: keys
             .iter()
+            .take(seated)
             .enumerate()
             .map(|(index, validator)| Seat {
                 key: B256::from(*validator.as_bytes()),
@@ -88,11 +109,20 @@ fn genesis(simulation: &Simulation) -> Genesis {
 
 impl Member {
     /// Starts over what survived: everything else is executed again.
-    fn start(genesis: &Genesis, disk: Arc<Mutex<Disk>>, index: usize, conduct: Conduct) -> Self {
+    fn start(
+        genesis: &Genesis,
+        all: &Arc<Vec<Arc<Mutex<Disk>>>>,
+        index: usize,
+        conduct: Conduct,
+        changes: &[(Change, B256)],
+    ) -> Self {
+        let disk = Arc::clone(&all[index]);
         let chain =
             Chain::over(State::in_memory().unwrap(), genesis, PoolLimits::default()).unwrap();
+        let mut proposed = 0;
         for (block, certificate) in &disk.lock().unwrap().0 {
-            chain.commit(block, certificate).unwrap();
+            let committed = chain.commit(block, certificate).unwrap();
+            proposed += proposals(&committed).len();
         }
         let sender = key(index);
         let first = chain.pending_nonce(sender.address()).unwrap();
@@ -106,12 +136,60 @@ impl Member {
             });
             chain.submit(signed.unwrap()).unwrap();
         }
-        Self {
+        let member = Self {
             chain: Arc::new(chain),
             disk,
             conduct,
+            index,
+            all: Arc::clone(all),
+        };
+        if index == 0 && proposed == 0 {
+            for (change, validator) in changes {
+                let organization = key(change.validator).address();
+                let payload = (*validator, organization, change.seated).abi_encode_params();
+                member.govern(&proposeCall {
+                    kind: 6,
+                    payload: payload.into(),
+                });
+            }
+        }
+        for id in 1..=proposed {
+            member.vote(u32::try_from(id).unwrap());
+        }
+        member
+    }
+
+    /// Sends a call of Governance.
+    fn govern<C: SolCall>(&self, call: &C) {
+        let sender = key(self.index);
+        let signed = sender.sign(UnsignedCall {
+            chain_id: CHAIN_ID,
+            nonce: self.chain.pending_nonce(sender.address()).unwrap(),
+            gas_limit: 2_000_000,
+            to: TxKind::Call(GOVERNANCE),
+            input: call.abi_encode().into(),
+        });
+        // A pool that is full takes no vote: then the others decide, or nobody.
+        drop(self.chain.submit(signed.unwrap()));
+    }
+
+    fn vote(&self, id: u32) {
+        if self.index != 0 {
+            self.govern(&voteCall { id, support: true });
         }
     }
+}
+
+/// Proposals that a block brought.
+fn proposals(committed: &ChainCommitted) -> Vec<u32> {
+    let ChainCommitted::New { receipts, .. } = committed else {
+        return Vec::new();
+    };
+    let logs = receipts.iter().flat_map(|receipt| &receipt.logs);
+    logs.filter(|log| log.address == GOVERNANCE)
+        .filter_map(|log| Proposed::decode_log_data(&log.data).ok())
+        .map(|event| event.id)
+        .collect()
 }
 
 impl Application for Member {
@@ -127,6 +205,39 @@ impl Application for Member {
         }
     }
 
+    fn tip(&self) -> Header {
+        self.chain.finalized().0
+    }
+
+    fn epochs(&self, number: u64) -> Vec<Arc<Epoch>> {
+        self.chain.epochs(number)
+    }
+
+    async fn fetch(&self, from: u64) -> Option<Run> {
+        // Only one without a seat may look at another's disk: validators talk over the network.
+        let seats = self.chain.epoch();
+        let is_mine = |seat: &Validator| seat.organization == key(self.index).address();
+        let is_seated = seats.validators().iter().any(is_mine);
+        if is_seated && self.conduct != Conduct::Conflicts {
+            return None;
+        }
+        let from = usize::try_from(from).ok()?;
+        for disk in self.all.iter() {
+            let mut blocks = Vec::new();
+            for (block, certificate) in disk.lock().unwrap().0.iter().skip(from - 1) {
+                let certificate = CommitCertificate::decode(certificate).ok()?;
+                blocks.push(Block::clone(block));
+                if certificate.block == block.hash() {
+                    return Some(Run {
+                        blocks,
+                        certificate,
+                    });
+                }
+            }
+        }
+        None
+    }
+
     fn checkpoint(&self) -> Option<(Block, CommitCertificate)> {
         let disk = self.disk.lock().unwrap();
         let (block, certificate) = disk.0.last()?;
@@ -135,7 +246,7 @@ impl Application for Member {
     }
 
     async fn ready(&self) {
-        if !self.chain.has_work() {
+        if !self.chain.has_work() && !self.chain.validators_change() {
             std::future::pending::<()>().await;
         }
     }
@@ -169,11 +280,14 @@ impl Application for Member {
 
     async fn commit(&self, block: Arc<Block>, certificate: CommitCertificate) -> Result<(), Fatal> {
         let certificate = certificate.encode();
-        if let ChainCommitted::New { .. } = self
+        let committed = self
             .chain
             .commit(&block, &certificate)
-            .map_err(Fatal::new)?
-        {
+            .map_err(Fatal::new)?;
+        for id in proposals(&committed) {
+            self.vote(id);
+        }
+        if let ChainCommitted::New { .. } = committed {
             self.disk.lock().unwrap().0.push((block, certificate));
         }
         Ok(())
@@ -184,6 +298,9 @@ impl Application for Member {
 struct Scenario {
     simulation: Simulation,
     conduct: Vec<Conduct>,
+    /// Who validates from the start: the first so many.
+    seated: usize,
+    changes: Vec<Change>,
 }
 
 fn scenario(seed: u64) -> Scenario {
@@ -198,7 +315,8 @@ fn scenario(seed: u64) -> Scenario {
     let mut conduct = vec![Conduct::Honest; count];
     // Fewer than a third.
     for _ in 0..random.below(u64::from(validators).div_ceil(3)) {
-        let kind = [Conduct::Lies, Conduct::Silent][usize::try_from(random.below(2)).unwrap()];
+        let kinds = [Conduct::Lies, Conduct::Silent, Conduct::Conflicts];
+        let kind = kinds[usize::try_from(random.below(3)).unwrap()];
         conduct[usize::try_from(random.below(u64::from(validators))).unwrap()] = kind;
     }
     let mut events = Vec::new();
@@ -215,25 +333,75 @@ fn scenario(seed: u64) -> Scenario {
         events.push((at, who, ends));
     }
     simulation.crashes = Crashes::Schedule(events);
-    Scenario {
+    let mut scenario = Scenario {
         simulation,
         conduct,
+        seated: count,
+        changes: Vec::new(),
+    };
+    if random.below(4) == 0 {
+        change_validators(&mut scenario, &mut random);
     }
+    scenario
 }
 
-/// Runs a seed and gives its trace and the number of transactions that became final.
-fn run(seed: u64) -> Result<(String, usize), String> {
+/// The last member joins, leaves, or joins while the one before it leaves. Whoever comes or goes is honest: of the
+/// others fewer than a third are not, before and after.
+fn change_validators(scenario: &mut Scenario, random: &mut Random) {
+    let count = scenario.conduct.len();
+    let last = count - 1;
+    let seat = |validator, seated| Change { validator, seated };
+    let (seated, changes) = match random.below(3) {
+        0 => (last, vec![seat(last, true)]),
+        1 => (count, vec![seat(last, false)]),
+        _ => (last, vec![seat(last, true), seat(last - 1, false)]),
+    };
+    let faulty = seated.min(count - changes.len()).saturating_sub(1) / 3;
+    let mut left = faulty;
+    for (index, conduct) in scenario.conduct.iter_mut().enumerate() {
+        if *conduct != Conduct::Honest && (left == 0 || index >= last - 1 || index == 0) {
+            *conduct = Conduct::Honest;
+        } else if *conduct != Conduct::Honest {
+            left -= 1;
+        }
+    }
+    scenario.simulation.blocks = BLOCKS_CHANGING;
+    (scenario.seated, scenario.changes) = (seated, changes);
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Done {
+    trace: String,
+    /// Transactions that became final.
+    transactions: usize,
+    /// Changes of validators.
+    epochs: u64,
+}
+
+/// Runs a seed.
+fn run(seed: u64) -> Result<Done, String> {
     let Scenario {
         simulation,
         conduct,
+        seated,
+        changes,
     } = scenario(seed);
-    let genesis = genesis(&simulation);
-    let disks: Vec<Arc<Mutex<Disk>>> = conduct.iter().map(|_| Arc::default()).collect();
+    let mut simulation = simulation;
+    let conflicts = |index: &usize| conduct[*index] == Conduct::Conflicts;
+    simulation.conflicting = (0..conduct.len()).filter(conflicts).collect();
+    let blocks = simulation.blocks;
+    let genesis = genesis(&simulation, seated);
+    let keys = simulation.validator_keys();
+    let changes: Vec<_> = changes
+        .into_iter()
+        .map(|change| (change, B256::from(*keys[change.validator].as_bytes())))
+        .collect();
+    let disks: Arc<Vec<Arc<Mutex<Disk>>>> =
+        Arc::new(conduct.iter().map(|_| Arc::default()).collect());
     let start = {
-        let disks = disks.clone();
-        move |index: usize| {
-            Member::start(&genesis, Arc::clone(&disks[index]), index, conduct[index])
-        }
+        let disks = Arc::clone(&disks);
+        move |index: usize| Member::start(&genesis, &disks, index, conduct[index], &changes)
     };
     let outcome = simulation.run(start)?;
     let disks: Vec<_> = disks.iter().map(|disk| disk.lock().unwrap()).collect();
@@ -253,16 +421,21 @@ fn run(seed: u64) -> Result<(String, usize), String> {
             }
         }
     }
-    let is_reached = u64::try_from(longest.0.len()).is_ok_and(|reached| reached >= BLOCKS);
+    let is_reached = u64::try_from(longest.0.len()).is_ok_and(|reached| reached >= blocks);
     if !is_reached {
         return Err(format!("seed {seed}: it stopped at {}", longest.0.len()));
     }
     let transactions = longest.0.iter().map(|(block, _)| block.transactions.len());
-    Ok((outcome.trace, transactions.sum()))
+    Ok(Done {
+        trace: outcome.trace,
+        transactions: transactions.sum(),
+        epochs: longest.0.last().map_or(0, |(block, _)| block.header.epoch),
+    })
 }
 
-/// NFR-CON, NFR-REL2, LIM-13: whatever crashes, is cut off, lies or is silent, below one third: no two members differ
-/// in a block or a state root, no invalid block becomes final, nothing final is lost, and the chain goes on.
+/// NFR-CON, NFR-REL2, LIM-13: whatever crashes, is cut off, lies or is silent, below one third, and whoever joins or
+/// leaves meanwhile: no two members differ in a block or a state root, no invalid block becomes final, nothing final is
+/// lost, and the chain goes on.
 #[test]
 fn members_agree_whatever_the_seed_does() {
     let from = u64::try_from(number("STELE_SIM_FROM", 0)).unwrap();
@@ -272,13 +445,16 @@ fn members_agree_whatever_the_seed_does() {
         .map(|_| {
             let next = Arc::clone(&next);
             std::thread::spawn(move || {
-                let (mut failed, mut transactions) = (Vec::new(), 0);
+                let (mut failed, mut transactions, mut epochs) = (Vec::new(), 0, 0);
                 loop {
                     let Some(seed) = next.lock().unwrap().next() else {
-                        return (failed, transactions);
+                        return (failed, transactions, epochs);
                     };
                     match run(seed) {
-                        Ok((_, count)) => transactions += count,
+                        Ok(done) => {
+                            transactions += done.transactions;
+                            epochs += done.epochs;
+                        }
                         Err(error) => failed.push(error),
                     }
                 }
@@ -295,7 +471,12 @@ fn members_agree_whatever_the_seed_does() {
     );
     let transactions: usize = done.iter().map(|one| one.1).sum();
     assert!(transactions > 0, "blocks with something in them");
-    println!("{seeds} seeds from {from}: {transactions} transactions are final, nobody differs");
+    let epochs: u64 = done.iter().map(|one| one.2).sum();
+    assert!(epochs > 0 || seeds < 20, "validators changed");
+    println!(
+        "{seeds} seeds from {from}: {transactions} transactions are final, validators changed {epochs} times, nobody \
+         differs"
+    );
 }
 
 /// A seed replays: the same crashes, messages and blocks.
@@ -303,5 +484,5 @@ fn members_agree_whatever_the_seed_does() {
 fn a_seed_replays() {
     let first = run(7).unwrap();
     assert_eq!(first, run(7).unwrap());
-    assert_ne!(first.0, run(8).unwrap().0);
+    assert_ne!(first.trace, run(8).unwrap().trace);
 }

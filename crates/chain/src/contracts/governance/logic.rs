@@ -285,7 +285,7 @@ fn set_status(host: &mut Host<'_>, who: Address, status: Status) -> Outcome<()> 
     identity::logic::set_organization_status(host, who, account, status)
 }
 
-/// Most validators seated at once: what the consensus engine was measured with.
-pub(crate) const MAX_VALIDATORS: u32 = 50;
+/// Most validators seated at once.
+pub(crate) const MAX_VALIDATORS: u32 = stele_core::epoch::VALIDATORS_MAX;
 /// Largest time in seconds: 40 bits.
 const MAX_TIME_S: u64 = (1 << 40) - 1;

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use alloy_primitives::B256;
-use stele_chain::Genesis;
+use stele_chain::Seat;
+
+use crate::config::PeerConfig;
 
 /// Where a member lives.
 #[derive(Clone, Debug)]
@@ -40,19 +42,37 @@ impl Place {
         format!("{host}:{}", self.port(1))
     }
 
-    /// The text of its `stele.toml`.
-    pub(super) fn config(&self, places: &[Self], genesis: &Genesis, hash: B256) -> String {
+    /// How this member is named in another's configuration, once its validator is known.
+    pub(super) fn peer(&self, seat: &Seat) -> PeerConfig {
+        PeerConfig {
+            name: self.name(),
+            organization: None,
+            key: Some(seat.key),
+            address: Some(self.peer_address()),
+            gateway: Some(self.gateway()),
+        }
+    }
+
+    /// The text of a `stele.toml` for this place. `data` is read from where the file lies.
+    pub(super) fn config(
+        &self,
+        name: &str,
+        data: &str,
+        consortium: (&str, B256),
+        peers: &[PeerConfig],
+    ) -> String {
         let listen = if self.host.is_some() {
             "0.0.0.0"
         } else {
             "127.0.0.1"
         };
+        let (consortium, hash) = consortium;
         let mut text = format!(
             r#"# {name} of the consortium {consortium:?}. Start it with: stele node --config stele.toml
 # Paths are read from this file's folder. `stele config show --config stele.toml` prints every setting there is.
 
-# Data folder. data.key beside it unlocks everything: keep a copy of it apart, and no copy of it in a backup.
-data = "data"
+# Data folder. {data}.key beside it unlocks everything: keep a copy of it apart, and no copy of it in a backup.
+data = {data:?}
 
 # Gateway: FHIR, SMART, IPFS, the operator's interface. It speaks plain HTTP: let a proxy in front of it end TLS.
 http = "127.0.0.1:{http}"
@@ -72,42 +92,56 @@ heartbeat_ms = 900
 address = "127.0.0.1:{mllp}"
 
 [network]
-# Where this member's validator listens for the others. Encrypted; only the keys below are let in.
+# Where this member's validator listens for the others. Encrypted; only validators of the consortium are let in.
 listen = "{listen}:{port}"
 
-# Digest of the first block: data/genesis.json has to give it, the same at every member.
+# Where the others reach it, and this member's gateway. Members tell each other, also those that join later.
+address = "{address}"
+gateway = "{gateway}"
+
+# Digest of the first block: genesis.json in the data folder has to give it, the same at every member.
 genesis = "{hash}"
 "#,
-            name = self.name(),
-            consortium = genesis.consortium,
             http = self.port(0),
             rpc = self.port(2),
             metrics = self.port(3),
             mllp = self.port(4),
             port = self.port(1),
+            address = self.peer_address(),
+            gateway = self.gateway(),
         );
-        for (place, seat) in places.iter().zip(&genesis.validators) {
-            if place.number == self.number {
-                continue;
-            }
-            // Writing into a string can't fail.
-            let _ = write!(
-                text,
-                r#"
-[[network.peers]]
-name = "{}"
-# Its validator's key, and where its validator listens.
-key = "{}"
-address = "{}"
-# Its gateway, from which records and keys are fetched that patients let this member read.
-gateway = "{}"
-"#,
-                place.name(),
-                seat.key,
-                place.peer_address(),
-                place.gateway()
-            );
+        for peer in peers {
+            text.push_str(&peer_text(peer));
         }
         text
     }
+}
+
+/// The section of another member.
+fn peer_text(peer: &PeerConfig) -> String {
+    let mut text = format!("\n[[network.peers]]\nname = {:?}\n", peer.name);
+    // Writing into a string can't fail.
+    if let Some(organization) = peer.organization {
+        let _ = writeln!(
+            text,
+            "# Its organisation's account.\norganization = \"{organization}\""
+        );
+    }
+    if let Some(key) = peer.key {
+        let _ = writeln!(
+            text,
+            "# Its validator's key, and where its validator listens.\nkey = \"{key}\""
+        );
+    }
+    if let Some(address) = &peer.address {
+        let _ = writeln!(text, "address = {address:?}");
+    }
+    if let Some(gateway) = &peer.gateway {
+        let _ = writeln!(
+            text,
+            "# Its gateway, from which blocks are fetched, and records and keys that patients let this member read.\n\
+             gateway = {gateway:?}"
+        );
+    }
+    text
 }

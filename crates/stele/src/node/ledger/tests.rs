@@ -58,7 +58,7 @@ impl World {
                 Arc::new(chain),
                 Arc::new(index),
                 Arc::new(vault),
-                Arc::new(super::super::gossip::channel().0),
+                Arc::new(super::super::gossip::channel(Vec::new()).0),
             ),
             hospital,
             nurse,

@@ -13,6 +13,7 @@ mod members;
 mod passkeys;
 mod prescribing;
 mod sessions;
+mod waiting;
 
 use alloy_primitives::{Address, B256, keccak256};
 use stele_core::{
@@ -32,7 +33,7 @@ pub use ledger::{BlockLine, Checked, TransactionLine};
 pub use members::{Member, NewMember, ROLES};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
-pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session};
+pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session, SessionView};
 
 use crate::{
     Service,
@@ -159,7 +160,7 @@ impl Service {
 }
 
 /// 32 random bytes.
-fn random() -> [u8; 32] {
+pub(crate) fn random() -> [u8; 32] {
     use rand_core::Rng as _;
     let mut bytes = [0; 32];
     os_rng().fill_bytes(&mut bytes);

@@ -6,6 +6,7 @@ import { after, before, test } from "node:test";
 
 import { Contract, ContractFactory, JsonRpcProvider, Wallet, ZeroHash, hexlify, id, randomBytes } from "ethers";
 
+import { prescriptionsDomain, types } from "../../contracts/typed-data.mjs";
 import { compile, systemContracts } from "./contracts.mjs";
 import { node, organizationKey } from "./node.mjs";
 
@@ -14,7 +15,7 @@ const READ = 1;
 const WRITE = 2;
 const TREATMENT = 1;
 
-let provider, organization, identity, records, consent, audit, governance;
+let provider, organization, identity, records, consent, audit, governance, prescriptions, emergency;
 
 before(async () => {
   const url = await node();
@@ -22,8 +23,8 @@ before(async () => {
   organization = new Wallet(organizationKey(), provider);
   const contracts = systemContracts();
   const at = (name) => new Contract(contracts[name].address, contracts[name].abi, organization);
-  [identity, records, consent, audit, governance] =
-    ["IIdentity", "IRecords", "IConsent", "IAudit", "IGovernance"].map(at);
+  [identity, records, consent, audit, governance, prescriptions, emergency] =
+    ["IIdentity", "IRecords", "IConsent", "IAudit", "IGovernance", "IPrescriptions", "IEmergency"].map(at);
 }, DEADLINE);
 
 after(() => provider?.destroy());
@@ -53,7 +54,7 @@ function terms(overrides) {
 }
 
 test("every system contract has code and answers reads", DEADLINE, async () => {
-  for (const contract of [identity, records, consent, audit, governance]) {
+  for (const contract of [identity, records, consent, audit, governance, prescriptions, emergency]) {
     assert.notEqual(await provider.getCode(contract), "0x");
   }
   const [registered, active] = await identity.organizationCount();
@@ -97,6 +98,29 @@ test("records are anchored by who may write, and proved to be there", DEADLINE, 
   assert.deepEqual([size, root], [2n, event.root]);
   assert.equal(await records.custodianOf(patient.address), organization.address);
   assert.equal(await records.verifyInclusion(patient.address, 0, leaves[1], []), false);
+});
+
+/** FR-PH1, FR-PH2: from any wallet, with the published interface: issued, signed by the prescription's own key, dispensed once. */
+test("a prescription is dispensed once", DEADLINE, async () => {
+  const [doctor, pharmacist] = [Wallet.createRandom(provider), Wallet.createRandom(provider)];
+  await send(identity, "registerMember", doctor.address, 1, id("licence"));
+  await send(identity, "registerMember", pharmacist.address, 4, id("licence"));
+  const key = Wallet.createRandom();
+  const expires = Math.floor(Date.now() / 1000) + 86_400;
+  const refused = prescriptions.connect(pharmacist).issue.staticCall(key.address, id("text"), 2, expires);
+  await assert.rejects(refused, (error) => error.revert?.name === "NotAPrescriber");
+  const issued = await send(prescriptions.connect(doctor), "issue", key.address, id("text"), 2, expires);
+  assert.deepEqual([issued.name, issued.prescriber, issued.portions], ["Issued", doctor.address, 2n]);
+  assert.deepEqual([...(await prescriptions.verify(key.address, id("text")))], [0n, 2n]);
+  assert.deepEqual([...(await prescriptions.verify(key.address, id("another")))], [2n, 2n]);
+  const { chainId } = await provider.getNetwork();
+  const message = { id: key.address, dispenser: pharmacist.address, sequence: 0, portions: 2 };
+  const signature = await key.signTypedData(prescriptionsDomain(chainId), { Dispense: types.Dispense }, message);
+  const desk = prescriptions.connect(pharmacist);
+  const given = await send(desk, "dispense", key.address, 0, 2, signature);
+  assert.deepEqual([given.name, given.dispenser, given.left], ["Dispensed", pharmacist.address, 0n]);
+  await assert.rejects(desk.dispense.staticCall(key.address, 0, 2, signature), (error) => error.revert?.name === "AlreadyDispensed");
+  assert.deepEqual([...(await prescriptions.verify(key.address, id("text")))], [4n, 0n]);
 });
 
 test("refusals are the interfaces' own errors", DEADLINE, async () => {

@@ -82,3 +82,17 @@ test("a patient reads the record and checks an entry", DEADLINE, async () => {
   await page.getByText("PAT0").waitFor();
   await sound(person, "account");
 });
+
+/** A person sees where the account is signed in and ends it everywhere else. */
+test("a patient signs out everywhere else", DEADLINE, async () => {
+  const [, , { id }] = await patients();
+  const first = await signedUp(id);
+  const second = await signedUp(id);
+  await first.page.goto(`${first.base}/account`);
+  await first.page.getByText("Another browser").waitFor();
+  await sound(first, "account-sessions");
+  await first.page.getByRole("button", { name: "Sign out everywhere else" }).click();
+  await first.page.getByText("You are signed in nowhere else").waitFor();
+  assert.equal((await second.page.goto(`${first.base}/record`)).url(), `${first.base}/sign-in`);
+  assert.equal((await first.page.goto(`${first.base}/record`)).url(), `${first.base}/record`);
+});

@@ -116,6 +116,7 @@ impl Bench {
         let hospital = key(0);
         let genesis = Genesis {
             chain_id: DEFAULT_CHAIN_ID,
+            protocol: stele_chain::PROTOCOL,
             timestamp_ms: START_MS,
             consortium: "Throughput".into(),
             open: true,

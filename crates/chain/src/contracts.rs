@@ -10,6 +10,7 @@
 pub mod audit;
 pub mod consent;
 mod dispatch;
+pub(crate) mod emergency;
 mod genesis;
 pub mod governance;
 mod host;
@@ -38,25 +39,29 @@ pub use genesis::{GenesisError, GenesisOrganization, GenesisSpec, GenesisValidat
 
 /// Addresses of the system contracts. At genesis each has nonce 1 and the one byte of code [`SYSTEM_CODE`]: without
 /// them EIP-161 clears the accounts and solc's EXTCODESIZE check fails.
-pub const ADDRESSES: [Address; 6] = [
+pub const ADDRESSES: [Address; 7] = [
     id::IDENTITY,
     id::RECORDS,
     id::CONSENT,
     id::AUDIT,
     id::GOVERNANCE,
     id::PRESCRIPTIONS,
+    id::EMERGENCY,
 ];
 /// Code of every system contract: INVALID.
 pub const SYSTEM_CODE: Bytes = Bytes::from_static(&[0xfe]);
 /// The present version of the ledger's rules. Chains begun by earlier versions keep theirs, so that their blocks mean
-/// what they meant: 1 is without Prescriptions.
+/// what they meant: 1 is without Prescriptions and Emergency.
 pub const PROTOCOL: u32 = 2;
+
+/// The system contracts that came with protocol 2.
+const SECOND: [Address; 2] = [id::PRESCRIPTIONS, id::EMERGENCY];
 
 /// The system contracts that a chain of this protocol version begins with.
 pub(crate) fn addresses_of(protocol: u32) -> impl Iterator<Item = Address> {
     ADDRESSES
         .into_iter()
-        .filter(move |address| protocol >= 2 || *address != id::PRESCRIPTIONS)
+        .filter(move |address| protocol >= 2 || !SECOND.contains(address))
 }
 
 /// Whether the address lies in the range kept for system contracts, taken or not: `0x5e1e`, zeros, one byte.

@@ -41,6 +41,14 @@ pub mod prescriptions {
     );
 }
 
+pub mod emergency {
+    //! System contract Emergency.
+    alloy_sol_types::sol!(
+        #![sol(abi = false, all_derives = true)]
+        "../../contracts/interfaces/IEmergency.sol"
+    );
+}
+
 pub mod governance {
     //! System contract Governance.
     alloy_sol_types::sol!(

@@ -102,6 +102,8 @@ pub const CONSENT: Address = address!("0x5e1e00000000000000000000000000000000000
 pub const AUDIT: Address = address!("0x5e1e000000000000000000000000000000000004");
 /// System contract Prescriptions, since protocol 2.
 pub const PRESCRIPTIONS: Address = address!("0x5e1e000000000000000000000000000000000005");
+/// System contract Emergency, since protocol 2.
+pub const EMERGENCY: Address = address!("0x5e1e000000000000000000000000000000000006");
 /// System contract Governance.
 pub const GOVERNANCE: Address = address!("0x5e1e000000000000000000000000000000000007");
 

@@ -5,6 +5,7 @@
 //! contracts have decided.
 
 mod consent;
+mod emergency;
 mod identity;
 mod network;
 mod prescriptions;
@@ -24,8 +25,9 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use stele_core::{
     abi::{
         audit::IAudit::IAuditEvents, consent::IConsent::IConsentEvents,
-        governance::IGovernance::IGovernanceEvents, identity::IIdentity::IIdentityEvents,
-        prescriptions::IPrescriptions::IPrescriptionsEvents, records::IRecords::IRecordsEvents,
+        emergency::IEmergency::IEmergencyEvents, governance::IGovernance::IGovernanceEvents,
+        identity::IIdentity::IIdentityEvents, prescriptions::IPrescriptions::IPrescriptionsEvents,
+        records::IRecords::IRecordsEvents,
     },
     crypto::Secret32,
     id,
@@ -227,6 +229,11 @@ impl Block<'_> {
                     let tx = self.transaction(entry.tx_hash)?;
                     self.prescriptions(&event, tx)?;
                 }
+                id::EMERGENCY => {
+                    let event = self.decode::<IEmergencyEvents>("Emergency", log)?;
+                    let tx = self.transaction(entry.tx_hash)?;
+                    self.emergency(&event, tx)?;
+                }
                 id::GOVERNANCE => {
                     let event = self.decode::<IGovernanceEvents>("Governance", log)?;
                     let tx = self.transaction(entry.tx_hash)?;
@@ -300,4 +307,5 @@ const WRITING: &str = "writing an event of the chain";
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/chain_0001.sql"),
     include_str!("schema/chain_0002.sql"),
+    include_str!("schema/chain_0003.sql"),
 ];

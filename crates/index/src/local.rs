@@ -12,6 +12,7 @@ mod tests;
 
 use std::{path::Path, sync::Arc};
 
+use alloy_primitives::{Address, B256};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 use stele_core::{crypto::Secret32, time::Timestamp};
@@ -140,6 +141,57 @@ impl LocalStore {
         .map(drop)
     }
 
+    /// As [`Self::put_session`], for a session of somebody who is signed in.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn put_session_of(
+        &self,
+        account: Address,
+        id: &[u8; 32],
+        document: &[u8],
+        expires: Timestamp,
+    ) -> Result<()> {
+        self.write(
+            "keeping a session",
+            "REPLACE INTO sessions (id, document, expires_ms, account) VALUES (?1, ?2, ?3, ?4)",
+            params![id, document, ms(expires), account.as_slice()],
+        )
+        .map(drop)
+    }
+
+    /// Sessions of an account that have not expired: ids and documents.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn sessions_of(&self, account: Address, now: Timestamp) -> Result<Vec<(B256, Vec<u8>)>> {
+        const WHAT: &str = "listing sessions";
+        let reader = self.file.reader()?;
+        let mut statement = reader
+            .prepare_cached(
+                "SELECT id, document FROM sessions WHERE account = ?1 AND expires_ms > ?2",
+            )
+            .attempt(WHAT)?;
+        let rows = statement
+            .query_map(params![account.as_slice(), ms(now)], |row| {
+                Ok((B256::from(row.get::<_, [u8; 32]>(0)?), row.get(1)?))
+            })
+            .attempt(WHAT)?;
+        rows.collect::<rusqlite::Result<_>>().attempt(WHAT)
+    }
+
+    /// Ends all sessions of an account but one. Gives the number ended.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn end_sessions_of(&self, account: Address, but: &[u8; 32]) -> Result<usize> {
+        self.write(
+            "ending sessions",
+            "DELETE FROM sessions WHERE account = ?1 AND id <> ?2",
+            params![account.as_slice(), but],
+        )
+    }
+
     /// A session or draft that has not expired.
     ///
     /// # Errors
@@ -259,4 +311,5 @@ const fn ms(time: Timestamp) -> i64 {
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/local_0001.sql"),
     include_str!("schema/local_0002.sql"),
+    include_str!("schema/local_0003.sql"),
 ];

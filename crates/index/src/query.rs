@@ -1,6 +1,7 @@
 //! Questions about the ledger, one file a subject. All answers come from `chain.db` and so from finalized blocks.
 
 pub mod accounts;
+pub mod emergency;
 pub mod grants;
 pub mod network;
 pub mod prescriptions;

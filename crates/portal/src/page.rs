@@ -18,6 +18,7 @@ pub(crate) enum Place {
     Ask,
     Dispense,
     Members,
+    Emergencies,
     Ledger,
     Nowhere,
 }
@@ -142,6 +143,7 @@ fn navigation(signed: &Signed) -> Vec<(Place, &'static str, &'static str, &'stat
         list.push((Place::Members, "/members", "", "Members"));
     }
     if signed.person.has(role::ADMINISTRATOR | role::AUDITOR) {
+        list.push((Place::Emergencies, "/emergencies", "", "Emergencies"));
         list.push((Place::Ledger, "/ledger", "", "Ledger"));
     }
     list.push((Place::Account, "/account", "", "Account"));

@@ -5,6 +5,7 @@ mod account;
 mod ask;
 mod chart;
 mod dispense;
+mod emergencies;
 mod entry;
 mod history;
 mod ledger;
@@ -42,6 +43,7 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .merge(ask::routes())
         .merge(chart::routes())
         .merge(dispense::routes())
+        .merge(emergencies::routes())
         .merge(prescriptions::routes())
         .merge(account::routes())
 }

@@ -11,6 +11,7 @@ pub mod clients;
 mod consents;
 pub mod development;
 pub mod directory;
+pub mod emergency;
 pub mod erase;
 pub mod export;
 pub mod governance;

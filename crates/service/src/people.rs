@@ -13,6 +13,7 @@ mod members;
 mod passkeys;
 mod prescribing;
 mod sessions;
+mod waiting;
 mod wallets;
 
 use alloy_primitives::{Address, B256, keccak256};
@@ -33,7 +34,7 @@ pub use ledger::{BlockLine, Checked, TransactionLine};
 pub use members::{Member, NewMember, ROLES};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
-pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session};
+pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session, SessionView};
 pub use wallets::{WalletQuestion, WalletUse};
 
 use crate::{
@@ -161,7 +162,7 @@ impl Service {
 }
 
 /// 32 random bytes.
-fn random() -> [u8; 32] {
+pub(crate) fn random() -> [u8; 32] {
     use rand_core::Rng as _;
     let mut bytes = [0; 32];
     os_rng().fill_bytes(&mut bytes);

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use stele_core::{
     abi::{
         audit::IAudit::IAuditErrors, consent::IConsent::IConsentErrors,
-        governance::IGovernance::IGovernanceErrors, identity::IIdentity::IIdentityErrors,
-        prescriptions::IPrescriptions::IPrescriptionsErrors, records::IRecords::IRecordsErrors,
+        emergency::IEmergency::IEmergencyErrors, governance::IGovernance::IGovernanceErrors,
+        identity::IIdentity::IIdentityErrors, prescriptions::IPrescriptions::IPrescriptionsErrors,
+        records::IRecords::IRecordsErrors,
     },
     account::{AccountKey, UnsignedCall},
 };
@@ -190,6 +191,8 @@ pub(crate) fn revert_words(output: &[u8]) -> Option<(bool, String)> {
         format!("{error:?}")
     } else if let Ok(error) = IPrescriptionsErrors::abi_decode(output) {
         format!("{error:?}")
+    } else if let Ok(error) = IEmergencyErrors::abi_decode(output) {
+        format!("{error:?}")
     } else if let Ok(error) = IGovernanceErrors::abi_decode(output) {
         format!("{error:?}")
     } else {
@@ -212,6 +215,8 @@ pub(crate) fn revert_words(output: &[u8]) -> Option<(bool, String)> {
         "NotAPrescriber",
         "NotADispenser",
         "NotItsPrescriber",
+        "NotAClinician",
+        "NotAReviewer",
     ]
     .iter()
     .any(|name| inner.starts_with(name));

@@ -8,7 +8,7 @@ use revm::interpreter::CallInputs;
 use stele_core::{abi::system::ISystem, id};
 
 use super::{
-    SYSTEM_CODE, audit, consent, governance,
+    SYSTEM_CODE, audit, consent, emergency, governance,
     host::{Fail, Host, Outcome},
     identity, prescriptions, records,
 };
@@ -26,6 +26,8 @@ pub(crate) enum Contract {
     Audit,
     /// Prescriptions, on chains that have them.
     Prescriptions,
+    /// Emergencies, on chains that have them.
+    Emergency,
     /// Votes.
     Governance,
 }
@@ -39,6 +41,7 @@ impl Contract {
             id::CONSENT => Some(Self::Consent),
             id::AUDIT => Some(Self::Audit),
             id::PRESCRIPTIONS => Some(Self::Prescriptions),
+            id::EMERGENCY => Some(Self::Emergency),
             id::GOVERNANCE => Some(Self::Governance),
             _ => None,
         }
@@ -47,7 +50,7 @@ impl Contract {
     /// Whether a chain has it whose account of this code digest stands at the contract's address. Those that every
     /// chain has from its beginning are not looked at.
     pub(crate) fn is_installed(self, code: B256) -> bool {
-        self != Self::Prescriptions || code == system_code_digest()
+        !matches!(self, Self::Prescriptions | Self::Emergency) || code == system_code_digest()
     }
 
     /// Runs a call and returns its encoded result.
@@ -72,6 +75,10 @@ impl Contract {
             Self::Prescriptions => {
                 let call = decode(host, input)?;
                 prescriptions::dispatch::route(host, call)
+            }
+            Self::Emergency => {
+                let call = decode(host, input)?;
+                emergency::dispatch::route(host, call)
             }
             Self::Governance => {
                 let call = decode(host, input)?;

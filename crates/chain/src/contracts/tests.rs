@@ -12,6 +12,7 @@ use stele_core::{
             IConsentCalls, Terms, canCall, grantCall, publishDirectoryCall, renounceCall,
             requestCall,
         },
+        emergency::IEmergency::{IEmergencyCalls, openCall, reviewCall},
         governance::IGovernance::{IGovernanceCalls, proposeCall, voteCall},
         identity::IIdentity::{
             IIdentityCalls, accountCall, addKeyCall, allowOriginCall, isActiveCall,
@@ -24,7 +25,7 @@ use stele_core::{
         },
         system::ISystem::{DelegateCallNotAllowed, NonPayable, StaticCallNotAllowed},
     },
-    id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS},
+    id::{AUDIT, CONSENT, EMERGENCY, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS},
 };
 
 use super::{
@@ -487,6 +488,26 @@ fn other_actions() -> Vec<(Address, Vec<u8>)> {
             }
             .abi_encode(),
         ),
+        (
+            EMERGENCY,
+            openCall {
+                patient: log,
+                categories: 1,
+                reason: 1,
+                until: U40::from(1_800_000_100_u64),
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
+        (
+            EMERGENCY,
+            reviewCall {
+                number: 1,
+                verdict: 1,
+                ..Default::default()
+            }
+            .abi_encode(),
+        ),
         (PRESCRIPTIONS, cancelCall { id: log }.abi_encode()),
         (
             GOVERNANCE,
@@ -557,6 +578,7 @@ proptest! {
             CONSENT => IConsentCalls::selectors().collect(),
             AUDIT => IAuditCalls::selectors().collect(),
             PRESCRIPTIONS => IPrescriptionsCalls::selectors().collect(),
+            EMERGENCY => IEmergencyCalls::selectors().collect(),
             _ => IGovernanceCalls::selectors().collect(),
         };
         let mut input = selectors[call % selectors.len()].to_vec();

@@ -33,6 +33,7 @@ pub(crate) fn hospital() -> AccountKey {
 pub(crate) fn genesis(open: bool) -> Genesis {
     Genesis {
         chain_id: CHAIN_ID,
+        protocol: stele_chain::PROTOCOL,
         timestamp_ms: START_MS,
         consortium: "Test".into(),
         open,

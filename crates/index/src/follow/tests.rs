@@ -5,8 +5,8 @@ use alloy_sol_types::SolEvent;
 use proptest::prelude::*;
 use stele_core::{
     abi::{
-        audit::IAudit, consent::IConsent, governance::IGovernance, identity::IIdentity,
-        records::IRecords,
+        audit::IAudit, consent::IConsent, emergency::IEmergency, governance::IGovernance,
+        identity::IIdentity, prescriptions::IPrescriptions, records::IRecords,
     },
     consent::Permissions,
     crypto::Secret32,
@@ -285,6 +285,52 @@ fn chain() -> Vec<FinalizedBlock> {
             4,
             vec![
                 log(
+                    id::PRESCRIPTIONS,
+                    &IPrescriptions::Issued {
+                        id: A,
+                        prescriber: A,
+                        commitment: one,
+                        portions: 3,
+                        expires: U40::from(9),
+                    },
+                ),
+                log(
+                    id::PRESCRIPTIONS,
+                    &IPrescriptions::Dispensed {
+                        id: A,
+                        dispenser: B,
+                        sequence: 0,
+                        portions: 1,
+                        left: 2,
+                    },
+                ),
+                log(
+                    id::PRESCRIPTIONS,
+                    &IPrescriptions::Cancelled { id: A, by: B },
+                ),
+                log(
+                    id::EMERGENCY,
+                    &IEmergency::Opened {
+                        patient: P,
+                        clinician: B,
+                        number: 1,
+                        grantId: 5,
+                        reason: 2,
+                        detailsDigest: one,
+                        until: U40::from(9),
+                    },
+                ),
+                log(
+                    id::EMERGENCY,
+                    &IEmergency::Reviewed {
+                        number: 1,
+                        patient: P,
+                        reviewer: A,
+                        verdict: 1,
+                        detailsDigest: one,
+                    },
+                ),
+                log(
                     id::GOVERNANCE,
                     &IGovernance::Proposed {
                         id: 1,
@@ -342,6 +388,18 @@ fn every_event_is_answered_from() {
     let (_folder, index) = open();
     index.apply_all(&chain()).unwrap();
     assert_eq!(index.height().unwrap(), Some(4));
+
+    let dispensed = index.dispensings_of(A).unwrap();
+    assert_eq!(
+        (dispensed.len(), dispensed[0].dispenser, dispensed[0].left),
+        (1, B, 2)
+    );
+    assert_eq!(index.dispensings_by(B, 9).unwrap(), dispensed);
+    assert_eq!(index.cancellation_of(A).unwrap().unwrap().0, B);
+    let openings = index.openings_of(PatientId(P), 9).unwrap();
+    assert_eq!((openings[0].number, openings[0].clinician), (1, B));
+    assert_eq!(openings[0].review.as_ref().unwrap().verdict, 1);
+    assert_eq!(index.openings_by_staff_of(A, 9).unwrap(), openings);
 
     let account = index.account(B).unwrap().unwrap();
     assert_eq!(

@@ -40,6 +40,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
         .route("/access", get(page))
         .route("/access/ended", get(ended))
         .route("/access/stop", post(stop))
+        .route("/access/stop-all", post(stop_all))
         .route("/access/requests/{request}/allow", post(allow))
         .route("/access/requests/{request}/decline", post(decline))
 }
@@ -167,6 +168,12 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
             }
             @if rows.is_empty() {
                 section.notice { p { "Nobody but you can open your record." } }
+            }
+            @if rows.len() > 1 {
+                form method="post" action="/access/stop-all" {
+                    (csrf(&signed))
+                    button.btn.stop { "Stop all access" }
+                }
             }
             section.flow.stop-all {
                 p.links { a href="/access/ended" { "Access that has ended" } a href="/history" { "What was opened, and when" } }
@@ -346,6 +353,13 @@ async fn stop(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted)
     let draft = portal
         .service
         .draft_revoke(&signed.actor, patient, grantee, id)?;
+    Ok(share::to_check(&draft).into_response())
+}
+
+/// `POST /access/stop-all`
+async fn stop_all(State(portal): State<Arc<Portal>>, signed: Signed, _posted: Posted) -> Answer {
+    let patient = signed.patient()?;
+    let draft = portal.service.draft_stop_all(&signed.actor, patient)?;
     Ok(share::to_check(&draft).into_response())
 }
 

@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
         .route("/account", get(page))
         .route("/account/passkeys", post(add))
         .route("/account/passkeys/remove", post(remove))
+        .route("/account/sessions/end", post(end_sessions))
 }
 
 /// `GET /account`
@@ -61,6 +62,7 @@ pub(super) fn show(portal: &Portal, signed: &Signed, problem: Option<String>) ->
             }
             (passkey_list(portal, signed, &passkeys))
             (wallet::list(signed, &wallets))
+            (session_list(portal, signed)?)
             @if signed.is_patient() {
                 section.flow {
                     h2 { "Who holds the keys of your record" }
@@ -124,6 +126,41 @@ fn passkey_list(portal: &Portal, signed: &Signed, passkeys: &[PasskeyView]) -> m
             }
         }
     }
+}
+
+fn session_list(portal: &Portal, signed: &Signed) -> Answer<maud::Markup> {
+    let sessions = portal
+        .service
+        .sessions_of(signed.person.account, &signed.secret)?;
+    Ok(html! {
+        section.flow #sessions {
+            h2 { "Where you are signed in" }
+            ul.rows {
+                @for one in &sessions {
+                    li.tight {
+                        p { strong { @if one.is_this { "This browser" } @else { "Another browser" } } }
+                        p.small.soft { "Signed in " (moment(one.started)) ", last used " (moment(one.seen)) " UTC" }
+                    }
+                }
+            }
+            @if sessions.len() > 1 {
+                form method="post" action="/account/sessions/end" {
+                    (csrf(signed))
+                    button.btn.stop { "Sign out everywhere else" }
+                }
+            } @else {
+                p.small.soft { "You are signed in nowhere else. A session ends after half an hour without use." }
+            }
+        }
+    })
+}
+
+/// `POST /account/sessions/end`
+async fn end_sessions(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) -> Answer {
+    portal
+        .service
+        .end_other_sessions(signed.person.account, &posted.secret)?;
+    Ok(Redirect::to("/account").into_response())
 }
 
 /// `POST /account/passkeys`

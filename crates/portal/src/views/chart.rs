@@ -12,7 +12,7 @@ use axum::{
 use maud::{Markup, html};
 use stele_core::{consent::Permissions, id::PatientId};
 use stele_fhir::category::Category;
-use stele_service::{Error, people::Demographics};
+use stele_service::{Error, emergency::Opened, people::Demographics};
 
 use super::{
     account::number,
@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod add;
+mod emergency;
 mod prescribe;
 
 /// How prescriptions are shown, for the patient's and the pharmacist's pages.
@@ -53,6 +54,15 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
             get(prescribe::sign).post(prescribe::confirm),
         )
         .route(
+            "/patients/{patient}/emergency",
+            get(emergency::page).post(emergency::prepare),
+        )
+        .route("/patients/{patient}/emergency/end", post(emergency::end))
+        .route(
+            "/patients/{patient}/emergency/{draft}",
+            get(emergency::sign).post(emergency::confirm),
+        )
+        .route(
             "/patients/{patient}/MedicationRequest/{id}/cancel",
             post(prescribe::cancel),
         )
@@ -61,8 +71,11 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
         .route("/patients/{patient}/{type}/{id}/fhir", get(fhir))
 }
 
+/// A section of a chart: name, heading, parts of the record.
+type Section = (&'static str, &'static str, &'static [Category]);
+
 /// Sections of a chart, in the order in which they matter.
-const SECTIONS: &[(&str, &str, &[Category])] = &[
+const SECTIONS: &[Section] = &[
     ("problems", "Problems", &[Category::Problems]),
     ("medicines", "Medicines", &[Category::Medicines]),
     ("allergies", "Allergies", &[Category::Allergies]),
@@ -82,6 +95,21 @@ const SECTIONS: &[(&str, &str, &[Category])] = &[
     ("visits", "Visits", &[Category::Encounters]),
 ];
 
+/// The sections as this look needs them: in an emergency what must not be given comes first.
+fn sections(patient: &Patient) -> Vec<&'static Section> {
+    let mut sections: Vec<_> = SECTIONS.iter().collect();
+    if patient.emergency.is_some() {
+        let first = ["allergies", "medicines", "problems"];
+        sections.sort_by_key(|(name, ..)| {
+            first
+                .iter()
+                .position(|one| one == name)
+                .unwrap_or(first.len())
+        });
+    }
+    sections
+}
+
 /// A patient whose record the clinician may see something of.
 struct Patient {
     id: PatientId,
@@ -89,20 +117,33 @@ struct Patient {
     demographics: Option<Demographics>,
     may_see: Vec<Category>,
     may_add: Vec<Category>,
+    /// What opened the record, where an emergency did.
+    emergency: Option<Opened>,
 }
 
 impl Patient {
-    async fn of(portal: &Portal, signed: &Signed, text: &str) -> Answer<Option<Self>> {
+    /// The patient as far as the person may see; nobody where nothing is open. While an emergency of this person lasts,
+    /// the person acts for emergency treatment from here on.
+    async fn of(portal: &Portal, signed: &mut Signed, text: &str) -> Answer<Option<Self>> {
         signed.require(CARE)?;
         let id = numbered(portal, text)?.ok_or_else(Refusal::not_found)?;
         let service = &portal.service;
-        let parts = |permission| match service.open_parts(&signed.actor, id, permission) {
+        let actor = signed.actor.clone();
+        let parts = |permission| match service.open_parts(&actor, id, permission) {
             Ok(parts) => Ok(parts),
             // The patient keeps their own keys, or is another node's.
             Err(Error::NotSupported { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         };
-        let (may_see, may_add) = (parts(Permissions::READ)?, parts(Permissions::WRITE)?);
+        let (mut may_see, may_add) = (parts(Permissions::READ)?, parts(Permissions::WRITE)?);
+        let mut emergency = None;
+        if may_see.is_empty() {
+            emergency = service.open_emergency(&signed.actor, id)?;
+        }
+        if emergency.is_some() {
+            signed.actor = signed.actor.in_emergency();
+            may_see = service.open_parts(&signed.actor, id, Permissions::READ)?;
+        }
         if may_see.is_empty() && may_add.is_empty() {
             return Ok(None);
         }
@@ -112,6 +153,7 @@ impl Patient {
             id,
             may_see,
             may_add,
+            emergency,
         }))
     }
 
@@ -121,7 +163,7 @@ impl Patient {
 }
 
 /// A row without access leads to "Ask the patient", never to an error that says whether there is a record.
-fn no_access(signed: &Signed, text: &str) -> Response {
+fn no_access(portal: &Portal, signed: &Signed, text: &str) -> Response {
     let main = html! {
         div.flow {
             h1 { "You have no access to this record" }
@@ -130,6 +172,7 @@ fn no_access(signed: &Signed, text: &str) -> Response {
                 a.btn.primary href={ "/ask?patient=" (form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()) } { "Ask the patient" }
                 a.btn href="/worklist" { "Back to the worklist" }
             }
+            (emergency::offer(portal, signed, text))
         }
     };
     let page = Page::new("No access", main)
@@ -142,11 +185,11 @@ fn no_access(signed: &Signed, text: &str) -> Response {
 /// `GET /patients/{patient}`
 async fn page(
     State(portal): State<Arc<Portal>>,
-    signed: Signed,
+    mut signed: Signed,
     Path(text): Path<String>,
 ) -> Answer {
-    let Some(patient) = Patient::of(&portal, &signed, &text).await? else {
-        return Ok(no_access(&signed, &text));
+    let Some(patient) = Patient::of(&portal, &mut signed, &text).await? else {
+        return Ok(no_access(&portal, &signed, &text));
     };
     render(&portal, &signed, &patient, &add::Entered::default()).await
 }
@@ -165,9 +208,10 @@ async fn render(
     let main = html! {
         h1.hide { "Chart" }
         (entered.summary())
+        @if let Some(open) = &patient.emergency { (emergency::banner(signed, &address, open)) }
         div.chart-grid {
             nav.side aria-label="Sections" { ul {
-                @for (name, words, categories) in SECTIONS {
+                @for (name, words, categories) in sections(patient) {
                     li { a href={ "#" (name) } { (words) " " span.n { (of(&record, categories).len()) } } }
                 }
             } }
@@ -175,7 +219,7 @@ async fn render(
                 @if hidden {
                     p.small.soft { "Some parts are not shared with you. " a href={ "/ask?patient=" (patient.number) } { "Ask the patient" } }
                 }
-                @for (name, words, categories) in SECTIONS {
+                @for (name, words, categories) in sections(patient) {
                     (section(name, words, &of(&record, categories), &address))
                 }
             }
@@ -321,11 +365,11 @@ fn row(entry: &Entry, address: &str) -> Markup {
 /// `GET /patients/{patient}/{type}/{id}`
 async fn one(
     State(portal): State<Arc<Portal>>,
-    signed: Signed,
+    mut signed: Signed,
     Path((text, resource_type, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let Some(patient) = Patient::of(&portal, &signed, &text).await? else {
-        return Ok(no_access(&signed, &text));
+    let Some(patient) = Patient::of(&portal, &mut signed, &text).await? else {
+        return Ok(no_access(&portal, &signed, &text));
     };
     let address = patient.address();
     let seen = Seen {

@@ -117,6 +117,11 @@ async fn verdict(portal: &Portal, checked: &Checked) -> Answer<Markup> {
         .prescriber
         .as_ref()
         .map_or("Not known", |named| named.name.as_str());
+    let portion = if is_text_true {
+        sheet.portion.as_str()
+    } else {
+        "portions"
+    };
     let mut before = Vec::new();
     for one in &checked.dispensings {
         before.push((one, portal.name(one.dispenser).await?.name));
@@ -144,7 +149,7 @@ async fn verdict(portal: &Portal, checked: &Checked) -> Answer<Markup> {
                 h2 { "Dispensed so far" }
                 ul.rows {
                     @for (one, name) in &before {
-                        li { strong { (one.portions) " " (sheet.portion) } ", " (name) ", " span.nowrap { (moment(one.at.at)) " UTC" } "; " (one.left) " left" }
+                        li { strong { (one.portions) " " (portion) } ", " (name) ", " span.nowrap { (moment(one.at.at)) " UTC" } "; " (one.left) " left" }
                     }
                 }
             }

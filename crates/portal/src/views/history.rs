@@ -113,6 +113,7 @@ async fn page(
                 a.btn href="/history/accesses.json" download { (icon("download")) " FHIR" }
             }
         }
+        div.flow #emergencies data-live { (super::emergencies::told(&portal, &signed, patient, false).await?) }
         section.flow {
             h2.hide { "All visits" }
             (filters(who, what))

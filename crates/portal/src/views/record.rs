@@ -418,8 +418,10 @@ async fn waiting(portal: &Portal, signed: &Signed, patient: PatientId) -> Answer
             asking.push(portal.name(request.requester).await?);
         }
     }
+    let told = super::emergencies::told(portal, signed, patient, true).await?;
     Ok(html! {
-        div #waiting data-live {
+        div #waiting.flow data-live {
+            (told)
             @if !asking.is_empty() {
                 section.notice aria-labelledby="wait-head" {
                     h2 #wait-head { "Waiting for you" }

@@ -388,6 +388,7 @@ impl Words {
                     button: "Stop access with passkey",
                 })
             }
+            Act::StopAll { grants } => Self::stop_all(portal, signed, grants).await,
             Act::Decline { request } => {
                 let patient = signed.patient()?;
                 let request = open_request(portal, signed, patient, *request)?;
@@ -405,6 +406,27 @@ impl Words {
                 })
             }
         }
+    }
+
+    /// Everybody's access ends at once.
+    async fn stop_all(portal: &Portal, signed: &Signed, grants: &[(Address, u32)]) -> Answer<Self> {
+        let mut names = Vec::new();
+        for (grantee, _) in grants {
+            let name = portal.name(*grantee).await?.name;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(Self {
+            heading: "Stop all access?",
+            answers: html! {},
+            sentence: html! {
+                "I, " strong { (signed.name) } ", stop the access of " strong { "everybody" } " to my record, from "
+                strong { "now" } " on: " (list(&names)) "."
+            },
+            limit: "It is final within seconds. Those who treat you see nothing any more, also in the organisation that keeps your record. It does not erase what was seen before.",
+            button: "Stop all access with passkey",
+        })
     }
 }
 
@@ -445,6 +467,7 @@ async fn confirm(
     let (kind, grantee) = match settled.act {
         Act::Grant { grantee, .. } => ("granted", Some(grantee)),
         Act::Revoke { grantee, .. } => ("stopped", Some(grantee)),
+        Act::StopAll { .. } => ("stopped-all", None),
         Act::Decline { .. } => ("declined", None),
     };
     posted.session.answers = BTreeMap::from([
@@ -500,6 +523,13 @@ async fn done(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
             format!("The access of {name} has ended"),
             html! {
                 p { "It is refused from now on. What was seen before stays seen." }
+                div.actions { a.btn.primary href="/access" { "Who can see what" } }
+            },
+        ),
+        ("stopped-all", _) => (
+            "All access has ended".to_owned(),
+            html! {
+                p { "Nobody but you can open your record from now on. What was seen before stays seen." }
                 div.actions { a.btn.primary href="/access" { "Who can see what" } }
             },
         ),

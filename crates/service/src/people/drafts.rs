@@ -6,9 +6,12 @@ use alloy_rlp::{Decodable as _, Encodable as _};
 use alloy_sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 use stele_core::{
-    abi::consent::IConsent::{declineCall, grantCall, revokeCall},
+    abi::{
+        consent::IConsent::{declineCall, grantCall, revokeCall},
+        emergency::IEmergency::stopAllCall,
+    },
     consent::Terms,
-    id::{CONSENT, PatientId},
+    id::{CONSENT, EMERGENCY, PatientId},
     time::Timestamp,
     tx::{AccountCall, AccountSignature, AccountTransaction, Transaction},
 };
@@ -28,6 +31,10 @@ use crate::{
 pub(super) const DRAFT_MS: u64 = 10 * 60 * 1000;
 /// Gas that a decision about consent may use.
 const GAS: u64 = 500_000;
+/// Gas for ending up to [`STOPPED_MAX`] grants.
+const STOP_ALL_GAS: u64 = 5_000_000;
+/// Most grants that the ledger ends at once.
+const STOPPED_MAX: usize = 64;
 
 /// What a transaction of a patient says, read from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +56,11 @@ pub enum Act {
         grantee: Address,
         /// Number of the grant.
         id: u32,
+    },
+    /// Everybody's access ends.
+    StopAll {
+        /// Whose, and the numbers of the grants.
+        grants: Vec<(Address, u32)>,
     },
     /// A request is declined.
     Decline {
@@ -135,6 +147,31 @@ impl Service {
         self.keep_draft(patient, &call, Vec::new())
     }
 
+    /// Prepares the end of all live grants, in one transaction, for the patient's passkey: of the first 64, which is more
+    /// than anybody gives.
+    ///
+    /// # Errors
+    /// The actor is not the patient, or nobody has access.
+    pub fn draft_stop_all(&self, actor: &Actor, patient: PatientId) -> Result<Prepared> {
+        let now = self.clock.now();
+        let live: Vec<_> = self
+            .grants_of(actor, patient)?
+            .into_iter()
+            .filter(|grant| grant.revoked.is_none() && grant.terms.period.until > now)
+            .take(STOPPED_MAX)
+            .collect();
+        if live.is_empty() {
+            return Err(Error::Conflict {
+                message: "Nobody has access.".into(),
+            });
+        }
+        let call = stopAllCall {
+            grantees: live.iter().map(|grant| grant.grantee).collect(),
+            ids: live.iter().map(|grant| grant.id).collect(),
+        };
+        self.keep_draft_to(EMERGENCY, STOP_ALL_GAS, patient, &call, Vec::new())
+    }
+
     /// Prepares declining a request for the patient's passkey.
     ///
     /// # Errors
@@ -184,8 +221,13 @@ impl Service {
             kept.map_err(Error::vault(WHAT))?;
         }
         let (transaction, height) = self.relay_transaction(actor, signed.encode()).await?;
-        if let Act::Revoke { grantee, id } = &act {
-            self.renew_keys(PatientId(actor.account), *grantee, *id)
+        let ended = match &act {
+            Act::Revoke { grantee, id } => vec![(*grantee, *id)],
+            Act::StopAll { grants } => grants.clone(),
+            Act::Grant { .. } | Act::Decline { .. } => Vec::new(),
+        };
+        for (grantee, id) in ended {
+            self.renew_keys(PatientId(actor.account), grantee, id)
                 .await?;
         }
         self.index
@@ -205,6 +247,17 @@ impl Service {
         call: &impl SolCall,
         envelopes: Vec<Bytes>,
     ) -> Result<Prepared> {
+        self.keep_draft_to(CONSENT, GAS, patient, call, envelopes)
+    }
+
+    fn keep_draft_to(
+        &self,
+        to: Address,
+        gas_limit: u64,
+        patient: PatientId,
+        call: &impl SolCall,
+        envelopes: Vec<Bytes>,
+    ) -> Result<Prepared> {
         const WHAT: &str = "preparing a decision";
         let (_, nonce, _) = self
             .ledger
@@ -214,8 +267,8 @@ impl Service {
             chain_id: self.ledger.facts().chain_id,
             account: patient.0,
             nonce,
-            gas_limit: GAS,
-            to: CONSENT,
+            gas_limit,
+            to,
             input: call.abi_encode().into(),
         };
         let mut encoded = Vec::new();
@@ -265,6 +318,13 @@ impl Service {
     /// What the bytes of a call say.
     fn act_of(&self, call: &AccountCall) -> Result<Act> {
         const WHAT: &str = "reading a transaction";
+        if call.to == EMERGENCY {
+            let stop = stopAllCall::abi_decode(call.input.as_ref())
+                .map_err(|error| Error::internal(WHAT, error))?;
+            return Ok(Act::StopAll {
+                grants: stop.grantees.into_iter().zip(stop.ids).collect(),
+            });
+        }
         if call.to != CONSENT {
             return Err(Error::internal(WHAT, "it is no decision about consent"));
         }

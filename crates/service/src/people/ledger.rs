@@ -4,13 +4,14 @@ use alloy_primitives::{Address, B256, TxKind};
 use stele_core::{
     abi::{
         audit::IAudit::IAuditCalls, consent::IConsent::IConsentCalls,
-        governance::IGovernance::IGovernanceCalls, identity::IIdentity::IIdentityCalls,
-        prescriptions::IPrescriptions::IPrescriptionsCalls, records::IRecords::IRecordsCalls,
+        emergency::IEmergency::IEmergencyCalls, governance::IGovernance::IGovernanceCalls,
+        identity::IIdentity::IIdentityCalls, prescriptions::IPrescriptions::IPrescriptionsCalls,
+        records::IRecords::IRecordsCalls,
     },
     block::Header,
     certificate::{CommitCertificate, ValidatorKey, ValidatorSet, namespace},
     epoch,
-    id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS},
+    id::{AUDIT, CONSENT, EMERGENCY, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS},
     time::Timestamp,
 };
 
@@ -326,12 +327,13 @@ fn words_of(view: &TransactionView) -> &'static str {
     let Some(selector) = input.first_chunk::<4>().copied() else {
         return "called a contract";
     };
-    let contracts: [(Address, NameOf); 6] = [
+    let contracts: [(Address, NameOf); 7] = [
         (IDENTITY, IIdentityCalls::name_by_selector),
         (RECORDS, IRecordsCalls::name_by_selector),
         (CONSENT, IConsentCalls::name_by_selector),
         (AUDIT, IAuditCalls::name_by_selector),
         (PRESCRIPTIONS, IPrescriptionsCalls::name_by_selector),
+        (EMERGENCY, IEmergencyCalls::name_by_selector),
         (GOVERNANCE, IGovernanceCalls::name_by_selector),
     ];
     let name = contracts
@@ -366,6 +368,9 @@ fn words_of_call(name: &str) -> &'static str {
         "issue" => "issued a prescription",
         "dispense" => "dispensed a prescription",
         "cancel" => "cancelled a prescription",
+        "open" => "opened a record in an emergency",
+        "review" => "reviewed an emergency",
+        "stopAll" => "ended several permissions",
         "anchorReceipts" => "anchored access receipts",
         "propose" => "proposed a change of the consortium",
         "vote" => "voted on a proposal",

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, Bytes, hex, keccak256};
-use alloy_rlp::{Decodable as _, Encodable as _};
+use alloy_primitives::B256;
 use alloy_sol_types::SolCall as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,16 +11,14 @@ use stele_core::{
     abi::prescriptions::IPrescriptions::issueCall,
     id::PRESCRIPTIONS,
     prescription::{Code, Sheet},
-    time::Timestamp,
-    tx::{AccountCall, AccountSignature, AccountTransaction, Transaction},
+    tx::AccountCall,
 };
 use stele_fhir::parse;
 
-use super::{PasskeyUse, drafts::DRAFT_MS, random};
+use super::PasskeyUse;
 use crate::{
     Service,
     error::{Error, Result},
-    ports::BlockRef,
     prescriptions::{GAS, Prescribed, Ready},
     session::Actor,
 };
@@ -39,19 +36,16 @@ pub struct PreparedPrescription {
     pub sheet: Sheet,
 }
 
+/// What is kept beside the transaction while it waits.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Draft {
-    /// RLP of the [`AccountCall`].
-    call: Bytes,
+struct Beside {
     /// FHIR id that the MedicationRequest gets.
     id: String,
     /// The MedicationRequest.
     resource: String,
     /// The code.
     code: String,
-    /// When it ends.
-    expires: Timestamp,
 }
 
 impl Service {
@@ -65,33 +59,14 @@ impl Service {
         request: &Value,
     ) -> Result<PreparedPrescription> {
         let ready = self.ready(actor, request).await?;
-        let (_, nonce, _) = self
-            .ledger
-            .account(actor.account, BlockRef::Pending)
-            .map_err(Error::ledger(WHAT))?;
-        let call = AccountCall {
-            chain_id: self.ledger.facts().chain_id,
-            account: actor.account,
-            nonce,
-            gas_limit: GAS,
-            to: PRESCRIPTIONS,
-            input: ready.call.abi_encode().into(),
-        };
-        let mut encoded = Vec::new();
-        call.encode(&mut encoded);
-        let draft = Draft {
-            call: encoded.into(),
+        let beside = Beside {
             id: ready.id,
             resource: ready.resource.text,
             code: ready.code,
-            expires: self.clock.now().plus_ms(DRAFT_MS),
         };
-        let id = hex::encode(random());
-        let document = serde_json::to_vec(&draft).map_err(|e| Error::internal(WHAT, e))?;
-        self.index
-            .local()
-            .put_session(&digest(&id), &document, draft.expires)
-            .map_err(Error::index(WHAT))?;
+        let beside = serde_json::to_vec(&beside).map_err(|e| Error::internal(WHAT, e))?;
+        let input = ready.call.abi_encode();
+        let (id, call) = self.keep_waiting(actor.account, PRESCRIPTIONS, GAS, input, &beside)?;
         Ok(PreparedPrescription {
             id,
             challenge: call.signing_hash(),
@@ -128,13 +103,8 @@ impl Service {
         if (issue.id, issue.commitment) != (code.id(), code.commitment()) {
             return Err(Error::internal(WHAT, "the draft contradicts itself"));
         }
-        let signature = AccountSignature::WebAuthn(self.assertion_of(actor.account, passkey)?);
-        let signed = Transaction::Account(Box::new(AccountTransaction { call, signature }));
-        self.relay(actor.account, signed.encode()).await?;
-        self.index
-            .local()
-            .end_session(&digest(id))
-            .map_err(Error::index(WHAT))?;
+        self.carry(actor.account, call, passkey).await?;
+        self.forget_waiting(id)?;
         let ready = Ready {
             sheet: code.sheet().map_err(|e| Error::internal(WHAT, e))?,
             call: issue,
@@ -146,41 +116,11 @@ impl Service {
         self.record_prescription(actor, ready).await
     }
 
-    fn waiting_prescription(&self, actor: &Actor, id: &str) -> Result<(AccountCall, Draft, Code)> {
-        let gone = || Error::not_found("draft", "it was used or is too old");
-        let found = self
-            .index
-            .local()
-            .session(&digest(id), self.clock.now())
-            .map_err(Error::index(WHAT))?
-            .ok_or_else(gone)?;
-        let draft: Draft = serde_json::from_slice(&found).map_err(|e| Error::internal(WHAT, e))?;
-        let call =
-            AccountCall::decode(&mut draft.call.as_ref()).map_err(|e| Error::internal(WHAT, e))?;
-        let code = Code::parse(&draft.code).map_err(|e| Error::internal(WHAT, e))?;
-        if call.account == actor.account {
-            Ok((call, draft, code))
-        } else {
-            Err(gone())
-        }
+    fn waiting_prescription(&self, actor: &Actor, id: &str) -> Result<(AccountCall, Beside, Code)> {
+        let (call, beside) = self.waiting(actor.account, id)?;
+        let beside: Beside =
+            serde_json::from_slice(&beside).map_err(|e| Error::internal(WHAT, e))?;
+        let code = Code::parse(&beside.code).map_err(|e| Error::internal(WHAT, e))?;
+        Ok((call, beside, code))
     }
-
-    /// What a passkey of this account signed.
-    pub(crate) fn assertion_of(
-        &self,
-        account: Address,
-        passkey: &PasskeyUse,
-    ) -> Result<stele_core::crypto::webauthn::Assertion> {
-        let (_, known) = self
-            .known_passkey(&passkey.credential)?
-            .filter(|(owner, _)| *owner == account)
-            .ok_or_else(|| Error::NotPermitted {
-                message: "That passkey is not one of this account's.".into(),
-            })?;
-        passkey.assertion(&known)
-    }
-}
-
-fn digest(id: &str) -> B256 {
-    keccak256([b"stele/prescription-draft/v1\0".as_slice(), id.as_bytes()].concat())
 }

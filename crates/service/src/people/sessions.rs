@@ -43,6 +43,17 @@ pub struct Session {
     pub answers: BTreeMap<String, Vec<String>>,
 }
 
+/// A session as its owner sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// When it began: the sign-in.
+    pub started: Timestamp,
+    /// When it was last used, to the minute.
+    pub seen: Timestamp,
+    /// Whether it is the one that asks.
+    pub is_this: bool,
+}
+
 impl Service {
     /// Begins a session and gives the browser's secret, 64 hex digits. A sign-in always begins a new one, so that
     /// nobody can make somebody use a session known to them.
@@ -99,10 +110,50 @@ impl Service {
             .seen
             .plus_ms(SESSION_IDLE_MS)
             .min(session.started.plus_ms(SESSION_MS));
+        let local = self.index.local();
+        let id = digest(secret);
+        match session.account {
+            Some(account) => local.put_session_of(account, &id, &document, end),
+            None => local.put_session(&id, &document, end),
+        }
+        .map_err(Error::index(WHAT))
+    }
+
+    /// Where an account is signed in, the latest use first. `secret` is that of the session that asks.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn sessions_of(&self, account: Address, secret: &str) -> Result<Vec<SessionView>> {
+        const WHAT: &str = "listing sessions";
+        let own = digest(secret);
+        let mut list = Vec::new();
+        let found = self
+            .index
+            .local()
+            .sessions_of(account, self.clock.now())
+            .map_err(Error::index(WHAT))?;
+        for (id, document) in found {
+            let session: Session =
+                serde_json::from_slice(&document).map_err(|e| Error::internal(WHAT, e))?;
+            list.push(SessionView {
+                started: session.started,
+                seen: session.seen,
+                is_this: id == own,
+            });
+        }
+        list.sort_by_key(|one| std::cmp::Reverse((one.is_this, one.seen)));
+        Ok(list)
+    }
+
+    /// Ends all sessions of an account but the one that asks. Gives the number ended.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn end_other_sessions(&self, account: Address, secret: &str) -> Result<usize> {
         self.index
             .local()
-            .put_session(&digest(secret), &document, end)
-            .map_err(Error::index(WHAT))
+            .end_sessions_of(account, &digest(secret))
+            .map_err(Error::index("ending sessions"))
     }
 
     /// Takes the session's challenge: a new one stands in its place, so that no answer counts twice.

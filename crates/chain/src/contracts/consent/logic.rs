@@ -19,11 +19,11 @@ use crate::contracts::{
 
 /// A grant to be given.
 #[derive(Clone, Debug)]
-pub(super) struct NewGrant {
-    pub(super) grantee: Address,
-    pub(super) terms: Terms,
-    pub(super) envelope_digest: B256,
-    pub(super) request: u32,
+pub(crate) struct NewGrant {
+    pub(crate) grantee: Address,
+    pub(crate) terms: Terms,
+    pub(crate) envelope_digest: B256,
+    pub(crate) request: u32,
 }
 
 /// A signature that stands in for the patient's own transaction.
@@ -125,7 +125,8 @@ fn authorize(
     storage::set_counters(host, patient, counters)
 }
 
-fn write_grant(host: &mut Host<'_>, patient: Address, new: NewGrant) -> Outcome<u32> {
+/// Writes a grant of this patient. Whose decision it is, the caller has checked.
+pub(crate) fn write_grant(host: &mut Host<'_>, patient: Address, new: NewGrant) -> Outcome<u32> {
     let NewGrant {
         grantee,
         terms,
@@ -314,7 +315,8 @@ pub(super) fn renounce(host: &mut Host<'_>, patient: Address, id: u32) -> Outcom
     )
 }
 
-fn end(
+/// Ends a grant. Whose decision it is, the caller has checked.
+pub(crate) fn end(
     host: &mut Host<'_>,
     patient: Address,
     grantee: Address,
@@ -457,6 +459,8 @@ pub(crate) fn publish(host: &mut Host<'_>, patient: Address, root: B256) -> Outc
     )
 }
 
+/// Permission to read.
+pub(crate) const READ: u8 = 1;
 /// Permission to write.
 pub(crate) const WRITE: u8 = 2;
 /// Read 1, write 2, share 4.

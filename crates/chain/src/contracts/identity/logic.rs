@@ -106,6 +106,12 @@ pub(crate) fn registrable(who: Address) -> bool {
     !who.is_zero() && !is_reserved(who)
 }
 
+/// Whether it is an active member of an active organisation with one of these roles.
+pub(crate) fn has_role(host: &mut Host<'_>, who: Address, roles: u32) -> Outcome<bool> {
+    let standing = storage::standing(host, who)?;
+    Ok(standing.member_of().is_some() && storage::account(host, who)?.roles & roles != 0)
+}
+
 pub(super) fn update_member(
     host: &mut Host<'_>,
     who: Address,

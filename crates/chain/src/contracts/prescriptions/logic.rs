@@ -30,7 +30,7 @@ pub(super) enum Verdict {
 
 pub(super) fn issue(host: &mut Host<'_>, new: &issueCall) -> Outcome<()> {
     let prescriber = host.caller();
-    if !is_active(host, prescriber, DOCTOR)? {
+    if !identity::logic::has_role(host, prescriber, DOCTOR)? {
         return Err(abi::NotAPrescriber {
             account: prescriber,
         }
@@ -77,7 +77,7 @@ pub(super) fn issue(host: &mut Host<'_>, new: &issueCall) -> Outcome<()> {
 pub(super) fn dispense(host: &mut Host<'_>, call: &dispenseCall) -> Outcome<u16> {
     let dispenser = host.caller();
     let id = call.id;
-    if !is_active(host, dispenser, PHARMACIST)? {
+    if !identity::logic::has_role(host, dispenser, PHARMACIST)? {
         return Err(abi::NotADispenser { account: dispenser }.into());
     }
     let (mut found, base) = storage::prescription(host, id)?;
@@ -198,12 +198,6 @@ fn state(found: &Prescription, now_s: u64) -> Verdict {
         Status::Issued if now_s >= found.expires_s => Verdict::Expired,
         Status::Issued => Verdict::Good,
     }
-}
-
-/// Whether it is an active member of an active organisation with one of these roles.
-fn is_active(host: &mut Host<'_>, who: Address, roles: u32) -> Outcome<bool> {
-    let standing = identity::storage::standing(host, who)?;
-    Ok(standing.member_of().is_some() && identity::storage::account(host, who)?.roles & roles != 0)
 }
 
 /// Identity's role of doctors.

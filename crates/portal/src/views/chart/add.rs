@@ -105,12 +105,12 @@ pub(super) fn panel(signed: &Signed, patient: &Patient, entered: &Entered) -> Ma
 /// `POST /patients/{patient}/add`
 pub(super) async fn add(
     State(portal): State<Arc<Portal>>,
-    signed: Signed,
+    mut signed: Signed,
     Path(text): Path<String>,
     posted: Posted,
 ) -> Answer {
-    let Some(patient) = Patient::of(&portal, &signed, &text).await? else {
-        return Ok(no_access(&signed, &text));
+    let Some(patient) = Patient::of(&portal, &mut signed, &text).await? else {
+        return Ok(no_access(&portal, &signed, &text));
     };
     let mut entered = Entered {
         fields: posted.fields,

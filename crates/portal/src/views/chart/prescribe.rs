@@ -49,12 +49,12 @@ fn day_in(now: Timestamp, ms: u64) -> String {
 /// `GET /patients/{patient}/prescribe`
 pub(super) async fn page(
     State(portal): State<Arc<Portal>>,
-    signed: Signed,
+    mut signed: Signed,
     Path(text): Path<String>,
 ) -> Answer {
     signed.require(role::DOCTOR)?;
-    let Some(patient) = Patient::of(&portal, &signed, &text).await? else {
-        return Ok(no_access(&signed, &text));
+    let Some(patient) = Patient::of(&portal, &mut signed, &text).await? else {
+        return Ok(no_access(&portal, &signed, &text));
     };
     let until = day_in(portal.service.now(), PRESCRIPTION_MS);
     let entered = Entered {
@@ -109,13 +109,13 @@ fn form(portal: &Portal, signed: &Signed, patient: &Patient, entered: &Entered) 
 /// `POST /patients/{patient}/prescribe`
 pub(super) async fn prepare(
     State(portal): State<Arc<Portal>>,
-    signed: Signed,
+    mut signed: Signed,
     Path(text): Path<String>,
     posted: Posted,
 ) -> Answer {
     signed.require(role::DOCTOR)?;
-    let Some(patient) = Patient::of(&portal, &signed, &text).await? else {
-        return Ok(no_access(&signed, &text));
+    let Some(patient) = Patient::of(&portal, &mut signed, &text).await? else {
+        return Ok(no_access(&portal, &signed, &text));
     };
     if !may_prescribe(&signed, &patient) {
         return Err(Refusal::not_allowed(
@@ -221,12 +221,12 @@ fn resource(fields: &Fields, patient: &str) -> Value {
 /// `GET /patients/{patient}/prescribe/{draft}`
 pub(super) async fn sign(
     State(portal): State<Arc<Portal>>,
-    signed: Signed,
+    mut signed: Signed,
     Path((text, id)): Path<(String, String)>,
 ) -> Answer {
     signed.require(role::DOCTOR)?;
-    let Some(patient) = Patient::of(&portal, &signed, &text).await? else {
-        return Ok(no_access(&signed, &text));
+    let Some(patient) = Patient::of(&portal, &mut signed, &text).await? else {
+        return Ok(no_access(&portal, &signed, &text));
     };
     let draft = portal.service.prepared_prescription(&signed.actor, &id)?;
     let passkeys: Vec<String> = portal

@@ -38,6 +38,7 @@ mod gossip;
 mod network;
 mod node;
 mod schedule;
+mod shared;
 #[cfg(feature = "testkit")]
 pub mod sim;
 mod turns;

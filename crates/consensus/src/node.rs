@@ -16,6 +16,7 @@ use crate::{
     gossip::{Gossip, Said},
     network::{solitary, tcp},
     schedule::Schedule,
+    shared::Shared,
 };
 
 /// Starts the engine and returns when it runs.
@@ -24,6 +25,10 @@ use crate::{
 /// A configuration that cannot work, a store that cannot be opened or belongs to a running node,
 /// or a ledger older than the engine remembers.
 pub async fn start<A: Application>(config: Config, application: A) -> Result<Handle, Error> {
+    start_shared(config, Shared::new(application)).await
+}
+
+async fn start_shared(config: Config, application: Shared) -> Result<Handle, Error> {
     config.check()?;
     std::fs::create_dir_all(&config.data_dir).map_err(|source| Error::DataDir {
         path: config.data_dir.clone(),
@@ -166,18 +171,18 @@ enum End {
 }
 
 /// What every runtime of a node works on.
-struct Life<A> {
+struct Life {
     config: Config,
-    application: A,
+    application: Shared,
     outlets: Outlets,
     schedule: Schedule,
     namespace: Vec<u8>,
     said: Said,
 }
 
-fn run<A: Application>(
+fn run(
     config: Config,
-    application: A,
+    application: Shared,
     outlets: Outlets,
     said: Said,
     mut inbox: Inbox,
@@ -207,7 +212,7 @@ fn run<A: Application>(
     }
 }
 
-impl<A: Application> Life<A> {
+impl Life {
     /// One runtime's time: takes blocks from others until there is a seat, then agrees.
     async fn live(&self, runtime: &Context, inbox: &mut Inbox) -> Result<End, Error> {
         if self.follow(runtime, inbox).await? == End::Stopped {

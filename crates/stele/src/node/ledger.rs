@@ -22,8 +22,7 @@ use stele_index::{FinalizedBlock, FinalizedLog, Index};
 use stele_service::ports::{
     AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, FinalBlocks, Finalized, Ledger,
     LedgerError, LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, SlotQuery,
-    SlotRange, Trace,
-    TraceOptions, Traced, TransactionView,
+    SlotRange, Trace, TraceOptions, Traced, TransactionView,
 };
 use stele_vault::Vault;
 use tokio::sync::{broadcast, oneshot};

@@ -222,7 +222,7 @@ impl Chain {
 /// Final blocks for others.
 impl Chain {
     /// Final blocks from height `from` on, encoded, with the certificate that names the last of them: as many as fit
-    /// into [`RUN_BYTES`], at least up to the first that has a certificate of its own. `None` if there are none.
+    /// into 4 MiB, at least up to the first that has a certificate of its own. `None` if there are none.
     ///
     /// # Errors
     /// Unreadable or damaged rows.

@@ -306,7 +306,7 @@ fn chain() -> Vec<FinalizedBlock> {
                 ),
                 log(
                     id::PRESCRIPTIONS,
-                    &IPrescriptions::Cancelled { id: A, by: A },
+                    &IPrescriptions::Cancelled { id: A, by: B },
                 ),
                 log(
                     id::EMERGENCY,

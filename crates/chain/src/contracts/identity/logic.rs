@@ -108,8 +108,8 @@ pub(crate) fn registrable(who: Address) -> bool {
 
 /// Whether it is an active member of an active organisation with one of these roles.
 pub(crate) fn has_role(host: &mut Host<'_>, who: Address, roles: u32) -> Outcome<bool> {
-    let standing = super::storage::standing(host, who)?;
-    Ok(standing.member_of().is_some() && super::storage::account(host, who)?.roles & roles != 0)
+    let standing = storage::standing(host, who)?;
+    Ok(standing.member_of().is_some() && storage::account(host, who)?.roles & roles != 0)
 }
 
 pub(super) fn update_member(

@@ -71,8 +71,11 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
         .route("/patients/{patient}/{type}/{id}/fhir", get(fhir))
 }
 
+/// A section of a chart: name, heading, parts of the record.
+type Section = (&'static str, &'static str, &'static [Category]);
+
 /// Sections of a chart, in the order in which they matter.
-const SECTIONS: &[(&str, &str, &[Category])] = &[
+const SECTIONS: &[Section] = &[
     ("problems", "Problems", &[Category::Problems]),
     ("medicines", "Medicines", &[Category::Medicines]),
     ("allergies", "Allergies", &[Category::Allergies]),
@@ -93,7 +96,7 @@ const SECTIONS: &[(&str, &str, &[Category])] = &[
 ];
 
 /// The sections as this look needs them: in an emergency what must not be given comes first.
-fn sections(patient: &Patient) -> Vec<&'static (&'static str, &'static str, &'static [Category])> {
+fn sections(patient: &Patient) -> Vec<&'static Section> {
     let mut sections: Vec<_> = SECTIONS.iter().collect();
     if patient.emergency.is_some() {
         let first = ["allergies", "medicines", "problems"];

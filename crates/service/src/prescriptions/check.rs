@@ -105,7 +105,7 @@ impl Service {
     /// code was shown it.
     ///
     /// # Errors
-    /// [`Error::Invalid`]-like [`Error::Conflict`] for what is no code; the ledger can't answer.
+    /// [`Error::Conflict`] for what is no code, with what is wrong; the ledger can't answer.
     pub async fn check_prescription(self: &Arc<Self>, code: &str) -> Result<Checked> {
         self.require_prescriptions()?;
         self.checked(&parsed(code)?).await
@@ -128,9 +128,10 @@ impl Service {
             message: error.to_string(),
         })?;
         let is_known = verdict != Verdict::Forged;
-        let prescriber = match is_known {
-            true => Some(self.named(state.prescriber).await?),
-            false => None,
+        let prescriber = if is_known {
+            Some(self.named(state.prescriber).await?)
+        } else {
+            None
         };
         let chain = self.index.chain();
         let cancelled = chain

@@ -116,17 +116,17 @@ fn form(
     } else {
         (StatusCode::UNPROCESSABLE_ENTITY, "Error: Emergency")
     };
-    Ok((status, shell(title, &number, main).render(Some(signed))).into_response())
+    Ok((status, shell(title, &number, &main).render(Some(signed))).into_response())
 }
 
-fn shell<'a>(title: &'a str, number: &str, main: Markup) -> Page<'a> {
+fn shell<'a>(title: &'a str, number: &str, main: &Markup) -> Page<'a> {
     let banner = html! {
         div.patient role="region" aria-label="Patient" { div {
             p.who.mono { (number) }
             p.alert.state { (icon("circle-minus")) " Allergies: not visible without access" }
         } }
     };
-    Page::new(title, html! { div.emergency { (main) } })
+    Page::new(title, html! { div.emergency.flow { (main) } })
         .at(Place::Worklist)
         .under(banner)
         .narrow()
@@ -205,7 +205,7 @@ pub(super) async fn sign(
             }
         }
     };
-    Ok(shell("Confirm it is you", &number, main)
+    Ok(shell("Confirm it is you", &number, &main)
         .render(Some(&signed))
         .into_response())
 }

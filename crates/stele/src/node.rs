@@ -115,6 +115,28 @@ pub(crate) struct Node {
 }
 
 impl Stores {
+    /// What a node on these stores says when it is ready.
+    fn ready(
+        &self,
+        http: SocketAddr,
+        rpc: SocketAddr,
+        metrics: SocketAddr,
+        mllp: Option<SocketAddr>,
+    ) -> Ready {
+        // Passkeys refuse IP addresses as relying parties, so people are sent to a name.
+        let base = base_url(http);
+        Ready {
+            ready: true,
+            fhir: format!("{base}/fhir/r4"),
+            http: base,
+            rpc: format!("http://{rpc}"),
+            metrics: format!("http://{metrics}/metrics"),
+            mllp,
+            organization: self.organization,
+            chain_id: self.genesis.chain_id,
+        }
+    }
+
     /// Opens a data folder, or makes one with a consortium of one in it.
     pub(crate) async fn open(config: &Config, create: Option<NewConsortium>) -> Result<Self> {
         if create.is_none() && !config.data.join("genesis.json").exists() {
@@ -300,9 +322,9 @@ impl Node {
         let stores = Stores::open(config, new).await?;
         network::check(config, &stores.genesis, start)?;
         let gateways = gateways(config, &stores)?;
-        let network = network::of(config, gateways.as_ref());
         let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
         let (ledger, app, ear) = follow_chain(&config.data, &stores).await?;
+        let network = network::of(config, gateways.as_ref());
         let consensus = start_consensus(config, &stores, network, app.clone()).await?;
         let talk = talk(&stores, &consensus, app.clone(), ear);
         let service = use_cases(config, &stores, ledger)?;
@@ -328,18 +350,8 @@ impl Node {
             let following = Arc::clone(&service).run_foreign_records(FOREIGN_PAUSE);
             tokio::spawn(following)
         });
-        // Passkeys refuse IP addresses as relying parties, so people are sent to a name.
-        let base = base_url(http_addr);
-        let ready = Ready {
-            ready: true,
-            fhir: format!("{base}/fhir/r4"),
-            http: base,
-            rpc: format!("http://{}", rpc.local_addr()),
-            metrics: format!("http://{metrics_addr}/metrics"),
-            mllp: mllp.as_ref().map(MllpHandle::local_addr),
-            organization: stores.organization,
-            chain_id: stores.genesis.chain_id,
-        };
+        let mllp_addr = mllp.as_ref().map(MllpHandle::local_addr);
+        let ready = stores.ready(http_addr, rpc.local_addr(), metrics_addr, mllp_addr);
         let ready_file = write_ready(config, &ready)?;
         let vault = Arc::clone(&stores.vault);
         // The stores live as long as the service; the lock as long as the process.

@@ -370,7 +370,7 @@ fn gas_follows_the_opcodes() {
 
 /// Everything a member or an organisation could call, with arguments that would otherwise be accepted.
 fn actions() -> Vec<(Address, Vec<u8>)> {
-    [identity_actions(), other_actions()].concat()
+    [identity_actions(), other_actions(), care_actions()].concat()
 }
 
 fn identity_actions() -> Vec<(Address, Vec<u8>)> {
@@ -480,6 +480,28 @@ fn other_actions() -> Vec<(Address, Vec<u8>)> {
             .abi_encode(),
         ),
         (
+            GOVERNANCE,
+            proposeCall {
+                kind: 3,
+                payload: person(1).abi_encode().into(),
+            }
+            .abi_encode(),
+        ),
+        (
+            GOVERNANCE,
+            voteCall {
+                id: 1,
+                support: true,
+            }
+            .abi_encode(),
+        ),
+    ]
+}
+
+fn care_actions() -> Vec<(Address, Vec<u8>)> {
+    let log = person(3);
+    vec![
+        (
             PRESCRIPTIONS,
             issueCall {
                 id: log,
@@ -509,22 +531,6 @@ fn other_actions() -> Vec<(Address, Vec<u8>)> {
             .abi_encode(),
         ),
         (PRESCRIPTIONS, cancelCall { id: log }.abi_encode()),
-        (
-            GOVERNANCE,
-            proposeCall {
-                kind: 3,
-                payload: person(1).abi_encode().into(),
-            }
-            .abi_encode(),
-        ),
-        (
-            GOVERNANCE,
-            voteCall {
-                id: 1,
-                support: true,
-            }
-            .abi_encode(),
-        ),
     ]
 }
 

@@ -219,19 +219,22 @@ async fn validators_join_and_leave() {
     // It has no seat yet, so it follows.
     handles.push(start(config(4, 5), ledger(4)).await.unwrap());
     until(&handles[4], 3).await;
+    // A decision takes effect after 64 blocks at most.
+    let height = handles[0].committed().borrow().height;
     first.submit(b"seats 0 1 2 3 4");
     let seats = |handle: usize| ledger(handle).epochs(0).last().unwrap().set().keys().len();
     for handle in &handles {
-        until(handle, 80).await;
+        until(handle, height + 80).await;
     }
     assert_eq!((seats(0), seats(4)), (5, 5));
     // Four of five are a quorum, and one of them is the new one.
     handles.remove(1).shutdown().await.unwrap();
     let height = handles[0].committed().borrow().height;
     until(&handles[0], height + 10).await;
+    let height = handles[0].committed().borrow().height;
     first.submit(b"seats 0 2 4");
     for handle in &handles {
-        until(handle, height + 90).await;
+        until(handle, height + 80).await;
     }
     assert_eq!(seats(0), 3);
     for handle in handles {

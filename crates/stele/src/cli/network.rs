@@ -96,7 +96,7 @@ impl NetworkCommand {
             NetworkWhat::Init(init) => init.run().await,
             NetworkWhat::Join(join) => join.run().await,
             NetworkWhat::NewKey(new) => new.run().await,
-            NetworkWhat::Config(write) => write.run().await,
+            NetworkWhat::Config(write) => write.run(),
         }
     }
 }

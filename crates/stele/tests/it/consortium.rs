@@ -163,7 +163,7 @@ impl Consortium {
     }
 
     /// Proposes as the first of these members, and the others vote yes.
-    pub(crate) fn decide(&self, members: &[usize], decision: &[&str]) {
+    pub(crate) async fn decide(&self, members: &[usize], decision: &[&str]) {
         let arguments = [&["governance", "propose"], decision, &["--json"]].concat();
         let proposed = self.json(members[0], &arguments);
         let id = proposed["proposal"].to_string();
@@ -176,7 +176,7 @@ impl Consortium {
                     break;
                 }
                 votes += 1;
-                std::thread::sleep(Duration::from_millis(100));
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
             assert!(votes < 100, "member-{member} can't vote on {decision:?}");
         }

@@ -23,14 +23,16 @@ async fn members_come_and_go() {
     consortium.start(fifth);
     let (account, key) = (consortium.organization(fifth), consortium.validator(fifth));
     assert_eq!(consortium.height(fifth).await, 0);
-    consortium.decide(&[1, 2, 3], &["admit", &account]);
+    consortium.decide(&[1, 2, 3], &["admit", &account]).await;
     let height = consortium.height(1).await;
     consortium.until(fifth, height).await;
 
-    consortium.decide(
-        &[1, 2, 3, 4],
-        &["validator", &key, "seat", "--of", &account],
-    );
+    consortium
+        .decide(
+            &[1, 2, 3, 4],
+            &["validator", &key, "seat", "--of", &account],
+        )
+        .await;
     let validators = consortium.epoch(fifth, 1).await;
     assert_eq!(validators.len(), 5);
     assert!(validators.contains(&key), "{validators:?}");
@@ -43,7 +45,7 @@ async fn members_come_and_go() {
 
     let (second, of) = (consortium.validator(2), consortium.organization(2));
     let unseat = ["validator", &second, "unseat", "--of", &of];
-    consortium.decide(&[1, 3, 4, fifth], &unseat);
+    consortium.decide(&[1, 3, 4, fifth], &unseat).await;
     assert_eq!(consortium.epoch(1, 2).await.len(), 4);
     let height = consortium.height(1).await;
     consortium.until(2, height + 3).await;
@@ -55,11 +57,15 @@ async fn members_come_and_go() {
     let new = made["validator"].as_str().unwrap().to_owned();
     let (old, of) = (consortium.validator(3), consortium.organization(3));
     consortium.start(3);
-    consortium.decide(&[1, 3, 4, fifth], &["validator", &new, "seat", "--of", &of]);
-    consortium.decide(
-        &[1, 3, 4, fifth],
-        &["validator", &old, "unseat", "--of", &of],
-    );
+    consortium
+        .decide(&[1, 3, 4, fifth], &["validator", &new, "seat", "--of", &of])
+        .await;
+    consortium
+        .decide(
+            &[1, 3, 4, fifth],
+            &["validator", &old, "unseat", "--of", &of],
+        )
+        .await;
     let mut epoch = 3;
     let validators = loop {
         let validators = consortium.epoch(3, epoch).await;
@@ -129,14 +135,14 @@ async fn a_consortium_of_one_grows() {
         consortium.start(number);
         let voters: Vec<usize> = (1..number).collect();
         let account = consortium.organization(number);
-        consortium.decide(&voters, &["admit", &account]);
+        consortium.decide(&voters, &["admit", &account]).await;
         let height = consortium.height(1).await;
         consortium.until(number, height).await;
         // The newcomer has a vote since it was admitted, and casts it although it has no seat yet.
         let voters: Vec<usize> = (1..=number).collect();
         let key = consortium.validator(number);
         let seat = ["validator", &key, "seat", "--of", &account];
-        consortium.decide(&voters, &seat);
+        consortium.decide(&voters, &seat).await;
         let epoch = u64::try_from(number - 1).unwrap();
         assert_eq!(consortium.epoch(number, epoch).await.len(), number);
         assert_eq!(consortium.epoch(1, epoch).await.len(), number);
@@ -149,7 +155,7 @@ async fn a_consortium_of_one_grows() {
 
     // Suspended, it is told nothing more, from that block on; at the next boundary its seat is gone as well.
     let account = consortium.organization(3);
-    consortium.decide(&[1, 2, 3], &["suspend", &account]);
+    consortium.decide(&[1, 2, 3], &["suspend", &account]).await;
     assert_eq!(consortium.epoch(1, 3).await.len(), 2);
     let height = consortium.height(1).await;
     consortium.until(2, height + 3).await;

@@ -290,7 +290,7 @@ fn every_selector_is_routed() {
         cancelCall::default().abi_encode(),
         prescriptionCall::default().abi_encode(),
         verifyCall::default().abi_encode(),
-        DOMAIN_SEPARATORCall::default().abi_encode(),
+        DOMAIN_SEPARATORCall.abi_encode(),
     ];
     clinic().check_selectors::<IPrescriptionsCalls>(PRESCRIPTIONS, &calls);
     let separator = clinic().ask(PRESCRIPTIONS, &DOMAIN_SEPARATORCall {});

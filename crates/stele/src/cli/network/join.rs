@@ -218,7 +218,7 @@ impl Join {
 }
 
 impl Write {
-    pub(super) async fn run(self) -> Result<Answer> {
+    pub(super) fn run(self) -> Result<Answer> {
         let (genesis, _) = read_genesis(&self.data.join("genesis.json"))?;
         let place = self.at.place()?;
         let data = std::path::absolute(&self.data)

@@ -1,5 +1,5 @@
 // The page of `stele dev` in a real browser: what a chain holds, in words; and that nothing on it is more than text.
-// Rows: FR-X2, NFR-UX2.
+// Rows: FR-A7, FR-X2, NFR-UX2.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -32,6 +32,7 @@ fn another_validator_comes_to_the_same_roots() {
     }
 }
 
+/// NFR-INT3: the time of a block, which is that of its transactions, is not before its parent's and not anyone's to change.
 #[test]
 fn a_block_with_any_field_changed_is_invalid() {
     let (proposer, validator) = (chain(true), chain(true));

@@ -1,4 +1,5 @@
-//! The binary from the outside: real processes on free ports, real data, the command line and HTTP.
+//! The binary from the outside: real processes on free ports, real data, the command line and HTTP. Beside the unit,
+//! property and fuzz tests of each crate, the simulation of members, and the clients of `e2e/`: NFR-TEST.
 
 #![expect(
     clippy::unwrap_used,

@@ -16,7 +16,7 @@
 //! # use stele_core::certificate::ValidatorSet;
 //! # async fn run<A: Application>(application: A, seed: SignerSeed) -> Result<(), Error> {
 //! let validators = ValidatorSet::new([seed.public_key()])?;
-//! let mut config = Config::new("stele-data/consensus".into(), 57831, seed, validators);
+//! let mut config = Config::new("stele-data/consensus".into(), 57831, seed, &validators);
 //! config.network = Network::Solitary;
 //! let mut handle = start(config, application).await?;
 //! handle.committed().wait_for(|committed| committed.height >= 1).await.ok();

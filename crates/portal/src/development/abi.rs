@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use alloy_dyn_abi::{DynSolValue, ErrorExt as _, EventExt as _, JsonAbiExt as _};
 use alloy_json_abi::{Event, Function, JsonAbi, Param};
 use alloy_primitives::{Address, Log, Selector, hex};
-use stele_core::id::{AUDIT, CONSENT, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS};
+use stele_core::id::{AUDIT, CONSENT, EMERGENCY, GOVERNANCE, IDENTITY, PRESCRIPTIONS, RECORDS};
 
 /// A call, an event or an error: its name, and what goes with it by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ macro_rules! contracts {
 static CONTRACTS: LazyLock<BTreeMap<Address, (&'static str, JsonAbi)>> = LazyLock::new(|| {
     contracts![
         IDENTITY "Identity", RECORDS "Records", CONSENT "Consent", AUDIT "Audit",
-        PRESCRIPTIONS "Prescriptions", GOVERNANCE "Governance",
+        PRESCRIPTIONS "Prescriptions", EMERGENCY "Emergency", GOVERNANCE "Governance",
     ]
     .into_iter()
     .filter_map(|(address, name, text)| Some((address, (name, serde_json::from_str(text).ok()?))))

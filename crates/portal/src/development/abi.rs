@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn every_published_abi_is_read() {
-        assert_eq!(contracts().count(), 6);
+        assert_eq!(contracts().count(), 7);
         assert!(SYSTEM.errors().count() >= 3);
     }
 

@@ -136,7 +136,13 @@ async fn hold(
                         let _ = send(&mut socket, text(limits.too_long())).await;
                         break;
                     }
-                    Some(Ok(Message::Close(_))) | None => return,
+                    Some(Ok(Message::Close(_))) => {
+                        // The farewell is answered below this, by asking for more: who gets no answer takes the
+                        // connection for broken and comes back.
+                        let _ = timeout(LAST_WORDS, socket.recv()).await;
+                        return;
+                    }
+                    None => return,
                 }
             }
         };

@@ -71,6 +71,26 @@ impl Client {
     }
 }
 
+/// Who gets no close frame back takes the connection for broken and comes back (RFC 6455 §7.1.5), as web3.js does.
+#[tokio::test]
+async fn a_farewell_is_answered() {
+    let server = Server::start().await;
+    let mut client = Client::connect(&server).await;
+    let heads = client.subscribe(json!(["newHeads"])).await;
+    assert!(heads.is_string());
+    client.0.close(None).await.unwrap();
+    let mut answered = false;
+    let farewell = async {
+        while let Some(received) = client.0.next().await {
+            answered |= matches!(received, Ok(Message::Close(_)));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), farewell)
+        .await
+        .unwrap();
+    assert!(answered);
+}
+
 #[tokio::test]
 async fn heads_come_in_order_and_none_is_missing() {
     let server = Server::start().await;

@@ -277,7 +277,8 @@ async fn forged_blocks_are_not_followed() {
     let config = Config::new(dir.path().join("good"), CHAIN_ID, stranger, &validators());
     let ledger = follower(vec![Arc::clone(&honest.disk)]);
     let handle = start(config, ledger.clone()).await.unwrap();
-    until(&handle, 12).await;
+    let all = u64::try_from(honest.hashes().len()).unwrap();
+    until(&handle, all).await;
     handle.shutdown().await.unwrap();
     assert_eq!(ledger.hashes(), honest.hashes());
 }

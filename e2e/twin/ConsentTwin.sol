@@ -5,12 +5,21 @@ import {IConsent} from "../../contracts/interfaces/IConsent.sol";
 import {IIdentity} from "../../contracts/interfaces/IIdentity.sol";
 
 /// @title ConsentTwin: Consent's rules once more, in Solidity and written from its specification, as an oracle for the
-/// native contract. Signed grants and revocations are left out. Storage is laid out as is convenient.
+/// native contract. Storage is laid out as is convenient.
 contract ConsentTwin {
     IIdentity private constant IDENTITY = IIdentity(0x5e1e000000000000000000000000000000000001);
     uint256 private constant GRANTS_MAX = 16;
     uint8 private constant PERMISSIONS = 7;
     uint16 private constant PURPOSES = 0x7f;
+    address private constant CONSENT = 0x5E1e000000000000000000000000000000000003;
+    uint256 private constant HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
+    bytes32 private constant DOMAIN =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant GRANT = keccak256(
+        "Grant(address patient,address grantee,uint64 categories,uint8 permissions,uint16 purposes,uint40 notBefore,uint40 expires,uint16 recordsFrom,uint16 recordsTo,bytes32 envelopeDigest,uint32 request,uint64 nonce,uint40 deadline)"
+    );
+    bytes32 private constant REVOKE =
+        keccak256("Revoke(address patient,address grantee,uint32 id,bytes32 directoryRoot,uint64 nonce,uint40 deadline)");
 
     struct Grant {
         uint32 serial;
@@ -28,17 +37,51 @@ contract ConsentTwin {
     mapping(address patient => Request[]) private requests;
     mapping(address patient => mapping(address requester => uint32[4])) private recent;
     mapping(address patient => bytes32) public directoryRoot;
+    mapping(address patient => uint64) public signatureNonce;
 
     function grant(address grantee, IConsent.Terms calldata terms, bytes32 envelopeDigest, uint32 answered)
         external
         returns (uint32 id)
     {
         requirePatient(msg.sender);
-        if (grantee == msg.sender || grantee == address(0) || reserved(grantee)) revert IConsent.InvalidGrantee(grantee);
-        check(terms);
-        if (answered != 0) close(msg.sender, answered, 2);
-        id = place(msg.sender, grantee, terms);
-        emit IConsent.Granted(msg.sender, grantee, id, terms, envelopeDigest, answered);
+        return give(msg.sender, grantee, terms, envelopeDigest, answered);
+    }
+
+    function grantBySig(
+        address patient,
+        address grantee,
+        IConsent.Terms calldata terms,
+        bytes32 envelopeDigest,
+        uint32 answered,
+        uint64 nonce,
+        uint40 deadline,
+        bytes calldata signature
+    ) external returns (uint32) {
+        requirePatient(patient);
+        bytes32 message = keccak256(bytes.concat(
+            abi.encode(GRANT, patient, grantee, terms),
+            abi.encode(envelopeDigest, answered, nonce, deadline)
+        ));
+        authorize(patient, message, nonce, deadline, signature);
+        return give(patient, grantee, terms, envelopeDigest, answered);
+    }
+
+    function revokeBySig(
+        address patient,
+        address grantee,
+        uint32 id,
+        bytes32 root,
+        uint64 nonce,
+        uint40 deadline,
+        bytes calldata signature
+    ) external {
+        requirePatient(patient);
+        authorize(patient, keccak256(abi.encode(REVOKE, patient, grantee, id, root, nonce, deadline)), nonce, deadline, signature);
+        end(patient, grantee, id, root);
+    }
+
+    function DOMAIN_SEPARATOR() public view returns (bytes32) {
+        return keccak256(abi.encode(DOMAIN, keccak256("Stele Consent"), keccak256("1"), block.chainid, CONSENT));
     }
 
     function revoke(address grantee, uint32 id, bytes32 root) external {
@@ -108,6 +151,34 @@ contract ConsentTwin {
         if (id == 0 || id > requests[patient].length) return (address(0), 0, 0);
         Request storage asked = requests[patient][id - 1];
         return (asked.requester, statusOf(patient, id), asked.expires);
+    }
+
+    function give(address patient, address grantee, IConsent.Terms calldata terms, bytes32 envelopeDigest, uint32 answered)
+        private
+        returns (uint32 id)
+    {
+        if (grantee == patient || grantee == address(0) || reserved(grantee)) revert IConsent.InvalidGrantee(grantee);
+        check(terms);
+        if (answered != 0) close(patient, answered, 2);
+        id = place(patient, grantee, terms);
+        emit IConsent.Granted(patient, grantee, id, terms, envelopeDigest, answered);
+    }
+
+    /// In time, next in order, by a key that speaks for the patient; then the number is used up.
+    function authorize(address patient, bytes32 message, uint64 nonce, uint40 deadline, bytes calldata signature) private {
+        if (block.timestamp > deadline) revert IConsent.SignatureExpired(deadline);
+        if (nonce != signatureNonce[patient]) revert IConsent.BadNonce(signatureNonce[patient], nonce);
+        address signer = recover(keccak256(abi.encodePacked(hex"1901", DOMAIN_SEPARATOR(), message)), signature);
+        if (signer == address(0)) revert IConsent.BadSignature(signer);
+        (bool ok, uint8 kind,) = IDENTITY.speaksFor(patient, bytes32(uint256(uint160(signer))));
+        if (!ok || kind != 0) revert IConsent.BadSignature(signer);
+        signatureNonce[patient] += 1;
+    }
+
+    function recover(bytes32 hash, bytes calldata signature) private pure returns (address) {
+        if (signature.length != 65 || uint256(bytes32(signature[32:64])) > HALF_ORDER) return address(0);
+        uint8 v = uint8(signature[64]);
+        return ecrecover(hash, v < 27 ? v + 27 : v, bytes32(signature[:32]), bytes32(signature[32:64]));
     }
 
     function check(IConsent.Terms calldata terms) private view {

@@ -4,14 +4,18 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { ZeroAddress, ZeroHash, dataSlice, id } from "ethers";
-import { addresses } from "stele-contracts";
+import { HDNodeWallet, Mnemonic, Wallet, ZeroAddress, ZeroHash, concat, dataSlice, id, toBeHex, zeroPadValue } from "ethers";
+import { addresses, domain, types } from "stele-contracts";
 
-import { CALLS, SEED, random, world } from "./twins.mjs";
+import { CALLS, SEED, random, upper, world } from "./twins.mjs";
 
 const DEADLINE = { timeout: 240_000 };
 
-let chain, people, stranger;
+const PHRASE = "test test test test test test test test test test test junk";
+/** A key that speaks for the second patient beside its own. */
+const ADDED = new Wallet(id("a key added to the second patient"));
+
+let chain, people, stranger, wallets, signed;
 
 before(async () => {
   chain = await world("IConsent", "ConsentTwin");
@@ -21,6 +25,12 @@ before(async () => {
   for (const patient of accounts.slice(1, 4)) await (await identity.registerPatient(patient, ZeroHash)).wait();
   for (const member of accounts.slice(4, 6)) await (await identity.registerMember(member, 1, ZeroHash)).wait();
   await (await identity.updateMember(accounts[5], 2, 1, ZeroHash)).wait();
+  const add = identity.interface.encodeFunctionData("addKey", [zeroPadValue(ADDED.address, 32), 0, ZeroHash]);
+  await chain.rpc("eth_sendTransaction", { from: accounts[2], to: addresses.IIdentity, data: add });
+  const mnemonic = Mnemonic.fromPhrase(PHRASE);
+  wallets = accounts.slice(1, 4).map((_, at) => HDNodeWallet.fromMnemonic(mnemonic, `m/44'/60'/0'/0/${at + 1}`));
+  assert.deepEqual(wallets.map(({ address }) => address.toLowerCase()), accounts.slice(1, 4).map((one) => one.toLowerCase()));
+  signed = domain((await chain.provider.getNetwork()).chainId);
   people = accounts.slice(0, 7);
   stranger = accounts[6];
 }, DEADLINE);
@@ -36,13 +46,14 @@ test(`native Consent and its Solidity twin do the same (STELE_SEED=${SEED})`, DE
   await rpc("evm_setAutomine", false);
   for (let call = 0; call < CALLS; call++) {
     const { timestamp } = await provider.getBlock("latest");
-    const [from, method, args] = next(choose, one, known, timestamp);
+    const [from, method, args] = await next(choose, one, known, timestamp);
     // The clock jumps now and then, so that grants and requests begin and end.
     if (choose(12) === 0) await rpc("evm_increaseTime", choose(400));
     const done = await chain.send(from, method, args, `call ${call}`, 2_000_000);
     if (done.status === "0x1") {
       seen.ok[method] = (seen.ok[method] ?? 0) + 1;
       if (method === "grant") known.grants.push({ patient: from, grantee: args[0], id: Number(done.output) });
+      if (method === "grantBySig") known.grants.push({ patient: args[0], grantee: args[1], id: Number(done.output) });
       if (method === "request") known.requests.push({ patient: args[0], id: Number(done.output) });
     } else {
       seen.reverted.add(dataSlice(done.output, 0, 4));
@@ -54,13 +65,38 @@ test(`native Consent and its Solidity twin do the same (STELE_SEED=${SEED})`, DE
   console.log(`# ${CALLS} calls: ${JSON.stringify(seen.ok)} went well, ${seen.reverted.size} kinds of refusal`);
   // A run in which nothing happens would prove nothing.
   if (CALLS >= 200) {
-    assert.ok(Object.keys(seen.ok).length >= 5);
-    assert.ok(seen.reverted.size >= 5);
+    assert.ok(seen.ok.grantBySig > 0, JSON.stringify(seen.ok));
+    assert.ok(Object.keys(seen.ok).length >= 6);
+    assert.ok(seen.reverted.size >= 8);
   }
 });
 
+/** As `next`; half of the grants and revocations are signed by their patient, or spoiled, and sent by somebody else. */
+async function next(choose, one, known, now) {
+  const [from, method, args] = unsigned(choose, one, known, now);
+  if (!["grant", "revoke"].includes(method) || choose(2) > 0) return [from, method, args];
+  const wallet = wallets[people.indexOf(from) - 1] ?? one(wallets);
+  const nonce = (await chain.nonce(from)) + (choose(12) === 0 ? choose(3) - 1 : 0);
+  const deadline = choose(15) === 0 ? now - 1 : now + 1_000;
+  const last = [Math.max(nonce, 0), deadline];
+  const signature = await signature65(choose, one, wallet, method, [from, ...args, ...last]);
+  return [one(people), `${method}BySig`, [from, ...args, ...last, signature]];
+}
+
+/** The patient's signature of such a call, now and then by another key, of something else, or in another form. */
+async function signature65(choose, one, wallet, method, args) {
+  const what = method === "grant" ? "Grant" : "Revoke";
+  const message = Object.fromEntries(types[what].map(({ name }, at) => [name, args.flat()[at]]));
+  if (choose(15) === 0) message.nonce += 1;
+  const key = choose(6) === 0 ? one([ADDED, ...wallets]) : wallet;
+  const made = await key.signTypedData(signed, { [what]: types[what] }, message);
+  if (choose(6) > 0) return made;
+  const [body, v] = [dataSlice(made, 0, 64), Number(dataSlice(made, 64))];
+  return one([concat([body, toBeHex(v - 27, 1)]), concat([body, "0x1d"]), body, upper(made), "0x"]);
+}
+
 /** Sender, method and arguments of a call that may or may not be allowed. */
-function next(choose, one, known, now) {
+function unsigned(choose, one, known, now) {
   const anyone = () => (choose(4) > 0 ? one(people.slice(1, 4)) : one(people));
   const grantee = () => (choose(20) === 0 ? one([ZeroAddress, addresses.IRecords]) : one([people[0], people[4], people[5], stranger, people[2]]));
   const bit = (of) => BigInt(choose(15) === 0 ? 0 : 1 + choose(of));
@@ -102,6 +138,8 @@ async function sameViews(choose, one) {
     ["grantAt", [patient, who, choose(18)]],
     ["requestOf", [patient, choose(8)]],
     ["directoryRoot", [patient]],
+    ["signatureNonce", [patient]],
+    ["DOMAIN_SEPARATOR", []],
   ];
   for (const question of asked) await chain.same(...question);
 }

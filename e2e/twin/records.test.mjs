@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { AbiCoder, Wallet, ZeroAddress, ZeroHash, concat, dataSlice, getAddress, id, keccak256, toBeHex, zeroPadValue } from "ethers";
 import { addresses } from "stele-contracts";
 
-import { CALLS, SEED, random, world } from "./twins.mjs";
+import { CALLS, SEED, random, upper, world } from "./twins.mjs";
 
 const DEADLINE = { timeout: 240_000 };
 const coder = AbiCoder.defaultAbiCoder();
@@ -122,15 +122,8 @@ async function stored(choose, one, entries, author) {
     concat([signed.r, signed.s, toBeHex(signed.yParity, 1)]),
     concat([signed.r, signed.s, "0x1d"]),
     dataSlice(signed.serialized, 0, 64),
-    high(signed),
+    upper(signed.serialized),
   ]);
-}
-
-/** The same signature with s in the upper half of the order, which EIP-2 refuses. */
-function high(signed) {
-  const order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
-  const s = toBeHex(order - BigInt(signed.s), 32);
-  return concat([signed.r, s, toBeHex(28 - signed.yParity, 1)]);
 }
 
 function next(choose, one) {

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 
-import { Contract, ContractFactory, Interface, JsonRpcProvider, toBeHex } from "ethers";
+import { Contract, ContractFactory, Interface, JsonRpcProvider, concat, dataSlice, toBeHex } from "ethers";
 import { abis, addresses } from "stele-contracts";
 
 import { compile, interfaceSources } from "../ethereum/contracts.mjs";
@@ -23,6 +23,13 @@ export function random(seed) {
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
     return ((t ^ (t >>> 14)) >>> 0) % below;
   };
+}
+
+/** The same signature with s in the upper half of the order, which EIP-2 refuses. */
+export function upper(signature) {
+  const order = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141n;
+  const [r, s, v] = [dataSlice(signature, 0, 32), dataSlice(signature, 32, 64), Number(dataSlice(signature, 64))];
+  return concat([r, toBeHex(order - BigInt(s), 32), toBeHex(55 - v, 1)]);
 }
 
 /** A development chain with the twin of the native contract behind `name`. */
@@ -63,6 +70,9 @@ export async function world(name, twinName) {
       assert.deepEqual(native, solidity, `${said}: ${from} ${method}(${args})`);
       return native;
     },
+
+    /** The number that the next signature of an account has to carry. */
+    nonce: async (who) => Number(await provider.call({ to: both[0], data: contract.encodeFunctionData("signatureNonce", [who]) })),
 
     /** Asks both the same. */
     async same(method, args) {

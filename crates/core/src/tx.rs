@@ -4,11 +4,14 @@
 use std::fmt;
 
 use alloy_consensus::{
-    EthereumTxEnvelope, Transaction as _, TxEip4844, transaction::SignerRecoverable as _,
+    EthereumTxEnvelope, Transaction as _, TxEip4844, TxLegacy,
+    transaction::{RlpEcdsaDecodableTx as _, SignerRecoverable as _},
 };
 use alloy_eips::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
-use alloy_rlp::{BufMut, Decodable, Encodable, Header, RlpDecodable, RlpEncodable};
+use alloy_rlp::{
+    BufMut, Decodable, EMPTY_LIST_CODE, Encodable, Header, RlpDecodable, RlpEncodable,
+};
 
 use crate::crypto::webauthn;
 
@@ -180,6 +183,9 @@ impl Transaction {
             Some(&kind) if kind <= 0x7f && kind > 2 => {
                 return Err(TransactionError::UnsupportedType(kind));
             }
+            // Decoded by itself: alloy tries every type there is and then names a type as the cause.
+            Some(&list) if list >= EMPTY_LIST_CODE => TxLegacy::rlp_decode_signed(&mut rest)
+                .map(|tx| Self::Ethereum(EthereumTxEnvelope::Legacy(tx))),
             Some(_) => EthereumTxEnvelope::<TxEip4844>::decode_2718(&mut rest)
                 .map(Self::Ethereum)
                 .map_err(|error| alloy_rlp::Error::Custom(eip2718_text(&error))),
@@ -455,6 +461,9 @@ impl Decodable for AccountTransaction {
 
 fn eip2718_text(error: &alloy_eips::eip2718::Eip2718Error) -> &'static str {
     match error {
+        alloy_eips::eip2718::Eip2718Error::UnexpectedType(0) => {
+            "a transaction of type 0 is a list and has no type byte before it"
+        }
         alloy_eips::eip2718::Eip2718Error::UnexpectedType(_) => "unexpected type",
         _ => "not the RLP of a signed transaction",
     }

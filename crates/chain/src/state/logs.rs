@@ -207,7 +207,7 @@ impl AnyOf {
         let cursor = |term| Cursor {
             term,
             ahead: Vec::new(),
-            portion: 4,
+            portion: PORTION_MIN,
         };
         Self(terms.into_iter().map(cursor).collect())
     }
@@ -227,11 +227,15 @@ impl AnyOf {
 
 impl Cursor {
     fn next_from(&mut self, view: &StateView, from: u64, to: u64) -> Result<Option<u64>, Error> {
+        let before = self.ahead.len();
         while self.ahead.last().is_some_and(|height| *height < from) {
             self.ahead.pop();
         }
         if self.ahead.is_empty() {
-            const PORTION_MAX: usize = 256;
+            if before > 1 {
+                // Jumped over: another term is rarer, and most of a large portion would be jumped over again.
+                self.portion = PORTION_MIN;
+            }
             let rows = view.base().reader().range(
                 Table::Logs,
                 &index_key(self.term, from),
@@ -249,6 +253,10 @@ impl Cursor {
         Ok(self.ahead.last().copied())
     }
 }
+
+/// Heights of a term that are read at once: at first and after a jump, and at most.
+const PORTION_MIN: usize = 4;
+const PORTION_MAX: usize = 256;
 
 /// Adds a block's terms to the batch that makes it final.
 pub(crate) fn put_index(batch: &mut Batch, height: u64, receipts: &[Receipt]) {

@@ -366,7 +366,14 @@ async fn transactions_are_refused_in_words() {
     assert_eq!(refused, (-32000, "already known".to_owned()));
     for (bytes, words) in [
         (Bytes::new(), "malformed transaction"),
-        (Bytes::from_static(&[0xc0]), "malformed transaction"),
+        (
+            Bytes::from_static(&[0xc0]),
+            "malformed transaction: input too short",
+        ),
+        (
+            Bytes::from_static(&[0, 0xc0]),
+            "a list and has no type byte",
+        ),
         (
             Bytes::from_static(&[3]),
             "transaction type 0x03 is not supported",

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Leaves in a batch, the most a batch may have, and patients they are of.
-const LEAVES: usize = 256;
+pub(crate) const LEAVES: usize = 256;
 const PATIENTS_A_BATCH: usize = 4;
 /// Connections that send at the same time.
 const CONNECTIONS: usize = 8;
@@ -59,12 +59,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Benchmark> {
     admit(&mut sender, &keys).await?;
     let leaves = leaves(patients, batches);
     let signed = (0..batches)
-        .map(|batch| {
-            sender.sign(
-                RECORDS,
-                &batch_of(batch, &logs, &leaves, sender.key.address()),
-            )
-        })
+        .map(|batch| sender.sign_batch(batch, &logs, &leaves))
         .collect::<Result<Vec<_>>>()?;
     let before = [disk(&node, "chain")?, disk(&node, "consensus")?];
     let (cpu, started) = (node.process.cpu_s()?, Instant::now());
@@ -113,7 +108,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Benchmark> {
 }
 
 /// Registers the patients and lets the organisation write for each of them.
-async fn admit(organization: &mut Sender, keys: &[AccountKey]) -> Result<()> {
+pub(crate) async fn admit(organization: &mut Sender, keys: &[AccountKey]) -> Result<()> {
     let registered = keys
         .iter()
         .map(|key| {
@@ -170,7 +165,7 @@ async fn admit(organization: &mut Sender, keys: &[AccountKey]) -> Result<()> {
 }
 
 /// The leaves of each patient's log, in order.
-fn leaves(patients: usize, batches: usize) -> Vec<Vec<B256>> {
+pub(crate) fn leaves(patients: usize, batches: usize) -> Vec<Vec<B256>> {
     let mut leaves = vec![Vec::new(); patients];
     for batch in 0..batches {
         for (part, log) in logs_of(batch, patients).enumerate() {
@@ -326,14 +321,14 @@ fn account_in(leaf: &Bytes) -> Result<TrieAccount> {
 }
 
 /// Sends the transactions of one account, never further ahead than the pool takes.
-struct Sender {
+pub(crate) struct Sender {
     rpc: Rpc,
     key: AccountKey,
     next: std::cell::Cell<u64>,
 }
 
 impl Sender {
-    async fn new(rpc: Rpc, key: AccountKey) -> Result<Self> {
+    pub(crate) async fn new(rpc: Rpc, key: AccountKey) -> Result<Self> {
         let next = rpc.nonce(key.address()).await?.into();
         Ok(Self { rpc, key, next })
     }
@@ -350,8 +345,19 @@ impl Sender {
         )
     }
 
+    /// Signs the anchoring of a batch.
+    pub(crate) fn sign_batch(
+        &self,
+        batch: usize,
+        logs: &[Address],
+        leaves: &[Vec<B256>],
+    ) -> Result<Bytes> {
+        let call = batch_of(batch, logs, leaves, self.key.address());
+        self.sign(RECORDS, &call)
+    }
+
     /// Sends transactions with consecutive nonces, the last of which was signed last, and waits for the last one.
-    async fn send_all(&self, signed: Vec<Bytes>) -> Result<()> {
+    pub(crate) async fn send_all(&self, signed: Vec<Bytes>) -> Result<()> {
         let first = self.next.get() - u64::try_from(signed.len()).context("a count")?;
         let last = keccak256(signed.last().context("nothing to send")?);
         let finalized = Arc::new(AtomicU64::new(first));

@@ -20,6 +20,15 @@ pub(crate) struct Took {
 }
 
 impl Took {
+    /// Jobs that took so many milliseconds each, in so many seconds.
+    pub(crate) fn of(mut each_ms: Vec<f64>, wall_s: f64) -> Self {
+        each_ms.sort_by(f64::total_cmp);
+        Self {
+            wall_s,
+            sorted_ms: each_ms,
+        }
+    }
+
     /// Jobs a second.
     pub(crate) fn rate(&self) -> f64 {
         count(self.sorted_ms.len()) / self.wall_s
@@ -65,13 +74,11 @@ where
             }
         });
     }
-    let mut sorted_ms = Vec::with_capacity(jobs);
+    let mut each_ms = Vec::with_capacity(jobs);
     while let Some(done) = running.join_next().await {
-        sorted_ms.extend(done.context("a worker stopped")??);
+        each_ms.extend(done.context("a worker stopped")??);
     }
-    let wall_s = started.elapsed().as_secs_f64();
-    sorted_ms.sort_by(f64::total_cmp);
-    Ok(Took { wall_s, sorted_ms })
+    Ok(Took::of(each_ms, started.elapsed().as_secs_f64()))
 }
 
 /// A duration in milliseconds.

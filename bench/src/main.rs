@@ -9,6 +9,7 @@
 
 mod anchoring;
 mod caliper;
+mod consortium;
 mod ethereum;
 mod fhir;
 mod helios;
@@ -16,6 +17,9 @@ mod history;
 mod idle;
 mod load;
 mod process;
+#[expect(dead_code, reason = "only tests cut a relay")]
+#[path = "../../crates/stele/tests/it/relay.rs"]
+mod relay;
 mod report;
 mod rpc;
 mod share;
@@ -37,7 +41,8 @@ use report::{Benchmark, Machine, Report};
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Bench {
-    /// What to measure: ethereum, history, caliper, anchoring, fhir, share, idle [default: all].
+    /// What to measure: idle, ethereum, caliper, anchoring, fhir, share, consortium, history [default: all
+    /// but history, which takes a quarter of an hour].
     names: Vec<String>,
     /// The `stele` binary.
     #[arg(long)]
@@ -71,7 +76,15 @@ pub(crate) struct Bench {
     started: Instant,
 }
 
-const ALL: [&str; 6] = ["idle", "ethereum", "caliper", "anchoring", "fhir", "share"];
+const ALL: [&str; 7] = [
+    "idle",
+    "ethereum",
+    "caliper",
+    "anchoring",
+    "fhir",
+    "share",
+    "consortium",
+];
 
 impl Bench {
     /// A size: the full one, or that of the fast mode.
@@ -119,6 +132,7 @@ impl Bench {
             "anchoring" => anchoring::run(self).await,
             "fhir" => fhir::run(self).await,
             "share" => share::run(self).await,
+            "consortium" => consortium::run(self).await,
             other => bail!(
                 "there is no benchmark {other:?}; there are {}",
                 ALL.join(", ")

@@ -33,7 +33,7 @@ impl Process {
     }
 
     /// The first line of standard output that is a JSON object.
-    fn ready_line(&mut self) -> Result<Value> {
+    pub(crate) fn ready_line(&mut self) -> Result<Value> {
         let output = self.child.stdout.take().context("its output is not read")?;
         let (sender, receiver) = std::sync::mpsc::channel();
         // Goes on reading to the end, so that the server never writes into a closed pipe.

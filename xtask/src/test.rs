@@ -23,6 +23,9 @@ const TOOLS: &[&str] = &[
 /// that nothing is compiled twice.
 const FEATURES: &str = "stele-consensus/testkit,stele-vault/s3";
 
+/// Simulated consortia; `cargo test` by itself runs fewer.
+const SEEDS: &str = "1000";
+
 /// What `cargo xtask test --help` says.
 const HELP: &str = "usage: cargo xtask test
 
@@ -96,7 +99,8 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> Result<()> {
         "unit, property, integration and simulation tests, fuzz corpora, faults",
         cargo(root)
             .args(["test", "--release", "--workspace", "--features", FEATURES])
-            .env("STELE_TEST_RCLONE", tools.join("bin/rclone")),
+            .env("STELE_TEST_RCLONE", tools.join("bin/rclone"))
+            .env("STELE_SIM_SEEDS", SEEDS),
     )?;
     clients(root)?;
     say(&format!("\n== everything passed after {}", since(started)));

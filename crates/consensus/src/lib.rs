@@ -49,4 +49,4 @@ pub use config::{Config, Network, Peer, PeerAddress, SignerSeed, Timing};
 pub use error::{Error, Fatal};
 pub use follow::Run;
 pub use gossip::{GOSSIP_BYTES_MAX, Gossip};
-pub use node::{Handle, start};
+pub use node::{Handle, Meter, start};

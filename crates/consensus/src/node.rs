@@ -92,6 +92,22 @@ pub struct Handle {
     gossip: Gossip,
 }
 
+/// Reads the engine's metrics, from any thread, as long as it runs.
+#[derive(Clone, Debug)]
+pub struct Meter(mpsc::Sender<oneshot::Sender<String>>);
+
+impl Meter {
+    /// The engine's metrics in the OpenMetrics text format, with the names that its crates give them; empty when it
+    /// has ended.
+    pub async fn read(&self) -> String {
+        let (answer, text) = oneshot::channel();
+        if self.0.send(answer).await.is_err() {
+            return String::new();
+        }
+        text.await.unwrap_or_default()
+    }
+}
+
 impl Handle {
     /// The last block that is final and durable here, and every one after it.
     pub fn committed(&self) -> watch::Receiver<Committed> {
@@ -103,13 +119,9 @@ impl Handle {
         self.gossip.clone()
     }
 
-    /// The engine's metrics in the OpenMetrics text format; empty when it has ended.
-    pub async fn metrics(&self) -> String {
-        let (answer, text) = oneshot::channel();
-        if self.questions.send(answer).await.is_err() {
-            return String::new();
-        }
-        text.await.unwrap_or_default()
+    /// Asks the engine for its metrics.
+    pub fn meter(&self) -> Meter {
+        Meter(self.questions.clone())
     }
 
     /// Waits until the engine ends: after a shutdown, or by itself after a fatal error, which

@@ -5,6 +5,7 @@
 //! Applications must not use a clock, threads or randomness of their own here.
 
 mod conflict;
+mod twins;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -22,11 +23,14 @@ use commonware_glue::simulate::{
     reporter::MonitorReporter,
     tracker::FinalizationUpdate,
 };
-use commonware_p2p::simulated::{Control, Link, Manager};
+use commonware_p2p::simulated::{Control, Link, Manager, Receiver, SplitForwarder, SplitSender};
 use commonware_runtime::{
     Clock as _, Handle, Quota, Spawner as _, Supervisor as _, deterministic::Context,
 };
-use commonware_utils::{NZU32, Probability, channel::mpsc::UnboundedSender};
+use commonware_utils::{
+    NZU32, Probability,
+    channel::mpsc::{self, UnboundedSender},
+};
 use futures::StreamExt as _;
 use stele_core::certificate::{ValidatorKey, ValidatorSet, namespace};
 use tokio::sync::{Mutex, watch};
@@ -35,13 +39,15 @@ use zeroize::Zeroizing;
 use crate::{
     Application, Committed, Error, SignerSeed, Timing,
     certificate::engine_key,
-    engine::{self, CHANNELS, Identity, Links, Outlets, message_bytes_max},
+    engine::{self, CHANNELS, Identity, Links, Outlets, Running, message_bytes_max},
     fault::Faults,
     follow::{self, Step},
     gossip::Gossip,
     node::panic_text,
     schedule::Schedule as Epochs,
 };
+
+use twins::Half;
 
 /// One simulated run. [`Simulation::new`] gives a good network and no crashes.
 #[derive(Clone, Debug)]
@@ -58,7 +64,7 @@ pub struct Simulation {
     pub loss_permille: u64,
     /// Who crashes when.
     pub crashes: Crashes,
-    /// The run ends when every validator that is up has committed this many blocks.
+    /// The run ends when every validator that is up, and no twin, has committed this many blocks.
     pub blocks: u64,
     /// The run fails after this much simulated time.
     pub timeout: Duration,
@@ -67,6 +73,9 @@ pub struct Simulation {
     /// Validators (positions in the order of [`Simulation::validator_keys`]) that contradict themselves: they sign every
     /// proposal and another one. They take their blocks from [`Application::fetch`].
     pub conflicting: Vec<usize>,
+    /// Validators that run two engines with one key, each of which hears one side of the network: two proposals for a
+    /// view, and votes for both. The application of the second engine is started as number `validators` + its position.
+    pub twins: Vec<usize>,
 }
 
 /// Who crashes when. A crashed validator loses everything but what it wrote.
@@ -123,6 +132,7 @@ impl Simulation {
             timeout: Duration::from_secs(600),
             timing: Timing::members(),
             conflicting: Vec::new(),
+            twins: Vec::new(),
         }
     }
 
@@ -165,6 +175,7 @@ impl Simulation {
             keys: self.validator_keys(),
             timing: self.timing,
             conflicting: self.conflicting.clone(),
+            twins: self.twins.clone(),
             start,
         };
         let participants = consortium.participants();
@@ -253,6 +264,7 @@ struct Consortium<F> {
     keys: Vec<ValidatorKey>,
     timing: Timing,
     conflicting: Vec<usize>,
+    twins: Vec<usize>,
     start: F,
 }
 
@@ -264,6 +276,9 @@ struct Validator<A> {
     timing: Timing,
     is_conflicting: bool,
     application: A,
+    /// What its second engine decides with.
+    twin: Option<A>,
+    everyone: Vec<PublicKey>,
     channels: Vec<ChannelPair<PublicKey>>,
     peers: Manager<PublicKey, Context>,
     blocker: Control<PublicKey, Context>,
@@ -272,11 +287,19 @@ struct Validator<A> {
 }
 
 /// What the simulator may ask a running validator.
-struct Progress(watch::Receiver<Committed>);
+struct Progress {
+    committed: watch::Receiver<Committed>,
+    /// The others stop listening to one that contradicts itself, so nobody waits for it.
+    is_awaited: bool,
+}
 
 impl ProcessedHeight for Progress {
     async fn processed_height(&self) -> u64 {
-        self.0.borrow().height
+        if self.is_awaited {
+            self.committed.borrow().height
+        } else {
+            u64::MAX
+        }
     }
 }
 
@@ -309,8 +332,16 @@ where
 
     async fn init(&self, init: InitContext<'_, PublicKey>) -> (Validator<A>, Progress) {
         let application = (self.start)(init.index);
-        let (committed, progress) = watch::channel(application.committed());
+        let has_twin = self.twins.contains(&init.index);
+        let twin = has_twin.then(|| (self.start)(self.keys.len().saturating_add(init.index)));
+        let (committed, watched) = watch::channel(application.committed());
+        let progress = Progress {
+            committed: watched,
+            is_awaited: !has_twin,
+        };
         let validator = Validator {
+            twin,
+            everyone: self.participants(),
             key: init.public_key.clone(),
             index: init.index,
             timing: self.timing,
@@ -323,7 +354,7 @@ where
             committed,
             context: init.context,
         };
-        (validator, Progress(progress))
+        (validator, progress)
     }
 
     fn start(validator: Validator<A>) -> Handle<()> {
@@ -342,24 +373,26 @@ impl<A: Application> Validator<A> {
         }
     }
 
-    async fn live(self, context: Context) -> Result<(), Error> {
+    async fn live(self, mut context: Context) -> Result<(), Error> {
         let (faults, mut failed) = Faults::new();
         let outlets = Outlets {
             committed: self.committed,
             busy: Arc::new(Mutex::new(())),
-            faults,
+            faults: faults.clone(),
         };
         let signer = signer(u8::try_from(self.index).unwrap_or(u8::MAX));
         let genesis = self.application.genesis().hash();
         let namespace = namespace(CHAIN_ID, &genesis);
-        let schedule = Epochs::new(&self.application, namespace, vec![signer.clone()])?;
+        let schedule = Epochs::new(&self.application, namespace.clone(), vec![signer.clone()])?;
+        let has_twin = self.twin.is_some();
+        let [mine, others] = twins::split(&mut context, self.channels, self.everyone, has_twin);
         let follower = Follower {
             application: self.application.clone(),
             schedule: schedule.clone(),
             outlets: outlets.clone(),
         };
         if self.is_conflicting {
-            let votes = self.channels.into_iter().next();
+            let votes = mine.into_iter().next();
             let votes = votes.ok_or_else(|| Error::Engine("a channel is missing".to_owned()))?;
             let me = signer.public_key();
             let voting = context.child("conflict");
@@ -367,27 +400,102 @@ impl<A: Application> Validator<A> {
             return follower.for_ever(&context).await;
         }
         follower.until_seated(&context).await?;
-        let links = links(self.channels, self.peers, self.blocker)?;
-        let identity = Identity {
-            signer,
-            schedule,
+        let seat = Seated {
+            key: self.key,
+            signer: signer.clone(),
             timing: self.timing,
-            blocks_retained: 16_384,
-            // The simulated validators share one disk.
-            store_prefix: format!("validator-{}-", self.index),
+            peers: self.peers,
+            blocker: self.blocker,
         };
-        let (_, said) = Gossip::new();
-        let observe = |inbox| MonitorReporter::new(self.key, self.monitor, inbox);
-        let engine = context.child("engine");
-        let application = self.application;
-        let started = engine::start(engine, identity, application, links, outlets, said, observe);
-        let mut running = started.await?;
+        // The simulated validators share one disk.
+        let prefix = format!("validator-{}-", self.index);
+        let instance = Instance {
+            application: self.application,
+            schedule,
+            outlets,
+            monitor: self.monitor,
+            store_prefix: prefix.clone(),
+        };
+        let mut running = seat.start(context.child("engine"), instance, mine).await?;
+        let _twin = match self.twin {
+            None => None,
+            Some(application) => {
+                let instance = Instance {
+                    schedule: Epochs::new(&application, namespace, vec![signer])?,
+                    outlets: Outlets {
+                        committed: watch::channel(application.committed()).0,
+                        busy: Arc::new(Mutex::new(())),
+                        faults,
+                    },
+                    // How far the second one is does not count: nobody listens.
+                    monitor: mpsc::unbounded_channel().0,
+                    store_prefix: format!("{prefix}twin-"),
+                    application,
+                };
+                Some(seat.start(context.child("twin"), instance, others).await?)
+            }
+        };
         tokio::select! {
             biased;
             Some(error) = failed.recv() => Err(error),
             _ = &mut running.done => follower.for_ever(&context).await,
             _ = running.tasks.next() => Err(Error::Engine("one of its tasks ended".to_owned())),
         }
+    }
+}
+
+/// What the engines of one key share.
+struct Seated {
+    key: PublicKey,
+    signer: SignerSeed,
+    timing: Timing,
+    peers: Manager<PublicKey, Context>,
+    blocker: Control<PublicKey, Context>,
+}
+
+/// What an engine has for itself.
+struct Instance<A> {
+    application: A,
+    schedule: Epochs,
+    outlets: Outlets,
+    monitor: UnboundedSender<FinalizationUpdate<PublicKey>>,
+    store_prefix: String,
+}
+
+impl Seated {
+    async fn start<A: Application, F: SplitForwarder<PublicKey>>(
+        &self,
+        context: Context,
+        instance: Instance<A>,
+        channels: Vec<Half<F>>,
+    ) -> Result<Running, Error> {
+        let Instance {
+            application,
+            schedule,
+            outlets,
+            monitor,
+            store_prefix,
+        } = instance;
+        let links = links(channels, self.peers.clone(), self.blocker.clone())?;
+        let identity = Identity {
+            signer: self.signer.clone(),
+            schedule,
+            timing: self.timing,
+            blocks_retained: 16_384,
+            store_prefix,
+        };
+        let (_, said) = Gossip::new();
+        let observe = |inbox| MonitorReporter::new(self.key.clone(), monitor, inbox);
+        engine::start(
+            context,
+            identity,
+            application,
+            links,
+            outlets,
+            said,
+            observe,
+        )
+        .await
     }
 }
 
@@ -427,19 +535,19 @@ impl<A: Application> Follower<A> {
     }
 }
 
-type SimulatedLinks = Links<
-    commonware_p2p::simulated::Sender<PublicKey, Context>,
-    commonware_p2p::simulated::Receiver<PublicKey>,
+type SimulatedLinks<F> = Links<
+    SplitSender<PublicKey, Context, F>,
+    Receiver<PublicKey>,
     Manager<PublicKey, Context>,
     Control<PublicKey, Context>,
 >;
 
 /// The simulated network lets everybody in: that is what it is for.
-fn links(
-    channels: Vec<ChannelPair<PublicKey>>,
+fn links<F: SplitForwarder<PublicKey>>(
+    channels: Vec<Half<F>>,
     peers: Manager<PublicKey, Context>,
     blocker: Control<PublicKey, Context>,
-) -> Result<SimulatedLinks, Error> {
+) -> Result<SimulatedLinks<F>, Error> {
     let mut channels = channels.into_iter();
     let mut link = || {
         channels

@@ -289,6 +289,8 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("| `"))
             .filter_map(|line| line.split('`').next())
+            // Further down stand some of the engine's.
+            .filter(|name| name.starts_with("stele_"))
             .collect();
         assert_eq!(documented, served);
         assert!(

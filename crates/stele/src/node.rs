@@ -338,7 +338,7 @@ impl Node {
             // It is set here alone.
             let _ = rpc_url.set(url);
         }
-        let (metrics_addr, metrics) = metrics::serve(config, &service).await?;
+        let (metrics_addr, metrics) = metrics::serve(config, &service, consensus.meter()).await?;
         service
             .apply_parameters()
             .context("putting the consortium's parameters into force")?;

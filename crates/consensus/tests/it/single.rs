@@ -44,7 +44,7 @@ async fn a_transaction_is_final_at_once_and_certified() {
     until(&handle, 1).await;
     ledger.submit(b"second");
     until(&handle, 2).await;
-    assert!(handle.metrics().await.contains("finalized"));
+    assert!(handle.meter().read().await.contains("finalized"));
     handle.shutdown().await.unwrap();
 
     let namespace = namespace(CHAIN_ID, &ledger.genesis().hash());

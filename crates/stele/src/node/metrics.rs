@@ -1,4 +1,4 @@
-//! `/metrics` on an address of its own: OpenMetrics text for a monitoring system.
+//! `/metrics` and `/metrics/consensus` on an address of their own: OpenMetrics text for a monitoring system.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use stele_consensus::Meter;
 use stele_service::Service;
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -19,6 +20,7 @@ use crate::config::Config;
 pub(super) async fn serve(
     config: &Config,
     service: &Arc<Service>,
+    meter: Meter,
 ) -> Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
     let wanted = config.metrics;
     let listener = match TcpListener::bind(wanted).await {
@@ -34,7 +36,12 @@ pub(super) async fn serve(
     let address = listener.local_addr()?;
     let router = Router::new()
         .route("/metrics", get(metrics))
-        .with_state(Arc::clone(service));
+        .with_state(Arc::clone(service))
+        .merge(
+            Router::new()
+                .route("/metrics/consensus", get(consensus))
+                .with_state(meter),
+        );
     Ok((
         address,
         tokio::spawn(axum::serve(listener, router).into_future()),
@@ -48,6 +55,15 @@ async fn metrics(State(service): State<Arc<Service>>) -> Response {
         Ok(Err(error)) => failed(&error.to_string()),
         Err(error) => failed(&error),
     }
+}
+
+/// The engine's own metrics, under the names its crates give them: views, votes, connections.
+async fn consensus(State(meter): State<Meter>) -> Response {
+    let text = meter.read().await;
+    if text.is_empty() {
+        return failed("the engine has ended");
+    }
+    ([(CONTENT_TYPE, OPENMETRICS)], text).into_response()
 }
 
 fn failed(error: &str) -> Response {

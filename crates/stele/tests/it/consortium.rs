@@ -294,6 +294,11 @@ impl Consortium {
         format!("{}{path}", self.ready(number)["http"].as_str().unwrap())
     }
 
+    /// Where a member serves its metrics.
+    pub(crate) fn metrics(&self, number: usize) -> String {
+        self.ready(number)["metrics"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) fn fhir(&self, number: usize, path: &str) -> String {
         self.url(number, &format!("/fhir/r4/{path}"))
     }

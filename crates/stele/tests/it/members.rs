@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::{consortium::Consortium, node::patient};
 
-/// S15, NFR-GOV2, LIM-13, NFR-INT4: a fifth member joins a running network and validates, a member gives up its seat
-/// and follows, a third replaces its validator key; nothing is lost, all agree, and a proof of a record holds through
-/// all of these changes for somebody who knows the genesis alone.
+/// S15, FR-A3, NFR-GOV1, NFR-GOV2, LIM-13, NFR-INT4: a fifth member joins a running network and validates, a member gives
+/// up its seat and follows, a third replaces its validator key; nothing is lost, all agree, and a proof of a record holds
+/// through all of these changes for somebody who knows the genesis alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn members_come_and_go() {
     let mut consortium = Consortium::running(4);

@@ -1,13 +1,15 @@
 //! The real chain in the seeded simulation: consortia whose members crash, are cut off from each other, lose messages,
-//! say nothing, propose invalid blocks or contradict themselves, and whose validators change by vote meanwhile. `STELE_SIM_SEEDS` says how many seeds, 40 by default, and `STELE_SIM_FROM` the
-//! first; `cargo xtask sim --seeds N --from S` does it longer. What fails names its seed, which replays it.
+//! say nothing, propose invalid blocks, contradict themselves or tell some one thing and others another, and whose
+//! validators change by vote meanwhile. `STELE_SIM_SEEDS` says how many seeds, 40 by default (the test command runs 1,000),
+//! and `STELE_SIM_FROM` the first; `cargo xtask sim --seeds N --from S` does it longer. What fails names its seed, which
+//! replays it.
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use alloy_primitives::{B256, Bytes, TxKind};
+use alloy_primitives::{B256, TxKind};
 use alloy_sol_types::{SolCall, SolEvent as _, SolValue as _};
 use stele_chain::{
     Chain, Committed as ChainCommitted, Genesis, Organization, PoolLimits, Seat, state::State,
@@ -49,6 +51,8 @@ enum Conduct {
     Silent,
     /// Signs two proposals in every view, and votes for nothing as well.
     Conflicts,
+    /// Runs two engines with one key: some hear of one block, the others of another.
+    Twin,
 }
 
 /// A member over the real chain.
@@ -108,15 +112,16 @@ fn genesis(simulation: &Simulation, seated: usize) -> Genesis {
 }
 
 impl Member {
-    /// Starts over what survived: everything else is executed again.
+    /// Starts over what survived on disk `number`: everything else is executed again.
     fn start(
         genesis: &Genesis,
         all: &Arc<Vec<Arc<Mutex<Disk>>>>,
+        number: usize,
         index: usize,
         conduct: Conduct,
         changes: &[(Change, B256)],
     ) -> Self {
-        let disk = Arc::clone(&all[index]);
+        let disk = Arc::clone(&all[number]);
         let chain =
             Chain::over(State::in_memory().unwrap(), genesis, PoolLimits::default()).unwrap();
         let mut proposed = 0;
@@ -132,7 +137,8 @@ impl Member {
                 nonce,
                 gas_limit: 50_000,
                 to: TxKind::Call(sender.address()),
-                input: Bytes::new(),
+                // Twins have different things to say.
+                input: vec![1; number / all.len().div_ceil(2)].into(),
             });
             chain.submit(signed.unwrap()).unwrap();
         }
@@ -315,8 +321,13 @@ fn scenario(seed: u64) -> Scenario {
     let mut conduct = vec![Conduct::Honest; count];
     // Fewer than a third.
     for _ in 0..random.below(u64::from(validators).div_ceil(3)) {
-        let kinds = [Conduct::Lies, Conduct::Silent, Conduct::Conflicts];
-        let kind = kinds[usize::try_from(random.below(3)).unwrap()];
+        let kinds = [
+            Conduct::Lies,
+            Conduct::Silent,
+            Conduct::Conflicts,
+            Conduct::Twin,
+        ];
+        let kind = kinds[usize::try_from(random.below(4)).unwrap()];
         conduct[usize::try_from(random.below(u64::from(validators))).unwrap()] = kind;
     }
     let mut events = Vec::new();
@@ -388,8 +399,11 @@ fn run(seed: u64) -> Result<Done, String> {
         changes,
     } = scenario(seed);
     let mut simulation = simulation;
-    let conflicts = |index: &usize| conduct[*index] == Conduct::Conflicts;
-    simulation.conflicting = (0..conduct.len()).filter(conflicts).collect();
+    let behaves = &conduct;
+    let who = |wanted| move |index: &usize| behaves[*index] == wanted;
+    let members = conduct.len();
+    simulation.conflicting = (0..members).filter(who(Conduct::Conflicts)).collect();
+    simulation.twins = (0..members).filter(who(Conduct::Twin)).collect();
     let blocks = simulation.blocks;
     let genesis = genesis(&simulation, seated);
     let keys = simulation.validator_keys();
@@ -397,11 +411,15 @@ fn run(seed: u64) -> Result<Done, String> {
         .into_iter()
         .map(|change| (change, B256::from(*keys[change.validator].as_bytes())))
         .collect();
+    // A twin writes to a disk of its own.
     let disks: Arc<Vec<Arc<Mutex<Disk>>>> =
-        Arc::new(conduct.iter().map(|_| Arc::default()).collect());
+        Arc::new((0..2 * members).map(|_| Arc::default()).collect());
     let start = {
         let disks = Arc::clone(&disks);
-        move |index: usize| Member::start(&genesis, &disks, index, conduct[index], &changes)
+        move |number: usize| {
+            let index = number % members;
+            Member::start(&genesis, &disks, number, index, conduct[index], &changes)
+        }
     };
     let outcome = simulation.run(start)?;
     let disks: Vec<_> = disks.iter().map(|disk| disk.lock().unwrap()).collect();

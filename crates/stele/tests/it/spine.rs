@@ -141,7 +141,7 @@ async fn bytes_come_back_as_sent_and_one_element_is_proven() {
     node.stop();
 }
 
-/// FR-P05, FR-D08, LIM-08: versions, deletion, erasure; a backup made before the erasure does not bring it back.
+/// FR-P05, FR-A6, FR-D08, LIM-08: versions, deletion, erasure; a backup made before the erasure does not bring it back.
 #[tokio::test(flavor = "multi_thread")]
 async fn erased_records_stay_erased_after_a_restore() {
     let folder = Folder::new();

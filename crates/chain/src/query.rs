@@ -234,9 +234,9 @@ impl Chain {
                 max: blocks_max,
             });
         }
-        let found = self
-            .view()
-            .logs(filter, from, to, logs_max.saturating_add(1))?;
+        let memory = |height| Some(self.recent.known(height)?.logs(filter));
+        let limit = logs_max.saturating_add(1);
+        let found = self.view().logs(filter, from, to, limit, memory)?;
         if found.logs.len() > logs_max {
             return Err(QueryError::TooManyLogs { max: logs_max });
         }

@@ -17,7 +17,7 @@ use stele_core::{
 
 use crate::{
     executor::{Signatures, recover_exactly},
-    state::{self, StateView},
+    state::{self, FoundLog, LogFilter, StateView},
 };
 
 /// A final block, taken apart for questions.
@@ -125,6 +125,27 @@ impl FinalBlock {
             .saturating_add(transactions.saturating_mul(OF_TRANSACTION))
     }
 
+    /// Its logs that pass a filter.
+    pub(crate) fn logs(&self, filter: &LogFilter) -> Vec<FoundLog> {
+        let mut found = Vec::new();
+        let transactions = self.transactions.iter().zip(self.receipts.iter());
+        for (transaction_index, (transaction, receipt)) in (0_u32..).zip(transactions) {
+            for (log_index, log) in (transaction.logs_before..).zip(&receipt.logs) {
+                if filter.accepts(log) {
+                    found.push(FoundLog {
+                        height: self.block.header.number,
+                        block_hash: self.hash,
+                        transaction_hash: transaction.hash,
+                        transaction_index,
+                        log_index,
+                        log: log.clone(),
+                    });
+                }
+            }
+        }
+        found
+    }
+
     /// Logs in the block before those of the transaction at `index`.
     pub(crate) fn logs_before(&self, index: usize) -> Option<u32> {
         self.transactions.get(index).map(|found| found.logs_before)
@@ -212,7 +233,8 @@ impl RecentBlocks {
         Ok(read)
     }
 
-    fn known(&self, height: u64) -> Option<Arc<FinalBlock>> {
+    /// The block, if it is kept.
+    pub(crate) fn known(&self, height: u64) -> Option<Arc<FinalBlock>> {
         let mut kept = self.kept();
         kept.uses = kept.uses.saturating_add(1);
         let at = kept.uses;

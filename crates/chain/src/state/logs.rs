@@ -88,7 +88,7 @@ impl LogFilter {
 
 impl StateView {
     /// Logs that pass `filter` in the final blocks from `from` to `to`, both included. The search ends after the
-    /// block in which `limit` is reached.
+    /// block in which `limit` is reached. `memory` gives those of a block that need not be read.
     ///
     /// # Errors
     /// Unreadable or damaged rows.
@@ -98,6 +98,7 @@ impl StateView {
         from: u64,
         to: u64,
         limit: usize,
+        memory: impl Fn(u64) -> Option<Vec<FoundLog>>,
     ) -> Result<FoundLogs, Error> {
         let mut found = FoundLogs::default();
         let Some(head) = self.head() else {
@@ -114,7 +115,10 @@ impl StateView {
                 found.next_height = Some(height);
                 break;
             }
-            self.matches(filter, height, &mut found.logs)?;
+            match memory(height) {
+                Some(known) => found.logs.extend(known),
+                None => self.matches(filter, height, &mut found.logs)?,
+            }
             let Some(next) = height.checked_add(1) else {
                 break;
             };

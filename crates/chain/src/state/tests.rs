@@ -370,7 +370,7 @@ fn check_log_filters(view: &StateView) {
             })
             .filter(|(_, log)| filter.accepts(log))
             .collect();
-        let found = view.logs(filter, from, to, usize::MAX).unwrap();
+        let found = view.logs(filter, from, to, usize::MAX, |_| None).unwrap();
         assert_eq!(found.next_height, None);
         let found: Vec<_> = found
             .logs
@@ -379,7 +379,7 @@ fn check_log_filters(view: &StateView) {
             .collect();
         assert_eq!(found, expected, "{filter:?} {from}..={to}");
     }
-    let cut = view.logs(&filters[1], 5, 60, 3).unwrap();
+    let cut = view.logs(&filters[1], 5, 60, 3, |_| None).unwrap();
     assert_eq!((cut.logs.len(), cut.next_height), (4, Some(7)));
     assert_eq!(cut.logs[0].transaction_hash, keccak256("transaction 5 0"));
     assert_eq!(

@@ -139,6 +139,12 @@ fn finds_the_transfer(chain: &stele_chain::Chain, contract: Address, transaction
     let found = chain.logs(&filter, 0, height, 1_000, 10).unwrap();
     assert_eq!(found.logs.len(), 1);
     assert_eq!(found.logs[0].transaction_hash, transaction);
+    // What is kept of the newest blocks says the same as what is stored.
+    let all = LogFilter::default();
+    let kept = chain.logs(&all, 0, height, 1_000, 1_000).unwrap();
+    let stored = chain.view().logs(&all, 0, height, usize::MAX, |_| None);
+    assert!(kept.logs.len() > 1);
+    assert_eq!(kept.logs, stored.unwrap().logs);
     assert!(matches!(
         chain.logs(&LogFilter::default(), 0, height, 1_000, 1),
         Err(QueryError::TooManyLogs { max: 1 })

@@ -47,7 +47,7 @@ fn ask(folder: &Path, options: StateOptions) -> Result<Answers, Error> {
         slots: (0..70)
             .map(|slot| view.slot(who, U256::from(slot)))
             .collect::<Result<_, _>>()?,
-        logs: format!("{:?}", view.logs(&filter, 0, 99, 1000)?),
+        logs: format!("{:?}", view.logs(&filter, 0, 99, 1000, |_| None)?),
     };
     view.verify(&mut |_| {})?;
     Ok(answers)

@@ -10,24 +10,39 @@ import { promisify } from "node:util";
 
 const READY_DEADLINE_MS = 60_000;
 
-/** Starts `stele up` with these flags; gives its ready line, its folder, and `stele`, which runs a command on it. */
+/**
+ * Starts `stele up` with these flags; gives its ready line, its folder, `stele`, which runs a command on it, `stop`, and
+ * `again`, which starts it anew on the same folder and gives the ready line.
+ */
 export async function start(...flags) {
   const parent = await mkdtemp(join(tmpdir(), "stele-e2e-"));
   process.once("exit", () => rmSync(parent, { recursive: true, force: true, maxRetries: 3 }));
   const data = join(parent, "data");
   const any = "127.0.0.1:0";
-  const ready = await run("up", ...flags, "--data", data, "--http", any, "--rpc", any, "--mllp", any, "--metrics", any);
+  const begin = () => run("up", ...flags, "--data", data, "--http", any, "--rpc", any, "--mllp", any, "--metrics", any);
+  let { ready, child } = await begin();
   const stele = async (...command) => {
     const environment = { ...process.env, STELE_DATA: data };
     const { stdout } = await promisify(execFile)(binary(), command, { env: environment });
     return stdout.trim();
   };
-  return { ready, stele, data };
+  const stop = () => {
+    const ended = new Promise((done) => child.once("exit", done));
+    child.ref();
+    child.kill("SIGTERM");
+    return ended;
+  };
+  const again = async () => {
+    ({ ready, child } = await begin());
+    return ready;
+  };
+  return { ready, stele, data, stop, again };
 }
 
 /** Starts `stele dev` with these flags; gives its ready line. */
-export function startDevelopment(...flags) {
-  return run("dev", "--rpc", "127.0.0.1:0", "--json", ...flags);
+export async function startDevelopment(...flags) {
+  const { ready } = await run("dev", "--rpc", "127.0.0.1:0", "--json", ...flags);
+  return ready;
 }
 
 function binary() {
@@ -50,7 +65,7 @@ async function run(...args) {
       child.unref();
       // What it says later is nobody's concern, but must not fill the pipe.
       child.stdout.resume().unref();
-      return ready;
+      return { ready, child };
     }
   } finally {
     clearTimeout(timer);

@@ -21,11 +21,11 @@ let running;
 
 after(async () => (await running)?.browser.close());
 
-/** The node and the browser, started once for a test file. */
-export const world = () => (running ??= begin());
+/** The node and the browser, started once for a test file; flags count at the first call. */
+export const world = (...flags) => (running ??= begin(flags));
 
-async function begin() {
-  const node = await start("--demo");
+async function begin(flags) {
+  const node = await start("--demo", ...flags);
   const executablePath = process.env.STELE_CHROMIUM ?? execFileSync("which", ["chromium"]).toString().trim();
   const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
   const { data } = node;

@@ -36,6 +36,7 @@ pub mod project;
 pub mod reference;
 pub mod search;
 pub mod text;
+pub mod ucum;
 pub mod validate;
 pub mod words;
 

@@ -160,7 +160,7 @@ fn one_value(value: &Value) -> Option<String> {
 /// When it clinically happened, as written; empty where nothing says so.
 #[must_use]
 pub fn when(value: &Value) -> &str {
-    const PLACES: [&str; 15] = [
+    const PLACES: [&str; 16] = [
         "/effectiveDateTime",
         "/effectivePeriod/start",
         "/occurrenceDateTime",
@@ -169,6 +169,7 @@ pub fn when(value: &Value) -> &str {
         "/onsetDateTime",
         "/period/start",
         "/billablePeriod/start",
+        "/context/period/start",
         "/authoredOn",
         "/recordedDate",
         "/started",

@@ -37,7 +37,7 @@ mod sqlite;
 pub use error::{Error, Result};
 pub use follow::{ChainIndex, FinalizedBlock, FinalizedLog};
 pub use index::Index;
-pub use local::{LocalStore, outbox, receipts};
+pub use local::{LocalStore, notices, outbox, receipts};
 pub use query::{Happened, accounts, emergency, grants, network, prescriptions, records};
 pub use search::{
     INCLUDES_MAX, NewVersion, Page, Placement, ResourceVersion, SearchIndex, SearchStats, Viewer,

@@ -3,6 +3,8 @@
 //! Owns `local.db`. Every commit is synced before it returns, and no rebuild touches the file. Documents are bytes
 //! that the service writes and reads; this module gives them a durable place and an end.
 
+pub mod notices;
+mod orders;
 pub mod outbox;
 mod passkeys;
 pub mod receipts;
@@ -312,4 +314,5 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/local_0001.sql"),
     include_str!("schema/local_0002.sql"),
     include_str!("schema/local_0003.sql"),
+    include_str!("schema/local_0005.sql"),
 ];

@@ -125,3 +125,6 @@ if (document.querySelector("[data-live]")) {
   const events = new EventSource("/events");
   events.addEventListener("changed", renew);
 }
+
+// Keeps public files for the page that says "offline"; nothing of a record (sw.js).
+navigator.serviceWorker?.register("/sw.js").catch(() => {});

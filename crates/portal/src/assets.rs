@@ -42,7 +42,10 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
         "fonts/atkinson-hyperlegible-next-latin-ext-600-normal.woff2": "font/woff2",
         "icons.svg": "image/svg+xml",
         "mark.svg": "image/svg+xml",
+        "icon-192.png": "image/png",
+        "icon-512.png": "image/png",
         "portal.js": "text/javascript; charset=utf-8",
+        "upload.js": "text/javascript; charset=utf-8",
         "wallet.js": "text/javascript; charset=utf-8",
     ] {
         assets.add(name, kind, content.to_vec());
@@ -75,6 +78,11 @@ impl Assets {
 /// Address of an asset by its name in `assets/`.
 pub(crate) fn address(name: &'static str) -> &'static str {
     ASSETS.names.get(name).map_or("/assets/", String::as_str)
+}
+
+/// Addresses of all of them: what everybody gets, and a device may keep.
+pub(crate) fn public() -> Vec<&'static str> {
+    ASSETS.names.values().map(String::as_str).collect()
 }
 
 /// `GET /assets/{name}`

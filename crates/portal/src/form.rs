@@ -37,6 +37,11 @@ impl Fields {
         )
     }
 
+    /// Fields that were read elsewhere.
+    pub(crate) const fn of(fields: Vec<(String, String)>) -> Self {
+        Self(fields)
+    }
+
     /// The first value of a field, without blanks around it; empty where there is none.
     pub(crate) fn text(&self, name: &str) -> &str {
         self.0
@@ -115,10 +120,7 @@ impl FromRequest<Arc<Portal>> for Posted {
             .await
             .map_err(|_| Refusal::bad_form("It is too large."))?;
         let fields = Fields::parse(&body);
-        let given = hex::decode(fields.text("csrf")).unwrap_or_default();
-        if !bool::from(given.ct_eq(session.csrf.as_slice())) {
-            return Err(stale());
-        }
+        require_token(&session, fields.text("csrf"))?;
         Ok(Self {
             secret,
             session,
@@ -128,6 +130,15 @@ impl FromRequest<Arc<Portal>> for Posted {
     }
 }
 
+/// Refuses a form without the token of the session it was made for.
+pub(crate) fn require_token(session: &Session, given: &str) -> Answer<()> {
+    let given = hex::decode(given).unwrap_or_default();
+    if bool::from(given.ct_eq(session.csrf.as_slice())) {
+        return Ok(());
+    }
+    Err(stale())
+}
+
 fn stale() -> Refusal {
     Refusal::bad_form(
         "You were signed out, or the page was open for too long. Nothing was changed. Go to the start and try again.",
@@ -135,7 +146,7 @@ fn stale() -> Refusal {
 }
 
 /// Browsers say from which page a form was sent. Another site's page may not send ours.
-fn require_own_page(headers: &HeaderMap, own: &str) -> Answer<()> {
+pub(crate) fn require_own_page(headers: &HeaderMap, own: &str) -> Answer<()> {
     match headers.get(ORIGIN).map(http::HeaderValue::as_bytes) {
         None => Ok(()),
         Some(origin) if origin == own.as_bytes() => Ok(()),

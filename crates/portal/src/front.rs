@@ -9,7 +9,7 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY,
+            ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY,
             STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
         },
     },
@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use crate::{
     assets,
     error::{Answer, Refusal},
-    events,
+    events, install,
     names::Names,
     views,
 };
@@ -40,6 +40,8 @@ use crate::{
 pub struct PortalConfig {
     /// The site that people open, and that their passkeys are for.
     pub site: Site,
+    /// Largest file that a person may add, in bytes.
+    pub upload_max_bytes: u64,
     /// Becomes true when the node stops: live pages are let go.
     pub stopped: watch::Receiver<bool>,
 }
@@ -48,6 +50,8 @@ pub struct PortalConfig {
 pub(crate) struct Portal {
     pub(crate) service: Arc<Service>,
     pub(crate) site: Site,
+    /// Largest file that a person may add, in bytes.
+    pub(crate) upload_max_bytes: u64,
     /// Whether people come over TLS.
     pub(crate) is_secure: bool,
     /// Name of the session's cookie.
@@ -131,6 +135,7 @@ pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
             "stele_session"
         },
         site: config.site,
+        upload_max_bytes: config.upload_max_bytes,
         stopped: config.stopped,
         names: Names::default(),
         attempts: RateLimiter::keyed(
@@ -139,10 +144,36 @@ pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
     });
     Router::new()
         .merge(views::routes())
+        .merge(install::routes())
         .route("/events", get(events::stream))
         .route("/assets/{name}", get(assets::serve))
         .layer(middleware::from_fn_with_state(Arc::clone(&portal), around))
         .with_state(portal)
+}
+
+/// People who mistype an address get a page; programs get the gateway's words. For the whole of the HTTP address.
+#[must_use = "the router answers nothing until it is served"]
+pub fn with_pages(router: Router) -> Router {
+    router.layer(middleware::from_fn(page_for_people))
+}
+
+async fn page_for_people(request: Request, next: Next) -> Response {
+    let is_known = request.extensions().get::<MatchedPath>().is_some();
+    let path = request.uri().path();
+    let is_interface = ["/fhir/", "/admin/", "/auth/", "/ipfs/"]
+        .iter()
+        .any(|one| path.starts_with(one));
+    let wants_page = request.headers().get(ACCEPT).is_some_and(|accepted| {
+        accepted
+            .to_str()
+            .is_ok_and(|accepted| accepted.contains("text/html"))
+    });
+    if is_known || is_interface || !wants_page || request.method() != Method::GET {
+        return Box::pin(next.run(request)).await;
+    }
+    let mut response = Refusal::not_found().into_response();
+    protect(&mut response, false);
+    response
 }
 
 /// Around every request: the right host, headers that browsers heed, and one line in the log with the address's
@@ -220,7 +251,7 @@ fn request_id() -> String {
 pub(crate) type From = ConnectInfo<SocketAddr>;
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; \
-                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+                      connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 const ALLOWED_FEATURES: &str = "publickey-credentials-get=(self), publickey-credentials-create=(self), camera=(), \
                                 microphone=(), geolocation=(), payment=(), usb=()";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

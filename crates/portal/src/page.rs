@@ -4,7 +4,11 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, html};
 use stele_service::directory::role;
 
-use crate::{assets, session::Signed};
+use crate::{
+    assets,
+    install::{DARK, LIGHT},
+    session::Signed,
+};
 
 /// Where a page belongs in the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +21,7 @@ pub(crate) enum Place {
     Worklist,
     Ask,
     Dispense,
+    Laboratory,
     Members,
     Emergencies,
     Ledger,
@@ -79,7 +84,11 @@ impl<'a> Page<'a> {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     title { (self.title) " – Stele" }
+                    meta name="theme-color" content=(LIGHT) media="(prefers-color-scheme: light)";
+                    meta name="theme-color" content=(DARK) media="(prefers-color-scheme: dark)";
                     link rel="icon" href=(assets::address("mark.svg"));
+                    link rel="apple-touch-icon" href=(assets::address("icon-192.png"));
+                    link rel="manifest" href="/manifest.webmanifest";
                     link rel="stylesheet" href=(assets::address("portal.css"));
                     script type="module" src=(assets::address("portal.js")) {}
                 }
@@ -134,6 +143,9 @@ fn navigation(signed: &Signed) -> Vec<(Place, &'static str, &'static str, &'stat
     let mut list = Vec::new();
     if signed.person.has(role::PHARMACIST) {
         list.push((Place::Dispense, "/dispense", "", "Dispense"));
+    }
+    if signed.person.has(role::LABORATORY) {
+        list.push((Place::Laboratory, "/laboratory", "", "Orders"));
     }
     if signed.person.has(CARE) {
         list.push((Place::Worklist, "/worklist", "", "Worklist"));

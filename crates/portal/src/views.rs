@@ -8,13 +8,16 @@ mod dispense;
 mod emergencies;
 mod entry;
 mod history;
+mod laboratory;
 mod ledger;
 mod members;
+mod notices;
 mod own;
 mod prescriptions;
 mod record;
 mod share;
 mod sign_in;
+mod upload;
 mod wallet;
 mod worklist;
 
@@ -32,7 +35,10 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .merge(sign_in::routes())
         .merge(wallet::routes())
         .merge(record::routes())
+        .merge(notices::routes())
         .merge(own::routes())
+        .merge(upload::routes())
+        .merge(laboratory::routes())
         .merge(ledger::routes())
         .merge(members::routes())
         .merge(entry::routes())
@@ -58,6 +64,8 @@ fn home(signed: &Signed) -> &'static str {
         "/record"
     } else if signed.person.has(role::PHARMACIST) {
         "/dispense"
+    } else if signed.person.has(role::LABORATORY) {
+        "/laboratory"
     } else if signed.person.has(CARE) {
         "/worklist"
     } else if signed.person.has(role::ADMINISTRATOR) {

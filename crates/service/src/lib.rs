@@ -18,6 +18,7 @@ pub mod governance;
 pub mod grants;
 pub mod metrics;
 pub mod network;
+pub mod notices;
 pub mod operator;
 pub mod outbox;
 pub mod own;
@@ -66,6 +67,8 @@ pub struct Service {
     pub(crate) anchoring: tokio::sync::Mutex<()>,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) messages_wait: tokio::sync::Notify,
+    pub(crate) notices_wait: tokio::sync::Notify,
+    pub(crate) courier: std::sync::OnceLock<Arc<dyn ports::Courier>>,
     pub(crate) tombstones_file: std::sync::OnceLock<std::path::PathBuf>,
     pub(crate) peers: std::sync::OnceLock<Arc<dyn ports::Peers>>,
     pub(crate) released: network::Released,
@@ -97,6 +100,8 @@ impl Service {
             anchoring: tokio::sync::Mutex::default(),
             metrics: metrics::Metrics::default(),
             messages_wait: tokio::sync::Notify::new(),
+            notices_wait: tokio::sync::Notify::new(),
+            courier: std::sync::OnceLock::new(),
             tombstones_file: std::sync::OnceLock::new(),
             peers: std::sync::OnceLock::new(),
             released: network::Released::default(),

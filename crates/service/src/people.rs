@@ -7,9 +7,11 @@
 mod chart;
 mod directory;
 mod drafts;
+mod files;
 mod invitations;
 mod ledger;
 mod members;
+mod orders;
 mod passkeys;
 mod prescribing;
 mod sessions;
@@ -29,9 +31,13 @@ use stele_core::{
 pub use chart::{Access, Placed, RecordNumber};
 pub use directory::{Demographics, Named};
 pub use drafts::{Act, Prepared, Settled};
+pub use files::{FileContent, FileInfo, FileWords, NewFile, file_of};
 pub use invitations::{INVITATION_MS, Invitation};
 pub use ledger::{BlockLine, Checked, TransactionLine};
 pub use members::{Member, NewMember, ROLES};
+pub use orders::{
+    NewOrder, NewReport, NewResult, OrderSlip, REPORT_DOCUMENT_MAX, RESULTS_MAX, report_problems,
+};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session, SessionView};

@@ -337,6 +337,45 @@ pub struct ChainFacts {
     pub validators: Vec<Validator>,
 }
 
+/// An e-mail of plain text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mail {
+    /// The same at every attempt.
+    pub id: String,
+    /// Address of the recipient.
+    pub to: String,
+    /// Subject.
+    pub subject: String,
+    /// Text.
+    pub text: String,
+}
+
+/// Why a notice did not leave.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct CourierError {
+    /// Whether another attempt is useless.
+    pub is_permanent: bool,
+    /// What happened, without an address or anything secret.
+    pub reason: String,
+}
+
+/// Carries notices to people. At least once: a message that was on its way at a crash is sent again under the same id.
+pub trait Courier: Send + Sync {
+    /// Whether e-mail can be sent.
+    fn has_mail(&self) -> bool;
+    /// What people call the organisation's own channel, if there is one.
+    fn hook_name(&self) -> Option<&str>;
+    /// Hands an e-mail to the mail server.
+    fn send_mail(&self, mail: Mail) -> BoxFuture<'_, Result<(), CourierError>>;
+    /// Hands a JSON text to the organisation's channel.
+    fn call_hook<'a>(
+        &'a self,
+        id: &'a str,
+        body: String,
+    ) -> BoxFuture<'a, Result<(), CourierError>>;
+}
+
 /// Why another member did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {

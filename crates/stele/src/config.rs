@@ -17,6 +17,10 @@ use stele_core::{
 };
 use zeroize::Zeroizing;
 
+pub(crate) mod notices;
+
+use notices::Notices;
+
 /// Version of the layout of a data folder. A newer program migrates an older folder; an older one refuses it.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -74,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) network: Option<NetworkConfig>,
     /// The web portal.
     pub(crate) portal: Portal,
+    /// Notices by e-mail and webhook.
+    pub(crate) notices: Notices,
 }
 
 /// The consortium that a member belongs to, and how it meets the others.
@@ -128,6 +134,8 @@ pub(crate) struct Portal {
     /// The HTTP address's own when absent, which works on this machine only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<String>,
+    /// Largest file that a person may add to a record, in bytes.
+    pub(crate) max_upload_bytes: u64,
 }
 
 impl Default for Portal {
@@ -135,12 +143,19 @@ impl Default for Portal {
         Self {
             enabled: true,
             origin: None,
+            max_upload_bytes: 200 << 20,
         }
     }
 }
 
 impl Portal {
     fn check(&self) -> Result<()> {
+        if !(1024..=1 << 40).contains(&self.max_upload_bytes) {
+            bail!(
+                "portal.max_upload_bytes = {}: must be from 1024 to 1099511627776",
+                self.max_upload_bytes
+            );
+        }
         let Some(origin) = &self.origin else {
             return Ok(());
         };
@@ -389,6 +404,7 @@ impl Default for Config {
             mllp: Mllp::default(),
             network: None,
             portal: Portal::default(),
+            notices: Notices::default(),
         }
     }
 }
@@ -416,6 +432,7 @@ impl Config {
         if let Some(key_file) = &mut self.key_file {
             *key_file = folder.join(&*key_file);
         }
+        self.notices.beside(folder);
         Ok(())
     }
 
@@ -453,6 +470,7 @@ impl Config {
         self.check_rpc_url()?;
         self.network.iter().try_for_each(NetworkConfig::check)?;
         self.mllp.check()?;
+        self.notices.check()?;
         self.portal.check()
     }
 

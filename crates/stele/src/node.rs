@@ -6,6 +6,7 @@ pub(crate) mod ledger;
 mod members;
 mod metrics;
 mod network;
+mod notices;
 mod peers;
 pub(crate) mod spare;
 mod validator;
@@ -110,6 +111,7 @@ pub(crate) struct Node {
     metrics: tokio::task::JoinHandle<std::io::Result<()>>,
     mllp: Option<MllpHandle>,
     messages: tokio::task::JoinHandle<()>,
+    notices: tokio::task::JoinHandle<()>,
     spare: tokio::task::JoinHandle<()>,
     ready_file: PathBuf,
 }
@@ -345,6 +347,8 @@ impl Node {
         let parameters = tokio::spawn(Arc::clone(&service).run_parameters());
         let mllp = serve_mllp(config, &service).await?;
         let messages = tokio::spawn(Arc::clone(&service).run_messages(stop.subscribe()));
+        let origin = portal_origin(config, http_addr);
+        let notices = tokio::spawn(Arc::clone(&service).run_notices(origin, stop.subscribe()));
         let receipts = tokio::spawn(Arc::clone(&service).run_receipt_anchoring(RECEIPTS_PAUSE));
         let foreign = config.network.is_some().then(|| {
             let following = Arc::clone(&service).run_foreign_records(FOREIGN_PAUSE);
@@ -372,6 +376,7 @@ impl Node {
             metrics,
             mllp,
             messages,
+            notices,
             spare: tokio::spawn(spare.watch()),
             ready_file,
         })
@@ -412,6 +417,8 @@ impl Node {
         {
             tracing::warn!("a message under way was cut off; it is written at the next start");
         }
+        // What is not sent by now is in its outbox and goes out at the next start.
+        self.notices.abort();
         if tokio::time::timeout(Duration::from_secs(10), self.http)
             .await
             .is_err()
@@ -461,6 +468,9 @@ fn use_cases(config: &Config, stores: &Stores, ledger: Arc<NodeLedger>) -> Resul
         stores.organization,
     );
     service.keep_tombstones_in(config.tombstones_file());
+    if let Some(carrier) = notices::Carrier::new(&config.notices)? {
+        service.set_courier(Arc::new(carrier));
+    }
     Ok(service)
 }
 
@@ -614,20 +624,29 @@ async fn serve_http(
     let mut router = Router::new();
     if config.portal.enabled {
         gateway.home = false;
-        let origin = config.portal.origin.clone();
         let portal = PortalConfig {
-            site: Site::new(origin.unwrap_or_else(|| base_url(address))),
+            site: Site::new(portal_origin(config, address)),
+            upload_max_bytes: config.portal.max_upload_bytes,
             stopped: stopped.clone(),
         };
         router = stele_portal::router(Arc::clone(service), portal);
     }
-    let router = router.merge(stele_gateway::router(Arc::clone(service), gateway));
+    let mut router = router.merge(stele_gateway::router(Arc::clone(service), gateway));
+    if config.portal.enabled {
+        router = stele_portal::with_pages(router);
+    }
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
         // An error means that the node is gone: stop too.
         let _ = stopped.wait_for(|stop| *stop).await;
     });
     Ok((address, tokio::spawn(serving.into_future()), stop))
+}
+
+/// Where people open the portal.
+fn portal_origin(config: &Config, http: SocketAddr) -> String {
+    let origin = config.portal.origin.clone();
+    origin.unwrap_or_else(|| base_url(http))
 }
 
 /// Starts the listener for HL7 v2. Where its port is taken and nobody asked for that port, the node goes on without.

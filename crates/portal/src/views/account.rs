@@ -60,6 +60,11 @@ pub(super) fn show(portal: &Portal, signed: &Signed, problem: Option<String>) ->
                     p.soft { "A doctor who wants to ask you for access needs your patient number. It opens nothing by itself." }
                 }
             }
+            section.flow {
+                h2 { "Notices" }
+                p { "What happened lately, and how you want to be told of it." }
+                p.links { a href="/notices" { "Notices" } a href="/notices/settings" { "What you are told, and how" } }
+            }
             (passkey_list(portal, signed, &passkeys))
             (wallet::list(signed, &wallets))
             (session_list(portal, signed)?)

@@ -79,8 +79,9 @@ fn form(signed: &Signed, fields: &Fields, problems: &[(&str, String)]) -> Render
             }
             fieldset {
                 legend { "What you need to do" }
-                div.choice { input #see type="radio" name="verbs" value="see" checked[fields.text("verbs") != "see-and-add"]; label for="see" { "See" } }
+                div.choice { input #see type="radio" name="verbs" value="see" checked[!matches!(fields.text("verbs"), "see-and-add" | "add")]; label for="see" { "See" } }
                 div.choice { input #add type="radio" name="verbs" value="see-and-add" checked[fields.text("verbs") == "see-and-add"]; label for="add" { "See, and add entries" } }
+                div.choice { input #add-only type="radio" name="verbs" value="add" checked[fields.text("verbs") == "add"]; label for="add-only" { "Add entries only, as a laboratory does" } }
             }
             div.field.invalid[reason.is_some()] {
                 label for="reason" { "Why, in words for the patient" }
@@ -137,14 +138,15 @@ async fn ask(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) 
     let mut salt = B256::ZERO;
     getrandom::fill(salt.as_mut_slice())
         .map_err(|_| Refusal::bad_form("The system gives no random numbers."))?;
-    let mut permissions = vec!["read".to_owned()];
-    if fields.text("verbs") == "see-and-add" {
-        permissions.push("write".to_owned());
-    }
+    let permissions: &[&str] = match fields.text("verbs") {
+        "add" => &["write"],
+        "see-and-add" => &["read", "write"],
+        _ => &["read"],
+    };
     let details = RequestDetails {
         reason: reason.to_owned(),
         categories: parts,
-        permissions,
+        permissions: permissions.iter().map(|one| (*one).to_owned()).collect(),
         purposes: vec![Purpose::Treat],
         salt,
     };

@@ -19,6 +19,7 @@ use super::{
     ask::numbered,
     entry::{self, Seen},
     record::{Record, is_current, number_of, rounded},
+    upload,
     worklist::{about, access, head, sex},
 };
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
 
 mod add;
 mod emergency;
+mod order;
 mod prescribe;
 
 /// How prescriptions are shown, for the patient's and the pharmacist's pages.
@@ -45,6 +47,10 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
     Router::new()
         .route("/patients/{patient}", get(page))
         .route("/patients/{patient}/add", post(add::add))
+        .route(
+            "/patients/{patient}/order",
+            get(order::page).post(order::place),
+        )
         .route(
             "/patients/{patient}/prescribe",
             get(prescribe::page).post(prescribe::prepare),
@@ -69,6 +75,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
         .route("/patients/{patient}/{type}/{id}", get(one))
         .route("/patients/{patient}/{type}/{id}/proof", get(proof))
         .route("/patients/{patient}/{type}/{id}/fhir", get(fhir))
+        .route("/patients/{patient}/{type}/{id}/file", get(file))
 }
 
 /// A section of a chart: name, heading, parts of the record.
@@ -234,6 +241,9 @@ async fn render(
                     @if prescribe::may_prescribe(signed, patient) {
                         p { a.btn.primary href={ (address) "/prescribe" } { (icon("pill")) " Prescribe a medicine" } }
                     }
+                    @if order::may_order(signed, patient) {
+                        p { a.btn href={ (address) "/order" } { (icon("plus")) " Order a test" } }
+                    }
                     (add::panel(signed, patient, entered))
                 }
             }
@@ -252,6 +262,8 @@ fn of<'a>(record: &'a Record, categories: &[Category]) -> Vec<&'a Entry> {
         .entries
         .iter()
         .filter(|entry| categories.contains(&entry.category))
+        // The content of a file is behind the entry that names it.
+        .filter(|entry| entry.stored.resource_type != "Binary")
         .collect();
     entries.sort_by_key(|entry| {
         let ends = [Category::Problems, Category::Medicines, Category::Allergies];
@@ -408,4 +420,17 @@ async fn fhir(
 ) -> Answer {
     signed.require(CARE)?;
     entry::fhir_file(&portal, &signed, &resource_type, &id).await
+}
+
+/// `GET /patients/{patient}/{type}/{id}/file`
+async fn file(
+    State(portal): State<Arc<Portal>>,
+    mut signed: Signed,
+    Path((text, resource_type, id)): Path<(String, String, String)>,
+) -> Answer {
+    // For an emergency's sake: who opened the record in one acts for emergency treatment.
+    if Patient::of(&portal, &mut signed, &text).await?.is_none() {
+        return Ok(no_access(&portal, &signed, &text));
+    }
+    upload::download(&portal, &signed, &resource_type, &id).await
 }

@@ -20,7 +20,9 @@ use stele_service::{Error, Stored, people::Placed};
 
 use super::{
     account::number,
+    own::correctable,
     record::{Record, number_of, rounded, status_look},
+    upload,
 };
 use crate::{
     error::{Answer, Refusal},
@@ -126,6 +128,7 @@ pub(super) async fn show(
                     (value(&entry))
                     (verification(&entry, &facts, seen))
                 }
+                (upload::section(&entry, seen))
                 @if let Some(trend) = trend { (trend) }
                 @if versions.len() > 1 { (changes(portal, &versions).await?) }
                 (details(&entry.value))
@@ -225,6 +228,9 @@ fn about(entry: &Entry, facts: &Facts<'_>, seen: &Seen<'_>, is_patient: bool) ->
                     @if is_patient {
                         li { a href={ "/access/share?part=" (entry.category.name()) } { (icon("share-2")) "Share entries like this" } }
                         li { a href="/history" { (icon("eye")) "Who has looked" } }
+                    }
+                    @if is_patient && facts.placed.author == seen.patient.0 && correctable(&entry.value) {
+                        li { a href={ (entry.address(seen.address)) "/correct" } { (icon("pencil")) "Correct this entry" } }
                     }
                     li { a href={ (entry.address(seen.address)) "/fhir" } download={ (facts.record_number) ".json" } { (icon("download")) "Save as FHIR" } }
                     li { button.plain data-print hidden { (icon("printer")) " Print" } }

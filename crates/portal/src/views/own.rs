@@ -27,10 +27,15 @@ use crate::{
 const NOTE_MAX: usize = 2_000;
 const LOINC: &str = "http://loinc.org";
 
+mod correct;
+
+pub(super) use correct::{correctable, mistake};
+
 pub(super) fn routes() -> Router<Arc<Portal>> {
     Router::new()
         .route("/record/add", get(choose))
         .route("/record/add/{kind}", get(page).post(add))
+        .merge(correct::routes())
 }
 
 /// What can be added.
@@ -78,6 +83,7 @@ async fn choose(signed: Signed) -> Answer<Rendered> {
             @for kind in Kind::ALL {
                 li { a.h3 href={ "/record/add/" (kind.name()) } { (kind.words().0) } }
             }
+            li { a.h3 href="/record/add/file" { "A photo, a letter or another file" } }
         }
     };
     Ok(Page::new("Add an entry", main)
@@ -95,19 +101,26 @@ async fn page(
     signed.patient()?;
     let today = today(portal.service.now());
     let given = Fields::parse(format!("when={today}").as_bytes());
-    Ok(form(&signed, Kind::parse(&kind)?, &given, &today, &[]))
+    let kind = Kind::parse(&kind)?;
+    Ok(form(&signed, kind, &given, &today, &[], None))
 }
 
-type Problems<'a> = &'a [(&'static str, String)];
+pub(super) type Problems<'a> = &'a [(&'static str, String)];
 
+/// The form of an entry; of one that is there already, with where it is and its version.
 fn form(
     signed: &Signed,
     kind: Kind,
     given: &Fields,
     today: &str,
     problems: Problems<'_>,
+    there: Option<(&str, u32)>,
 ) -> Rendered {
-    let (_, heading) = kind.words();
+    let heading = there.map_or(kind.words().1, |_| "Correct this entry");
+    let action = there.map_or_else(
+        || format!("/record/add/{}", kind.name()),
+        |(entry, _)| format!("{entry}/correct"),
+    );
     let field = |name: &str, label: &str, hint: &str, unit: &str| {
         let error = field_error(problems, name);
         let described = if error.is_some() {
@@ -127,12 +140,14 @@ fn form(
         }
     };
     let main = html! {
-        a.back href="/record/add" { "Back" }
+        a.back href=(there.map_or("/record/add", |(entry, _)| entry)) { "Back" }
         (errors(problems))
-        form.flow method="post" action={ "/record/add/" (kind.name()) } novalidate {
+        form.flow method="post" action=(action) novalidate {
             (csrf(signed))
+            @if let Some((_, version)) = there { input type="hidden" name="version" value=(version); }
             h1 { (heading) }
-            p { "It will be marked “Added by you”. People who can see this part of your record will see it too." }
+            @if there.is_some() { p { "The entry as it was stays in your record as an earlier version." } }
+            @else { p { "It will be marked “Added by you”. People who can see this part of your record will see it too." } }
             @match kind {
                 Kind::Pressure => {
                     (field("upper", "Upper number (systolic)", "In mmHg, for example 128", "mmHg"))
@@ -143,14 +158,20 @@ fn form(
             }
             (when(given, today, problems))
             @if kind != Kind::Feeling { (note(given, problems, "Note, if you want")) }
-            div.actions { button.btn.primary { (icon("plus")) " Add to your record" } a.btn href="/record" { "Cancel" } }
-            p.small.soft { "The entry stays in your record for good." }
+            div.actions {
+                @if there.is_some() { button.btn.primary { (icon("check")) " Save" } }
+                @else { button.btn.primary { (icon("plus")) " Add to your record" } }
+                a.btn href="/record" { "Cancel" }
+            }
+            @if there.is_none() { p.small.soft { "The entry stays in your record for good." } }
         }
+        @if let Some((entry, version)) = there { (mistake(signed, entry, version)) }
     };
-    let title = if problems.is_empty() {
-        "Add an entry"
-    } else {
-        "Error: Add an entry"
+    let title = match (problems.is_empty(), there.is_some()) {
+        (true, false) => "Add an entry",
+        (true, true) => "Correct an entry",
+        (false, false) => "Error: Add an entry",
+        (false, true) => "Error: Correct an entry",
     };
     Page::new(title, main)
         .at(Place::Record)
@@ -158,7 +179,7 @@ fn form(
         .render(Some(signed))
 }
 
-fn when(given: &Fields, today: &str, problems: Problems<'_>) -> Markup {
+pub(super) fn when(given: &Fields, today: &str, problems: Problems<'_>) -> Markup {
     let error = field_error(problems, "when");
     html! {
         div.field.invalid[error.is_some()] {
@@ -195,7 +216,7 @@ async fn add(
     let fields = &posted.fields;
     let problems = check(kind, fields, &today);
     if !problems.is_empty() {
-        let page = form(&signed, kind, fields, &today, &problems);
+        let page = form(&signed, kind, fields, &today, &problems, None);
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
     let id = portal
@@ -213,7 +234,7 @@ async fn add(
     Ok(Redirect::to("/record").into_response())
 }
 
-fn today(now: Timestamp) -> String {
+pub(super) fn today(now: Timestamp) -> String {
     now.to_instant().get(..10).unwrap_or_default().to_owned()
 }
 
@@ -245,16 +266,19 @@ fn check(kind: Kind, fields: &Fields, today: &str) -> Vec<(&'static str, String)
         }
         Kind::Feeling => {}
     }
-    let when = fields.text("when");
-    if !is_day(when) {
-        problems.push(("when", "Enter a date, for example 2026-06-30".into()));
-    } else if when > today {
-        problems.push(("when", "Enter a date that is not in the future".into()));
-    }
+    problems.extend(day_problem(fields.text("when"), today));
     if fields.text("note").chars().count() > NOTE_MAX {
         problems.push(("note", format!("Write at most {NOTE_MAX} characters")));
     }
     problems
+}
+
+/// What is wrong with a day that was given.
+pub(super) fn day_problem(when: &str, today: &str) -> Option<(&'static str, String)> {
+    if !is_day(when) {
+        return Some(("when", "Enter a date, for example 2026-06-30".into()));
+    }
+    (when > today).then(|| ("when", "Enter a date that is not in the future".into()))
 }
 
 /// `2026-06-30`

@@ -128,7 +128,10 @@ impl Asked {
             Some(kind) => kind.categories.contains(&entry.category),
             None => self.kind == "all" || !PAPERWORK.contains(&entry.category),
         };
+        // The content of a file is behind the entry that names it.
+        let is_content = entry.stored.resource_type == "Binary" && self.kind != "all";
         right_kind
+            && !is_content
             && (self.text.is_empty()
                 || entry
                     .title

@@ -120,6 +120,7 @@ fn take(portal: &Portal, step: Step, fields: &Fields, share: &mut Share) -> Answ
             share.permissions = match fields.text("verbs") {
                 "see" => Permissions::READ,
                 "see-and-add" => Permissions::READ.and(Permissions::WRITE),
+                "add" => Permissions::WRITE,
                 _ => return wrong("Choose whether they may see, or also add"),
             };
         }
@@ -281,6 +282,7 @@ fn verbs_question(share: &Share) -> Markup {
     html! {
         (choice("radio", "verbs", "see", chosen == Permissions::READ, &html! { strong { "See" } br; "They can read, and change nothing." }))
         (choice("radio", "verbs", "see-and-add", chosen == both, &html! { strong { "See and add" } br; "They can also write new entries and new versions. Earlier versions stay." }))
+        (choice("radio", "verbs", "add", chosen == Permissions::WRITE, &html! { strong { "Add only" } br; "They can write, for example results of a test, and read nothing." }))
     }
 }
 

@@ -1,0 +1,347 @@
+//! The laboratory's desk: orders that wait, and their results. What is seen of a record is the slip of the order; the
+//! results go in under the patient's permission to add.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{Path, Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Redirect},
+    routing::get,
+};
+use maud::{Markup, html};
+use stele_core::{consent::Permissions, id::PatientId};
+use stele_fhir::category::Category;
+use stele_service::{
+    Error,
+    directory::role,
+    people::{NewReport, NewResult, OrderSlip, REPORT_DOCUMENT_MAX, report_problems},
+};
+
+use super::{
+    account::number,
+    upload::{Sent, drained, size},
+};
+use crate::{
+    error::{Answer, Refusal},
+    form::Fields,
+    front::Portal,
+    page::{Page, Place, Rendered, csrf, errors, field_error, head, icon, tag},
+    session::Signed,
+    shown::{born, clock, short_date},
+};
+
+/// Rows for results that a form shows.
+const ROWS: usize = 6;
+/// Longest of the small fields, in characters.
+const SHORT: usize = 20;
+
+pub(super) fn routes() -> Router<Arc<Portal>> {
+    Router::new()
+        .route("/laboratory", get(page))
+        .route("/laboratory/{order}", get(one).post(answer))
+}
+
+/// `GET /laboratory`
+async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rendered> {
+    signed.require(role::LABORATORY)?;
+    let (open, answered) = portal.service.orders(&signed.actor)?;
+    let main = html! {
+        div.page-head { h1 { "Orders" } p.soft { (open.len()) " to do" } }
+        div.sections #orders data-live {
+            section.flow {
+                h2 { "To do" }
+                @if open.is_empty() {
+                    p.soft { "No order waits. When a doctor orders a test from " (signed.organization) ", it appears here by itself." }
+                } @else { (table(&portal, "To do", &open).await?) }
+            }
+            @if !answered.is_empty() {
+                section.flow { h2 { "Done" } (table(&portal, "Done", &answered).await?) }
+            }
+        }
+    };
+    Ok(Page::new("Orders", main)
+        .at(Place::Laboratory)
+        .render(Some(&signed)))
+}
+
+async fn table(portal: &Portal, caption: &str, slips: &[OrderSlip]) -> Answer<Markup> {
+    let now = portal.service.now();
+    let mut rows = Vec::new();
+    for slip in slips {
+        let orderer = portal.name(slip.orderer).await?.name;
+        rows.push((slip, number(portal, PatientId(slip.patient))?, orderer));
+    }
+    Ok(html! {
+        table.stacks role="table" {
+            caption.hide { (caption) }
+            (head(&["Test", "Patient", "Born", "Ordered by", "Ordered", "State"]))
+            tbody role="rowgroup" {
+                @for (slip, number, orderer) in &rows {
+                    tr role="row" {
+                        th role="rowheader" scope="row" { a href={ "/laboratory/" (slip.id) } { (slip.test) } }
+                        td role="cell" data-label="Patient" { (slip.name) " " span.small.soft.mono { (number) } }
+                        td role="cell" data-label="Born" { span.nowrap { (born(&slip.born, now)) } }
+                        td role="cell" data-label="By" { (orderer) }
+                        td role="cell" data-label="Ordered" { span.nowrap { (short_date(&slip.at.to_instant())) ", " (clock(slip.at)) } }
+                        td role="cell" data-label="State" {
+                            @match (slip.answered, slip.is_urgent) {
+                                (Some(at), _) => (tag("ok", "circle-check", &format!("Done {}", short_date(&at.to_instant())))),
+                                (None, true) => (tag("bad", "triangle-alert", "Urgent")),
+                                (None, false) => (tag("wait", "hourglass", "Waiting")),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// `GET /laboratory/{order}`
+async fn one(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path(order): Path<String>,
+) -> Answer<Rendered> {
+    signed.require(role::LABORATORY)?;
+    let slip = portal.service.order(&signed.actor, &order)?;
+    form(&portal, &signed, &slip, &Fields::default(), &[]).await
+}
+
+type Problems = [(String, String)];
+
+async fn form(
+    portal: &Portal,
+    signed: &Signed,
+    slip: &OrderSlip,
+    given: &Fields,
+    problems: &Problems,
+) -> Answer<Rendered> {
+    let patient = PatientId(slip.patient);
+    let number = number(portal, patient)?;
+    let may_add = portal
+        .service
+        .open_parts(&signed.actor, patient, Permissions::WRITE)
+        .is_ok_and(|parts| parts.contains(&Category::Laboratory));
+    let orderer = portal.name(slip.orderer).await?;
+    let listed: Vec<(&str, String)> = problems
+        .iter()
+        .map(|(field, words)| (field.as_str(), words.clone()))
+        .collect();
+    let main = html! {
+        a.back href="/laboratory" { "Back to the orders" }
+        (errors(&listed))
+        div.page-head {
+            h1 { (slip.test) }
+            @if slip.is_urgent && slip.answered.is_none() { (tag("bad", "triangle-alert", "Urgent")) }
+        }
+        dl.facts {
+            dt { "Patient" } dd { (slip.name) " " span.mono.soft { (number) } }
+            dt { "Born" } dd { (born(&slip.born, portal.service.now())) }
+            dt { "Ordered by" } dd { (orderer.name) @if let Some(what) = &orderer.what { ", " (what) } }
+            dt { "Ordered" } dd { (short_date(&slip.at.to_instant())) ", " (clock(slip.at)) " UTC" }
+            @if !slip.reason.is_empty() { dt { "For the laboratory" } dd { (slip.reason) } }
+        }
+        @if let Some(at) = slip.answered {
+            div.notice.ok {
+                p { strong { "Answered " (short_date(&at.to_instant())) ", " (clock(at)) " UTC." } }
+                p { "The results are in the patient’s record, and the doctor and the patient were told. What is there can be read by whom the patient allows, not from here." }
+            }
+        } @else if may_add {
+            (results(signed, slip, given, &listed))
+        } @else {
+            div.notice.wait.flow {
+                p { strong { "The patient has not allowed " (signed.organization) " or you to add results yet." } }
+                p { "Ask for it: adding is enough, nothing of the record is shown to you." }
+                p { a.btn.primary href={ "/ask?patient=" (number) "&parts=" (Category::Laboratory.name()) "&verbs=add&reason=" (reason(slip)) } { "Ask the patient" } }
+            }
+        }
+    };
+    let title = if problems.is_empty() {
+        "An order"
+    } else {
+        "Error: An order"
+    };
+    Ok(Page::new(title, main)
+        .at(Place::Laboratory)
+        .render(Some(signed)))
+}
+
+fn reason(slip: &OrderSlip) -> String {
+    let words = format!("To add the results of your test: {}", slip.test);
+    form_urlencoded::byte_serialize(words.as_bytes()).collect()
+}
+
+fn results(
+    signed: &Signed,
+    slip: &OrderSlip,
+    given: &Fields,
+    problems: &[(&str, String)],
+) -> Markup {
+    let wrong = field_error(problems, "file");
+    html! {
+        form.flow method="post" action={ "/laboratory/" (slip.id) } enctype="multipart/form-data" novalidate {
+            (csrf(signed))
+            h2 { "Results" }
+            p.soft #units { "A value is a number such as 6.30 or <0.1, or words. Units are UCUM: mmol/L, g/dL, 10*9/L, %. Leave rows that you do not need empty." }
+            table.stacks.results role="table" {
+                caption.hide { "Results" }
+                (head(&["What was measured", "Value", "Unit", "Usual from", "to"]))
+                tbody role="rowgroup" {
+                    @for at in 0..ROWS {
+                        tr role="row" {
+                            @for (column, label) in COLUMNS {
+                                td role="cell" data-label=(label) { (cell(column, label, at, slip, given, problems)) }
+                            }
+                        }
+                    }
+                }
+            }
+            div.field {
+                label for="conclusion" { "Conclusion, if there is one" }
+                textarea #conclusion name="conclusion" maxlength="2000" { (given.text("conclusion")) }
+            }
+            div.field.invalid[wrong.is_some()] {
+                label for="file" { "Report as PDF, if there is one" }
+                p.hint #file-h { "At most " (size(REPORT_DOCUMENT_MAX as u64)) }
+                @if let Some(wrong) = &wrong { (wrong) }
+                input #file type="file" name="file" accept="application/pdf" aria-describedby=(if wrong.is_some() { "file-h file-e" } else { "file-h" })
+                    aria-invalid=[wrong.is_some().then_some("true")];
+            }
+            div.actions { button.btn.primary { (icon("check")) " Send results" } a.btn href="/laboratory" { "Cancel" } }
+            p.small.soft { "They are recorded for good, under your name. The doctor and the patient are told." }
+        }
+    }
+}
+
+const COLUMNS: [(&str, &str); 5] = [
+    ("name", "Measured"),
+    ("value", "Value"),
+    ("unit", "Unit"),
+    ("low", "From"),
+    ("high", "To"),
+];
+
+fn cell(
+    column: &str,
+    label: &str,
+    at: usize,
+    slip: &OrderSlip,
+    given: &Fields,
+    problems: &[(&str, String)],
+) -> Markup {
+    let id = format!("{column}-{at}");
+    let error = field_error(problems, &id);
+    let is_first = column == "name" && at == 0 && given.text("csrf").is_empty();
+    let value = if is_first {
+        slip.test.as_str()
+    } else {
+        given.text(&id)
+    };
+    let max = if column == "name" { 200 } else { SHORT };
+    let row = at.saturating_add(1);
+    html! {
+        @if let Some(error) = &error { (error) }
+        input id=(id) name=(id) value=(value) maxlength=(max) autocomplete="off" aria-label={ (label) ", row " (row) }
+            aria-invalid=[error.is_some().then_some("true")] aria-describedby=(if error.is_some() { format!("{id}-e") } else { "units".into() });
+    }
+}
+
+/// `POST /laboratory/{order}`
+async fn answer(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path(order): Path<String>,
+    request: Request,
+) -> Answer {
+    signed.require(role::LABORATORY)?;
+    let slip = portal.service.order(&signed.actor, &order)?;
+    let mut sent = Sent::read(&portal, &signed, request).await?;
+    let mut report = NewReport {
+        results: rows(&sent.fields),
+        conclusion: sent.fields.text("conclusion").to_owned(),
+        document: None,
+    };
+    let mut problems = Vec::new();
+    if let Some(file) = sent.file.take() {
+        match file.held(REPORT_DOCUMENT_MAX).await {
+            Ok(document) => report.document = Some(document),
+            Err(Some(rest)) => {
+                drained(Some(rest), portal.upload_max_bytes).await;
+                let largest = size(REPORT_DOCUMENT_MAX as u64);
+                problems.push((
+                    "file".to_owned(),
+                    format!("Choose a PDF of at most {largest}"),
+                ));
+            }
+            Err(None) => {
+                return Err(Refusal::bad_form(
+                    "It did not arrive whole. Nothing was kept.",
+                ));
+            }
+        }
+    }
+    if problems.is_empty() {
+        problems = report_problems(&report);
+    }
+    if problems.is_empty() {
+        match portal
+            .service
+            .answer_order(&signed.actor, &order, &report)
+            .await
+        {
+            Ok(()) => {
+                return Ok(Redirect::to(&format!("/laboratory/{order}")).into_response());
+            }
+            Err(Error::Conflict { message }) => problems.push(("name-0".to_owned(), message)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let page = form(&portal, &signed, &slip, &sent.fields, &problems).await?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
+}
+
+/// The rows that hold something, each in the place where the form has it; an empty row between others is an error of its
+/// own, so that what is wrong is named at the right field.
+fn rows(fields: &Fields) -> Vec<NewResult> {
+    let text = |column: &str, at: usize| fields.text(&format!("{column}-{at}")).to_owned();
+    let mut rows: Vec<NewResult> = (0..ROWS)
+        .map(|at| NewResult {
+            name: text("name", at),
+            value: text("value", at),
+            unit: text("unit", at),
+            low: text("low", at),
+            high: text("high", at),
+        })
+        .collect();
+    while rows.last().is_some_and(|row| *row == NewResult::default()) {
+        rows.pop();
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_their_places() {
+        let fields = Fields::parse(
+            b"name-0=K&value-0=6.3&unit-0=mmol/L&name-2=Na&value-2=140&unit-2=mmol/L",
+        );
+        let rows = rows(&fields);
+        assert_eq!(rows.len(), 3);
+        assert_eq!(rows[2].name, "Na");
+        let report = NewReport {
+            results: rows,
+            ..NewReport::default()
+        };
+        let first = report_problems(&report);
+        assert!(
+            first.iter().all(|(field, _)| field.ends_with("-1")),
+            "{first:?}"
+        );
+    }
+}

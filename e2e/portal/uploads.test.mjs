@@ -80,7 +80,7 @@ test("a photo goes in without script and is seen on its page", DEADLINE, async (
   assert.equal((await send({ csrf: "00", ...words, file: photo })).status(), 400);
   const refused = await context.request.post(`${base}/record/add/file`, { multipart: { csrf, ...words, file: photo }, headers: { origin: "https://evil.example" } });
   assert.equal(refused.status(), 403);
-  assert.equal((await send({ csrf, ...words, file: { ...photo, name: "" } })).status(), 422);
+  assert.equal((await send({ csrf, ...words })).status(), 422);
   assert.equal((await send({ csrf, ...words, when: "2999-01-01", title: "", file: photo })).status(), 422);
 });
 

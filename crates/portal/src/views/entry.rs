@@ -126,9 +126,9 @@ pub(super) async fn show(
                     p.only-print { (signed.name) ", entry " (record_number) }
                     h1 { (entry.title) }
                     (value(&entry))
+                    (upload::part(&entry, seen))
                     (verification(&entry, &facts, seen))
                 }
-                (upload::section(&entry, seen))
                 @if let Some(trend) = trend { (trend) }
                 @if versions.len() > 1 { (changes(portal, &versions).await?) }
                 (details(&entry.value))

@@ -34,7 +34,7 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, csrf, errors, field, field_error, icon},
     session::Signed,
-    shown::{Entry, capital},
+    shown::Entry,
 };
 
 /// Longest name of an entry and longest note, in characters.
@@ -391,15 +391,14 @@ fn pieces(receiver: mpsc::Receiver<Piece>) -> impl Stream<Item = io::Result<Byte
 }
 
 /// The file of an entry on its page: what it is and how to get it, and a picture where it is one.
-pub(super) fn section(entry: &Entry, seen: &Seen<'_>) -> Markup {
+pub(super) fn part(entry: &Entry, seen: &Seen<'_>) -> Markup {
     let Some(file) = file_of(&entry.value) else {
         return html! {};
     };
     let address = format!("{}/file", entry.address(seen.address));
     let is_small = file.size_bytes.is_some_and(|size| size <= PICTURE_MAX);
     html! {
-        section.flow {
-            h2 { "File" }
+        div.flow {
             @if PICTURES.contains(&file.content_type.as_str()) && is_small {
                 img.picture src=(address) alt={ "Picture: " (entry.title) } loading="lazy";
             }
@@ -409,7 +408,6 @@ pub(super) fn section(entry: &Entry, seen: &Seen<'_>) -> Markup {
             p.small.soft {
                 (file.name)
                 @if let Some(bytes) = file.size_bytes { ", " (size(bytes)) }
-                ", " (capital(&file.content_type))
             }
         }
     }

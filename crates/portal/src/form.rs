@@ -128,14 +128,14 @@ impl FromRequest<Arc<Portal>> for Posted {
     }
 }
 
-fn stale() -> Refusal {
+pub(crate) fn stale() -> Refusal {
     Refusal::bad_form(
         "You were signed out, or the page was open for too long. Nothing was changed. Go to the start and try again.",
     )
 }
 
 /// Browsers say from which page a form was sent. Another site's page may not send ours.
-fn require_own_page(headers: &HeaderMap, own: &str) -> Answer<()> {
+pub(crate) fn require_own_page(headers: &HeaderMap, own: &str) -> Answer<()> {
     match headers.get(ORIGIN).map(http::HeaderValue::as_bytes) {
         None => Ok(()),
         Some(origin) if origin == own.as_bytes() => Ok(()),

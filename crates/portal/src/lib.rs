@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod form;
 mod front;
+mod handed;
 mod names;
 mod page;
 mod session;
@@ -18,4 +19,4 @@ mod shown;
 mod views;
 
 pub use development::development;
-pub use front::{PortalConfig, router};
+pub use front::{Export, ExportForm, PortalConfig, router};

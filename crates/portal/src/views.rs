@@ -8,6 +8,7 @@ mod dispense;
 mod emergencies;
 mod entry;
 mod history;
+mod keys;
 mod ledger;
 mod members;
 mod own;
@@ -45,6 +46,7 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .merge(dispense::routes())
         .merge(emergencies::routes())
         .merge(prescriptions::routes())
+        .merge(keys::routes())
         .merge(account::routes())
 }
 

@@ -5,11 +5,13 @@
 //! keep a code or a session's secret: digests of them stand in the local store.
 
 mod chart;
+mod devices;
 mod directory;
 mod drafts;
 mod invitations;
 mod ledger;
 mod members;
+mod own_keys;
 mod passkeys;
 mod prescribing;
 mod sessions;
@@ -32,6 +34,7 @@ pub use drafts::{Act, Prepared, Settled};
 pub use invitations::{INVITATION_MS, Invitation};
 pub use ledger::{BlockLine, Checked, TransactionLine};
 pub use members::{Member, NewMember, ROLES};
+pub use own_keys::{ToSign, WrappedKey};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session, SessionView};

@@ -49,7 +49,7 @@ export async function invitation(who) {
 }
 
 /** A browser of its own, with an authenticator that always confirms. Whatever it must not do is noted. */
-export async function visitor(options = {}) {
+export async function visitor({ hasPrf = true, ...options } = {}) {
   const { browser, base } = await world();
   const context = await browser.newContext({ viewport: WIDE, ...options });
   const page = await context.newPage();
@@ -67,6 +67,12 @@ export async function visitor(options = {}) {
   });
   const devtools = await context.newCDPSession(page);
   await devtools.send("WebAuthn.enable");
+  const authenticatorId = await authenticator(devtools, { hasPrf });
+  return { context, page, base, wrong, devtools, authenticatorId };
+}
+
+/** Adds an authenticator that always confirms; a second one must be of another transport. */
+export async function authenticator(devtools, options) {
   const { authenticatorId } = await devtools.send("WebAuthn.addVirtualAuthenticator", {
     options: {
       protocol: "ctap2",
@@ -76,9 +82,10 @@ export async function visitor(options = {}) {
       hasUserVerification: true,
       isUserVerified: true,
       automaticPresenceSimulation: true,
+      ...options,
     },
   });
-  return { context, page, base, wrong, devtools, authenticatorId };
+  return authenticatorId;
 }
 
 /** Somebody who accepted an invitation and is signed in. */

@@ -130,15 +130,69 @@ pub fn path(leaves: &[B256], index: u64) -> Option<Vec<B256>> {
     let mut level: Vec<B256> = mountain.iter().map(|leaf| leaf_node(*leaf)).collect();
     let mut position = usize::try_from(position).ok()?;
     let mut siblings = Vec::with_capacity(height.into());
-    while level.len() > 1 {
+    while let Some(above) = level_above(&level) {
         siblings.push(*level.get(position ^ 1)?);
-        level = level
-            .chunks(2)
-            .filter_map(|pair| Some(inner_node(*pair.first()?, *pair.get(1)?)))
-            .collect();
+        level = above;
         position >>= 1;
     }
     Some(siblings)
+}
+
+/// The paths of many leaves of one log, its nodes hashed once.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    size: u64,
+    /// For each mountain, highest first, its levels from the leaves upwards.
+    mountains: Vec<(u8, Vec<Vec<B256>>)>,
+}
+
+impl Paths {
+    /// Over all leaves of a log.
+    #[must_use]
+    pub fn new(leaves: &[B256]) -> Self {
+        let size = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
+        let mut rest = leaves;
+        let mut mountains = Vec::new();
+        for height in peak_heights(size) {
+            let width = 1_usize.checked_shl(height.into()).unwrap_or(usize::MAX);
+            let (mountain, after) = rest.split_at(width.min(rest.len()));
+            rest = after;
+            let lowest: Vec<B256> = mountain.iter().map(|leaf| leaf_node(*leaf)).collect();
+            let mut levels = vec![lowest];
+            while let Some(next) = levels.last().and_then(|level| level_above(level)) {
+                levels.push(next);
+            }
+            mountains.push((height, levels));
+        }
+        Self { size, mountains }
+    }
+
+    /// As [`path`].
+    #[must_use]
+    pub fn of(&self, index: u64) -> Option<Vec<B256>> {
+        let (height, position) = locate(self.size, index)?;
+        let (_, levels) = self.mountains.iter().find(|(at, _)| *at == height)?;
+        let mut position = usize::try_from(position).ok()?;
+        let mut siblings = Vec::with_capacity(height.into());
+        for level in levels.iter().take(height.into()) {
+            siblings.push(*level.get(position ^ 1)?);
+            position >>= 1;
+        }
+        Some(siblings)
+    }
+}
+
+/// The nodes over a level; `None` above a peak.
+fn level_above(level: &[B256]) -> Option<Vec<B256>> {
+    if level.len() < 2 {
+        return None;
+    }
+    let pairs = level.chunks(2);
+    Some(
+        pairs
+            .filter_map(|pair| Some(inner_node(*pair.first()?, *pair.get(1)?)))
+            .collect(),
+    )
 }
 
 /// Size, peaks (highest first) of a log from all its leaves.
@@ -186,7 +240,10 @@ mod tests {
             }
             let live: Vec<B256> = peak_heights(size).map(|h| stored[h as usize]).collect();
             prop_assert_eq!(&live, &peaks(&all));
+            let paths = Paths::new(&all);
+            prop_assert!(paths.of(size).is_none());
             for (index, one) in (0_u64..).zip(&all) {
+                prop_assert_eq!(paths.of(index), path(&all, index));
                 let (height, position) = locate(size, index).unwrap();
                 let path = path(&all, index).unwrap();
                 prop_assert_eq!(path.len(), height as usize);

@@ -28,6 +28,8 @@ const made = async (form) => {
       pubKeyCredParams: [{ type: "public-key", alg: -7 }],
       authenticatorSelection: { residentKey: "required", userVerification: "required" },
       attestation: "none",
+      // So that the passkey can keep keys later, where the device is able to (PRF).
+      extensions: { prf: {} },
       excludeCredentials: (exclude ?? "").split(" ").filter(Boolean).map((id) => ({ type: "public-key", id: bytes(id) })),
     },
   });
@@ -35,15 +37,19 @@ const made = async (form) => {
 };
 
 const used = async (form) => {
-  const { challenge, rp, allow } = form.dataset;
+  const { challenge, rp, allow, keys } = form.dataset;
+  // Where keys of a record were unlocked before, a sign-in unlocks them with the same use of the passkey.
+  const own = keys && localStorage.getItem("stele-own") ? await import(keys) : undefined;
   const credential = await navigator.credentials.get({
     publicKey: {
       rpId: rp,
       challenge: bytes(challenge),
       userVerification: "required",
       allowCredentials: (allow ?? "").split(" ").filter(Boolean).map((id) => ({ type: "public-key", id: bytes(id) })),
+      extensions: own?.PRF ?? {},
     },
   });
+  await own?.rememberSignIn(credential);
   const { clientDataJSON, authenticatorData, signature } = credential.response;
   return {
     credential: credential.rawId,
@@ -63,6 +69,8 @@ const reason = (error) => {
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
+  // Whoever signs out takes the keys of the record along; the request to delete is carried out while the page goes.
+  if (form.getAttribute("action") === "/sign-out") indexedDB.deleteDatabase("stele-keys");
   const kind = form.dataset.passkey;
   if (!kind) return;
   event.preventDefault();

@@ -14,6 +14,13 @@ use axum::{
 };
 use sha2::{Digest as _, Sha256};
 
+mod modules;
+
+use modules::MODULES;
+
+/// For what has its digest in its address.
+const FOR_GOOD: &str = "public, max-age=31536000, immutable";
+
 struct File {
     kind: &'static str,
     content: Vec<u8>,
@@ -75,6 +82,27 @@ impl Assets {
     }
 }
 
+/// Address of a module by its name in `assets/`. Modules name each other by relative addresses, so they stand under one
+/// digest of them all.
+pub(crate) fn module(name: &str) -> String {
+    format!("/assets/{}/{name}", MODULES.digest)
+}
+
+/// `GET /assets/{digest}/{*name}`
+pub(crate) async fn serve_module(Path((digest, name)): Path<(String, String)>) -> Response {
+    match MODULES.files.get(name.as_str()) {
+        Some(content) if digest == MODULES.digest => (
+            [
+                (CONTENT_TYPE, "text/javascript; charset=utf-8"),
+                (CACHE_CONTROL, FOR_GOOD),
+            ],
+            *content,
+        )
+            .into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
 /// Address of an asset by its name in `assets/`.
 pub(crate) fn address(name: &'static str) -> &'static str {
     ASSETS.names.get(name).map_or("/assets/", String::as_str)
@@ -89,10 +117,7 @@ pub(crate) fn public() -> Vec<&'static str> {
 pub(crate) async fn serve(Path(name): Path<String>) -> Response {
     match ASSETS.files.get(&name) {
         Some(file) => (
-            [
-                (CONTENT_TYPE, file.kind),
-                (CACHE_CONTROL, "public, max-age=31536000, immutable"),
-            ],
+            [(CONTENT_TYPE, file.kind), (CACHE_CONTROL, FOR_GOOD)],
             file.content.as_slice(),
         )
             .into_response(),

@@ -139,7 +139,7 @@ pub(crate) fn require_token(session: &Session, given: &str) -> Answer<()> {
     Err(stale())
 }
 
-fn stale() -> Refusal {
+pub(crate) fn stale() -> Refusal {
     Refusal::bad_form(
         "You were signed out, or the page was open for too long. Nothing was changed. Go to the start and try again.",
     )

@@ -21,6 +21,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use stele_core::id::PatientId;
 use stele_service::{
     Error, Service,
+    export::Collected,
     metrics::Class,
     people::{Named, Person, Site},
     session::Actor,
@@ -36,7 +37,7 @@ use crate::{
 };
 
 /// What the portal is told by the binary.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PortalConfig {
     /// The site that people open, and that their passkeys are for.
     pub site: Site,
@@ -44,6 +45,20 @@ pub struct PortalConfig {
     pub upload_max_bytes: u64,
     /// Becomes true when the node stops: live pages are let go.
     pub stopped: watch::Receiver<bool>,
+    /// Makes the signed file of a record, which the gateway knows how to write.
+    pub export: Export,
+}
+
+/// Writes a record that was collected as one signed file.
+pub type Export = Arc<dyn Fn(Collected, ExportForm) -> Result<String, Error> + Send + Sync>;
+
+/// What the file of a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportForm {
+    /// A page for people, with the Bundle in it.
+    Page,
+    /// The FHIR Bundle alone.
+    Bundle,
 }
 
 /// What every view works with.
@@ -57,6 +72,7 @@ pub(crate) struct Portal {
     /// Name of the session's cookie.
     pub(crate) cookie: &'static str,
     pub(crate) stopped: watch::Receiver<bool>,
+    pub(crate) export: Export,
     names: Names,
     attempts: DefaultKeyedRateLimiter<String>,
 }
@@ -137,6 +153,7 @@ pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
         site: config.site,
         upload_max_bytes: config.upload_max_bytes,
         stopped: config.stopped,
+        export: config.export,
         names: Names::default(),
         attempts: RateLimiter::keyed(
             Quota::per_minute(ATTEMPTS_A_MINUTE).allow_burst(ATTEMPTS_AT_ONCE),
@@ -147,6 +164,7 @@ pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
         .merge(install::routes())
         .route("/events", get(events::stream))
         .route("/assets/{name}", get(assets::serve))
+        .route("/assets/{digest}/{*name}", get(assets::serve_module))
         .layer(middleware::from_fn_with_state(Arc::clone(&portal), around))
         .with_state(portal)
 }

@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod form;
 mod front;
+mod handed;
 mod install;
 mod names;
 mod page;
@@ -19,4 +20,4 @@ mod shown;
 mod views;
 
 pub use development::development;
-pub use front::{PortalConfig, router, with_pages};
+pub use front::{Export, ExportForm, PortalConfig, router, with_pages};

@@ -132,13 +132,16 @@ fn bar(signed: Option<&Signed>, place: Place) -> Markup {
 
 fn navigation(signed: &Signed) -> Vec<(Place, &'static str, &'static str, &'static str)> {
     if signed.is_patient() {
-        return vec![
+        let mut list = vec![
             (Place::Record, "/record", "file-text", "Record"),
             (Place::Sharing, "/access", "users", "Sharing"),
-            (Place::Medicines, "/prescriptions", "pill", "Medicines"),
-            (Place::History, "/history", "history", "History"),
-            (Place::Account, "/account", "user", "Account"),
         ];
+        if !signed.holds_keys {
+            list.push((Place::Medicines, "/prescriptions", "pill", "Medicines"));
+        }
+        list.push((Place::History, "/history", "history", "History"));
+        list.push((Place::Account, "/account", "user", "Account"));
+        return list;
     }
     let mut list = Vec::new();
     if signed.person.has(role::PHARMACIST) {

@@ -35,6 +35,8 @@ pub(crate) struct Signed {
     pub(crate) name: String,
     /// Name of the organisation.
     pub(crate) organization: String,
+    /// Whether this is a patient who holds the keys of the record: the node can't open it, the browser does.
+    pub(crate) holds_keys: bool,
 }
 
 impl Signed {
@@ -89,8 +91,19 @@ impl FromRequestParts<Arc<Portal>> for Signed {
         };
         let actor = person.actor();
         let organization = portal.name(person.organization.0).await?.name;
+        let holds_keys = person.kind == PersonKind::Patient
+            && portal
+                .service
+                .holds_own_keys(stele_core::id::PatientId(account))?;
         let name = match person.kind {
             PersonKind::Staff => portal.name(account).await?.name,
+            // The name is part of the record, which is closed here.
+            PersonKind::Patient if holds_keys => {
+                let number = portal
+                    .service
+                    .patient_number(stele_core::id::PatientId(account))?;
+                format!("patient PAT{number:03}")
+            }
             PersonKind::Patient => portal.patient_name(&actor, &person).await?,
         };
         Ok(Self {
@@ -100,6 +113,7 @@ impl FromRequestParts<Arc<Portal>> for Signed {
             actor,
             name,
             organization,
+            holds_keys,
         })
     }
 }

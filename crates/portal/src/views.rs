@@ -8,6 +8,7 @@ mod dispense;
 mod emergencies;
 mod entry;
 mod history;
+mod keys;
 mod laboratory;
 mod ledger;
 mod members;
@@ -51,6 +52,7 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .merge(dispense::routes())
         .merge(emergencies::routes())
         .merge(prescriptions::routes())
+        .merge(keys::routes())
         .merge(account::routes())
 }
 

@@ -23,6 +23,7 @@ use crate::{
     Service,
     directory::{ALL_MONTHS, envelopes_digest, slots_of},
     error::{Error, Result},
+    own::own_slot,
     ports::ReceiptView,
     session::{Actor, ActorKind},
     transactions::Order,
@@ -317,13 +318,23 @@ impl Service {
             .transpose()
     }
 
-    /// Names of the categories in a patient's slots.
+    /// Names of the categories in a patient's slots: as the root key places them, or the directory of a patient who holds
+    /// the keys.
     ///
     /// # Errors
-    /// The patient's keys are not here.
+    /// Neither is here.
     pub fn categories_of(&self, patient: PatientId, slots: u64) -> Result<Vec<Category>> {
-        let root = self.managed_root(patient)?;
         let mut found = Vec::new();
+        if self.holds_own_keys(patient)? {
+            let directory = self.own_directory(patient)?;
+            for category in Category::ALL {
+                if own_slot(&directory, category)? & slots != 0 {
+                    found.push(category);
+                }
+            }
+            return Ok(found);
+        }
+        let root = self.managed_root(patient)?;
         for category in Category::ALL {
             if slots_of(&root, &[category])? & slots != 0 {
                 found.push(category);

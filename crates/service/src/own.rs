@@ -1,6 +1,9 @@
 //! Patients who keep their own keys: the node relays what they signed, keeps what they publish, and hands out their
 //! records sealed. It never has their keys; what opens a record is done where the key file is.
 
+mod claim;
+mod handed;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, Signature};
@@ -9,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use stele_core::{
     abi::{
         consent::IConsent::{directoryRootCall, revokeBySigCall},
-        identity::IIdentity::{claimCall, speaksForCall},
+        identity::IIdentity::speaksForCall,
         typed,
     },
     consent::Permissions,
@@ -28,7 +31,6 @@ use stele_vault::{
 use crate::{
     Service,
     audit::LiveConsent,
-    directory::slots_of,
     error::{Error, Result},
     ports::{BlockRef, Call},
     records::{read_error, read_request},
@@ -127,6 +129,8 @@ pub struct ClaimGrantee {
     /// Last such month.
     pub records_to: u16,
 }
+
+pub use handed::{HandedEntry, HandedPage};
 
 /// Domain of the envelope that a root key travels in.
 pub const ROOT_INFO: &[u8] = b"stele/claim/v1";
@@ -368,7 +372,7 @@ impl Service {
     }
 
     /// Keeps key envelopes that a patient sealed to grantees.
-    async fn keep_envelopes(
+    pub(crate) async fn keep_envelopes(
         &self,
         what: &'static str,
         patient: PatientId,
@@ -395,7 +399,12 @@ impl Service {
     }
 
     /// Forgets the keys of an ended grant, unless another live one of the same grantee needs them.
-    async fn forget_ended(&self, patient: PatientId, grantee: Address, id: u32) -> Result<()> {
+    pub(crate) async fn forget_ended(
+        &self,
+        patient: PatientId,
+        grantee: Address,
+        id: u32,
+    ) -> Result<()> {
         const WHAT: &str = "forgetting the keys of an ended grant";
         let grants = self
             .index
@@ -471,133 +480,40 @@ impl Service {
         }
     }
 
-    /// What a managed patient needs to take the account over, sealed to a key of theirs. The organisation's staff
-    /// asks for it, with the patient present.
+    /// Whether a patient holds the keys: registered here, and no root key of theirs is kept.
     ///
     /// # Errors
-    /// The actor may not decide for this patient, or the key is none.
-    pub async fn offer_claim(
-        &self,
-        actor: &Actor,
-        patient: PatientId,
-        to: &[u8],
-    ) -> Result<ClaimOffer> {
-        const WHAT: &str = "offering an account";
-        self.require_decider(actor, patient)?;
-        let root = self.managed_root(patient)?;
-        let public = stele_core::crypto::hpke::KemPublic::from_bytes(to).map_err(|error| {
-            Error::Conflict {
-                message: format!("the key to seal to: {error}"),
-            }
-        })?;
-        let sealed = stele_core::crypto::hpke::seal(
-            &public,
-            ROOT_INFO,
-            patient.0.as_slice(),
-            root.secret().expose(),
-            &mut stele_core::crypto::os_rng(),
-        )
-        .map_err(|error| Error::internal(WHAT, error))?;
-        let keys = self.vault.keys();
-        let mut from_generation = 1_u32;
-        for category in Category::ALL {
-            let generation = keys
-                .generation(patient.0, category.number())
-                .map_err(Error::vault(WHAT))?;
-            from_generation = from_generation.max(generation.saturating_add(1));
-        }
-        let now = self.clock.now();
-        let mut grantees = Vec::new();
-        for grant in self.grants_of(actor, patient)? {
-            if grant.is_live(now) && grant.terms.permissions.contains(Permissions::READ) {
-                grantees.push(ClaimGrantee {
-                    account: grant.grantee,
-                    key: base64(&self.grantee_key(grant.grantee).await?),
-                    categories: grant.terms.categories,
-                    records_from: grant.terms.records_from,
-                    records_to: grant.terms.records_to,
-                });
-            }
-        }
-        Ok(ClaimOffer {
-            account: patient.0,
-            root: base64(&sealed),
-            from_generation,
-            grantees,
-        })
+    /// The vault fails.
+    pub fn holds_own_keys(&self, patient: PatientId) -> Result<bool> {
+        self.vault
+            .keys()
+            .manages(patient.0)
+            .map(|managed| !managed)
+            .map_err(Error::vault("asking for a key"))
     }
 
-    /// A managed patient takes over: their key becomes the account's only one, the organisation's copies of the
-    /// account's key and of the root key are destroyed, and records written from now on are sealed to key
-    /// generations that the organisation can't derive. Earlier records stay openable by who was granted them.
-    ///
-    /// # Errors
-    /// Not managed here, what is handed over does not fit together, or the ledger refuses.
-    pub async fn claim(
-        &self,
-        actor: &Actor,
-        patient: PatientId,
-        key_id: B256,
-        directory: &[u8],
-        envelopes: &[(Address, Vec<u8>)],
-    ) -> Result<(B256, u64)> {
-        const WHAT: &str = "taking an account over";
-        self.require_decider(actor, patient)?;
-        let root = self.managed_root(patient)?;
-        let directory = decode_directory(directory)?;
-        if directory.log() != patient.0 {
-            return Err(Error::Conflict {
-                message: "the key directory is another patient's".into(),
-            });
-        }
-        for category in Category::ALL {
-            // Grants on the ledger name slots: a directory with other slots would silently change who sees what.
-            let slot = 1_u64
-                .checked_shl(self.slot_in(&directory, category)?.into())
-                .unwrap_or(0);
-            if slots_of(&root, &[category])? != slot {
-                return Err(Error::Conflict {
-                    message: "the key directory was not derived from this patient's root key"
-                        .into(),
-                });
-            }
-        }
-        let call = claimCall {
-            keyId: key_id,
-            rpIdHash: B256::ZERO,
-            directoryRoot: directory.root(),
-        };
-        let keys = self.vault.keys();
-        // Kept first: as long as the root key is here it goes before a directory, and envelopes of a generation
-        // that nothing is sealed to open nothing.
-        keys.add_directory(&directory)
-            .await
-            .map_err(Error::vault(WHAT))?;
-        self.keep_envelopes(WHAT, patient, envelopes).await?;
-        let receipt = self
-            .transactions
-            .settle(WHAT, patient.0, Order::new(IDENTITY, &call, 500_000))
-            .await?;
-        keys.remove_root(patient.0)
-            .await
-            .map_err(Error::vault(WHAT))?;
-        keys.remove_signing(patient.0)
-            .await
-            .map_err(Error::vault(WHAT))?;
-        self.vault.clear_cached_keys();
-        Ok((receipt.hash, receipt.position.height))
-    }
-
-    fn slot_in(&self, directory: &Directory, category: Category) -> Result<u8> {
-        directory
-            .writing_key(category.number(), self.clock.now().month())
-            .map(|(place, _)| place.slot)
-            .map_err(|error| malformed(&error))
+    /// The key directory of a patient who holds the keys, as it is kept here.
+    pub(crate) fn own_directory(&self, patient: PatientId) -> Result<Directory> {
+        self.vault
+            .keys()
+            .directory(patient.0)
+            .map_err(Error::vault("reading a key directory"))?
+            .ok_or_else(|| Error::not_found("key directory", &patient.to_string()))
     }
 }
 
+/// The slot of a category in a directory, as a bit.
+pub(crate) fn own_slot(directory: &Directory, category: Category) -> Result<u64> {
+    directory
+        .slot_of(category.number())
+        .and_then(|slot| 1_u64.checked_shl(slot.into()))
+        .ok_or_else(|| Error::Conflict {
+            message: "the key directory lacks a category".into(),
+        })
+}
+
 /// The patient that an actor is.
-fn own(actor: &Actor) -> Result<PatientId> {
+pub(crate) fn own(actor: &Actor) -> Result<PatientId> {
     if actor.is_patient(actor.account) {
         return Ok(PatientId(actor.account));
     }
@@ -606,7 +522,7 @@ fn own(actor: &Actor) -> Result<PatientId> {
     })
 }
 
-fn decode_directory(bytes: &[u8]) -> Result<Directory> {
+pub(crate) fn decode_directory(bytes: &[u8]) -> Result<Directory> {
     Directory::decode(bytes).map_err(|error| malformed(&error))
 }
 

@@ -5,6 +5,7 @@
 //! keep a code or a session's secret: digests of them stand in the local store.
 
 mod chart;
+mod devices;
 mod directory;
 mod drafts;
 mod files;
@@ -12,6 +13,7 @@ mod invitations;
 mod ledger;
 mod members;
 mod orders;
+mod own_keys;
 mod passkeys;
 mod prescribing;
 mod sessions;
@@ -38,6 +40,7 @@ pub use members::{Member, NewMember, ROLES};
 pub use orders::{
     NewOrder, NewReport, NewResult, OrderSlip, REPORT_DOCUMENT_MAX, RESULTS_MAX, report_problems,
 };
+pub use own_keys::{ToSign, WrappedKey};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session, SessionView};

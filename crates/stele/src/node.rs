@@ -37,7 +37,7 @@ use stele_gateway::{
     rpc::{Origins, RpcConfig, RpcHandle},
 };
 use stele_index::Index;
-use stele_portal::PortalConfig;
+use stele_portal::{Export, ExportForm, PortalConfig};
 use stele_service::{Service, people::Site, ports::Peers};
 use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
@@ -628,6 +628,7 @@ async fn serve_http(
             site: Site::new(portal_origin(config, address)),
             upload_max_bytes: config.portal.max_upload_bytes,
             stopped: stopped.clone(),
+            export: export_writer(service, format!("{}/fhir/r4", base_url(address))),
         };
         router = stele_portal::router(Arc::clone(service), portal);
     }
@@ -647,6 +648,24 @@ async fn serve_http(
 fn portal_origin(config: &Config, http: SocketAddr) -> String {
     let origin = config.portal.origin.clone();
     origin.unwrap_or_else(|| base_url(http))
+}
+
+/// How the portal's download of a whole record is written: as `$signed-export` does it.
+fn export_writer(service: &Arc<Service>, fhir_url: String) -> Export {
+    let service = Arc::clone(service);
+    Arc::new(move |collected, form| {
+        let signer = collected.proofs.signer.clone();
+        let unsigned = stele_gateway::export::unsigned(collected, &fhir_url).map_err(|error| {
+            stele_service::Error::NotSupported {
+                message: error.to_string(),
+            }
+        })?;
+        let signed = service.sign_export(&unsigned.bundle, &signer)?;
+        Ok(match form {
+            ExportForm::Page => unsigned.page.with(&signed),
+            ExportForm::Bundle => signed,
+        })
+    })
 }
 
 /// Starts the listener for HL7 v2. Where its port is taken and nobody asked for that port, the node goes on without.

@@ -11,6 +11,9 @@ mod opened;
 pub mod service;
 pub mod tree;
 
+#[cfg(test)]
+mod interop;
+
 pub use directory::Directory;
 pub use grant::{Grant, GrantKeys, GrantOpener, GrantSealer};
 pub use service::{Holder, KeyService};

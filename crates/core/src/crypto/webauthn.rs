@@ -115,7 +115,9 @@ impl Assertion {
     }
 }
 
-fn key_id_of(x: &B256, y: &B256) -> B256 {
+/// keccak-256 of a P-256 key's coordinates x ‖ y: its id in `Identity`.
+#[must_use]
+pub fn key_id_of(x: &B256, y: &B256) -> B256 {
     let mut hasher = Keccak256::new();
     hasher.update(x);
     hasher.update(y);

@@ -21,7 +21,7 @@ use stele_service::{
     people::Named,
 };
 
-use super::share;
+use super::{keys, share};
 use crate::{
     error::{Answer, Refusal},
     form::Posted,
@@ -350,6 +350,9 @@ async fn stop(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted)
         .text("id")
         .parse()
         .map_err(|_| Refusal::bad_form("It names no permission."))?;
+    if signed.holds_keys {
+        return Ok(keys::to_stop(grantee, id).into_response());
+    }
     let draft = portal
         .service
         .draft_revoke(&signed.actor, patient, grantee, id)?;

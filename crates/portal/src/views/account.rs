@@ -14,7 +14,7 @@ use maud::html;
 use stele_core::id::PatientId;
 use stele_service::people::PasskeyView;
 
-use super::wallet;
+use super::{keys, wallet};
 use crate::{
     error::{Answer, Refusal},
     form::Posted,
@@ -66,12 +66,31 @@ pub(super) fn show(portal: &Portal, signed: &Signed, problem: Option<String>) ->
                 p.links { a href="/notices" { "Notices" } a href="/notices/settings" { "What you are told, and how" } }
             }
             (passkey_list(portal, signed, &passkeys))
-            (wallet::list(signed, &wallets))
+            @if !signed.holds_keys { (wallet::list(signed, &wallets)) }
             (session_list(portal, signed)?)
             @if signed.is_patient() {
                 section.flow {
+                    h2 { "Take your record along" }
+                    @if signed.holds_keys {
+                        p { "Your browser puts it together, on the page of " a href="/record" { "your record" } "." }
+                    } @else {
+                        p { "Everything in one signed file, which anybody can check without this server: " span.mono { "stele verify export FILE --genesis genesis.json" } }
+                        div.actions {
+                            a.btn href="/record/everything.html" download { (icon("download")) " To read and print" }
+                            a.btn href="/record/everything.json" download { (icon("download")) " FHIR" }
+                        }
+                    }
+                }
+            }
+            @if signed.is_patient() {
+                section.flow {
                     h2 { "Who holds the keys of your record" }
+                    @if signed.holds_keys {
+                        p { "You do. Your record is opened in your browser, with your passkey. " a href="/keys" { "What that means" } }
+                    } @else {
                     p { (signed.organization) " keeps your record locked and holds the keys for you. Its staff open your record only under the permission you see under " a href="/access" { "Sharing" } ", and every look is in your " a href="/history" { "access history" } "." }
+                    p { a href="/keys" { "Hold your keys yourself" } }
+                    }
                 }
             }
         }
@@ -116,6 +135,9 @@ fn passkey_list(portal: &Portal, signed: &Signed, passkeys: &[PasskeyView]) -> m
                     }
                 }
             }
+            @if signed.holds_keys {
+                div.actions { a.btn href="/keys/devices" { (icon("plus")) " Add a passkey" } }
+            } @else {
             form.flow method="post" action="/account/passkeys" data-passkey="make"
                 data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) data-rp=(portal.site.rp_id())
                 data-account=(URL_SAFE_NO_PAD.encode(signed.person.account)) data-name=(signed.name)
@@ -128,6 +150,7 @@ fn passkey_list(portal: &Portal, signed: &Signed, passkeys: &[PasskeyView]) -> m
                 }
                 div.actions { button #add .btn { (icon("plus")) " Add a passkey" } }
                 (device_problem())
+            }
             }
         }
     }
@@ -188,6 +211,10 @@ async fn remove(State(portal): State<Arc<Portal>>, signed: Signed, posted: Poste
     signed.require_fresh(portal.service.now())?;
     let credential = hex::decode(posted.fields.text("credential"))
         .map_err(|_| Refusal::bad_form("It names no passkey."))?;
+    if signed.holds_keys {
+        // The node has no key of this account: another passkey signs.
+        return Ok(keys::to_removal(&portal, &signed, &credential)?.into_response());
+    }
     portal
         .service
         .remove_passkey(&signed.person, &credential)

@@ -36,6 +36,8 @@ mod trend;
 
 /// Most versions that a page lists.
 const VERSIONS_MAX: u32 = 50;
+/// Where a patient who holds the keys finds what these addresses give others.
+const IN_BROWSER: &str = "Its page puts the files together there.";
 /// Most lines of "Details".
 const DETAILS_MAX: usize = 200;
 
@@ -52,6 +54,9 @@ async fn page(
     signed: Signed,
     Path((resource_type, id)): Path<(String, String)>,
 ) -> Answer<Rendered> {
+    if signed.holds_keys {
+        return super::keys::entry(&portal, &signed, &resource_type, &id);
+    }
     let record = Seen {
         patient: signed.patient()?,
         address: "/record",
@@ -384,6 +389,7 @@ async fn proof(
     Path((resource_type, id)): Path<(String, String)>,
 ) -> Answer {
     signed.patient()?;
+    super::keys::require_managed(&signed, IN_BROWSER)?;
     proof_file(&portal, &signed, &resource_type, &id).await
 }
 
@@ -410,6 +416,7 @@ async fn fhir(
     Path((resource_type, id)): Path<(String, String)>,
 ) -> Answer {
     signed.patient()?;
+    super::keys::require_managed(&signed, IN_BROWSER)?;
     fhir_file(&portal, &signed, &resource_type, &id).await
 }
 

@@ -15,6 +15,7 @@ use stele_core::time::Timestamp;
 use stele_fhir::parse;
 use stele_service::Write;
 
+use super::keys;
 use crate::{
     error::{Answer, Refusal},
     form::{Fields, Posted},
@@ -73,9 +74,18 @@ impl Kind {
     }
 }
 
+/// The patient who may add here. What a patient who holds the keys adds would have to be sealed in the browser.
+fn writer(signed: &Signed) -> Answer<stele_core::id::PatientId> {
+    keys::require_managed(
+        signed,
+        "Adding entries of your own is not possible yet. Your hospital or practice can record them for you.",
+    )?;
+    signed.patient()
+}
+
 /// `GET /record/add`
 async fn choose(signed: Signed) -> Answer<Rendered> {
-    signed.patient()?;
+    writer(&signed)?;
     let main = html! {
         a.back href="/record" { "Back to your record" }
         h1 { "What do you want to add?" }
@@ -98,7 +108,7 @@ async fn page(
     signed: Signed,
     Path(kind): Path<String>,
 ) -> Answer<Rendered> {
-    signed.patient()?;
+    writer(&signed)?;
     let today = today(portal.service.now());
     let given = Fields::parse(format!("when={today}").as_bytes());
     let kind = Kind::parse(&kind)?;
@@ -210,7 +220,7 @@ async fn add(
     Path(kind): Path<String>,
     posted: Posted,
 ) -> Answer {
-    let patient = signed.patient()?;
+    let patient = writer(&signed)?;
     let kind = Kind::parse(&kind)?;
     let today = today(portal.service.now());
     let fields = &posted.fields;

@@ -12,13 +12,20 @@ use qrcode::{Color, EcLevel, QrCode};
 use stele_fhir::words;
 use stele_service::prescriptions::{Kept, Verdict};
 
-use super::chart::prescription::{look, progress};
+use super::{
+    chart::prescription::{look, progress},
+    keys,
+};
 use crate::{
     error::{Answer, Refusal},
     front::Portal,
     page::{Page, Place, Rendered, icon, tag},
     session::Signed,
 };
+
+/// What a patient who holds the keys is told.
+const NOT_YET: &str =
+    "There is no page for your prescriptions yet; they are among the medicines of your record.";
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
     Router::new()
@@ -29,6 +36,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
 /// `GET /prescriptions`
 async fn list(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rendered> {
     let patient = signed.patient()?;
+    keys::require_managed(&signed, NOT_YET)?;
     let all = portal
         .service
         .prescriptions_of(&signed.actor, patient)
@@ -77,6 +85,7 @@ async fn one(
     Path(id): Path<String>,
 ) -> Answer<Rendered> {
     signed.patient()?;
+    keys::require_managed(&signed, NOT_YET)?;
     let kept = portal.service.prescription(&signed.actor, &id).await?;
     let (checked, sheet) = (&kept.checked, &kept.checked.sheet);
     let is_good = checked.verdict == Verdict::Good;

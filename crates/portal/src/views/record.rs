@@ -17,9 +17,9 @@ use stele_service::{Stored, grants::RequestStatus};
 
 use super::account::number;
 use crate::{
-    error::Answer,
+    error::{Answer, Refusal},
     form::Fields,
-    front::Portal,
+    front::{ExportForm, Portal},
     page::{Page, Place, Rendered, icon, tag},
     session::Signed,
     shown::{Badge, Entry, badge, capital, day, moment},
@@ -31,7 +31,10 @@ const PAGE: usize = 50;
 const GLANCE: usize = 8;
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
-    Router::new().route("/record", get(page))
+    Router::new()
+        .route("/record", get(page))
+        .route("/record/everything.html", get(everything_page))
+        .route("/record/everything.json", get(everything_bundle))
 }
 
 /// What a person may choose to see.
@@ -158,6 +161,9 @@ async fn page(
     RawQuery(query): RawQuery,
 ) -> Answer<Rendered> {
     let patient = signed.patient()?;
+    if signed.holds_keys {
+        return super::keys::record(&portal, &signed);
+    }
     let asked = Asked::parse(query);
     let stored = portal.service.chart(&signed.actor, patient).await?;
     let record = Record::new(stored);
@@ -205,6 +211,52 @@ async fn page(
     Ok(Page::new("Your record", main)
         .at(Place::Record)
         .render(Some(&signed)))
+}
+
+/// `GET /record/everything.html`: the whole record as one signed file to read and print, with the Bundle in it.
+async fn everything_page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
+    everything(
+        portal,
+        signed,
+        ExportForm::Page,
+        "text/html; charset=utf-8",
+        "health-record.html",
+    )
+    .await
+}
+
+/// `GET /record/everything.json`: the signed Bundle alone.
+async fn everything_bundle(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
+    everything(
+        portal,
+        signed,
+        ExportForm::Bundle,
+        "application/fhir+json",
+        "health-record.fhir.json",
+    )
+    .await
+}
+
+async fn everything(
+    portal: Arc<Portal>,
+    signed: Signed,
+    form: ExportForm,
+    kind: &'static str,
+    name: &'static str,
+) -> Answer {
+    let patient = signed.patient()?;
+    super::keys::require_managed(&signed, "Its page puts the file together there.")?;
+    let id = portal
+        .service
+        .demographics(&signed.actor, patient)
+        .await?
+        .id;
+    let collected = portal.service.collect(&signed.actor, &id).await?;
+    let export = Arc::clone(&portal.export);
+    let written = tokio::task::spawn_blocking(move || export(collected, form))
+        .await
+        .map_err(|_| Refusal::bad_form("The file can't be written."))??;
+    Ok(super::entry::saved(kind, name, written))
 }
 
 fn count(entries: usize) -> String {

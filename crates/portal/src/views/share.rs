@@ -24,6 +24,7 @@ use stele_service::{
 };
 
 use super::access::{last_day, open_request, permissions_of, person, purposes, to, who};
+use super::keys;
 use crate::{
     error::{Answer, Refusal},
     form::{Fields, Posted},
@@ -230,11 +231,23 @@ pub(super) async fn answer_request(
 async fn next(portal: &Portal, signed: &Signed, share: &Share) -> Answer {
     match share.missing() {
         Some(step) => Ok(to(&step.address()).into_response()),
+        // Keys that the patient holds are sealed in the browser.
+        None if signed.holds_keys => Ok(keys::to_seal().into_response()),
         None => Ok(to_check(&draft(portal, signed, share).await?).into_response()),
     }
 }
 
 async fn draft(portal: &Portal, signed: &Signed, share: &Share) -> Answer<Prepared> {
+    let request = asked(portal, signed, share)?;
+    Ok(portal.service.draft_grant(&signed.actor, request).await?)
+}
+
+/// What the answers so far ask to be granted.
+pub(super) fn wanted(portal: &Portal, signed: &Signed) -> Answer<GrantRequest> {
+    asked(portal, signed, &Share::of(&signed.session))
+}
+
+fn asked(portal: &Portal, signed: &Signed, share: &Share) -> Answer<GrantRequest> {
     let patient = signed.patient()?;
     if let Some(request) = share.request {
         open_request(portal, signed, patient, request)?;
@@ -248,7 +261,7 @@ async fn draft(portal: &Portal, signed: &Signed, share: &Share) -> Answer<Prepar
     let (Some(grantee), Some(until)) = (share.to, until) else {
         return Err(Refusal::bad_form("Some answers are missing. Start again."));
     };
-    let request = GrantRequest {
+    Ok(GrantRequest {
         patient,
         grantee,
         categories: share.categories.clone(),
@@ -257,8 +270,7 @@ async fn draft(portal: &Portal, signed: &Signed, share: &Share) -> Answer<Prepar
         period: Period { from: now, until },
         months: None,
         request: share.request,
-    };
-    Ok(portal.service.draft_grant(&signed.actor, request).await?)
+    })
 }
 
 /// The first moment after a day written as `2026-06-30`.
@@ -319,6 +331,7 @@ async fn check(
                 (device_problem())
                 p.small.soft { "Nothing changes until you use your passkey." }
             }
+            (keys::draft_data(&portal, &signed, &draft)?)
         }
     };
     Ok(Page::new("Check before you sign", main)
@@ -530,6 +543,7 @@ async fn done(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
             "All access has ended".to_owned(),
             html! {
                 p { "Nobody but you can open your record from now on. What was seen before stays seen." }
+                @if signed.holds_keys { p.small.soft { (keys::reason_not_all()) } }
                 div.actions { a.btn.primary href="/access" { "Who can see what" } }
             },
         ),

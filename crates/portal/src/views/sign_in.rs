@@ -20,6 +20,7 @@ use stele_service::{
 
 use super::wallet;
 use crate::{
+    assets,
     error::{Answer, Refusal},
     form::Posted,
     front::{From, Portal},
@@ -71,7 +72,8 @@ pub(super) fn sign_in_page(
         (errors(&problems))
         div.sign {
             form.flow method="post" action="/sign-in" data-passkey="use"
-                data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) data-rp=(portal.site.rp_id()) {
+                data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) data-rp=(portal.site.rp_id())
+                data-keys=(assets::module("own/store.js")) {
                 (token(&hex::encode(session.csrf)))
                 input type="hidden" name="next" value=(next);
                 h1 { "Sign in to your health record" }

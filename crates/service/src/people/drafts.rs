@@ -1,6 +1,8 @@
 //! What a patient is about to sign: a transaction of the patient's own account, shown in words before the passkey is
 //! asked for. The words are read from the transaction's bytes, whose hash is the passkey's challenge.
 
+use std::collections::BTreeMap;
+
 use alloy_primitives::{Address, B256, Bytes, hex, keccak256};
 use alloy_rlp::{Decodable as _, Encodable as _};
 use alloy_sol_types::SolCall;
@@ -18,7 +20,7 @@ use stele_core::{
 use stele_fhir::category::Category;
 use stele_vault::keys::Grant as KeyGrant;
 
-use super::{PasskeyUse, random};
+use super::{PasskeyUse, passkeys::Known, random};
 use crate::{
     Service,
     error::{Error, Result},
@@ -76,6 +78,8 @@ pub struct Prepared {
     pub id: String,
     /// What the passkey signs: the transaction's signing hash.
     pub challenge: B256,
+    /// RLP of the [`AccountCall`], which the hash is over.
+    pub call: Bytes,
     /// What the transaction says.
     pub act: Act,
 }
@@ -96,10 +100,30 @@ pub struct Settled {
 struct Draft {
     /// RLP of the [`AccountCall`].
     call: Bytes,
-    /// Key envelopes that are handed over with a grant.
-    envelopes: Vec<Bytes>,
+    /// What goes with it.
+    with: HandedOver,
     /// When it ends.
     expires: Timestamp,
+}
+
+/// What is kept or handed on when a decision is final; off the ledger.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HandedOver {
+    /// Keys sealed to grantees.
+    pub(super) envelopes: Vec<(Address, Bytes)>,
+    /// The key directory that the call publishes the root of, from a patient who holds the keys.
+    pub(super) directory: Option<Bytes>,
+    /// A passkey that the call adds.
+    pub(super) passkey: Option<NewKey>,
+}
+
+/// A passkey that waits for the transaction that adds it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKey {
+    pub(super) credential: Bytes,
+    pub(super) known: Known,
 }
 
 impl Service {
@@ -111,8 +135,16 @@ impl Service {
         let patient = request.patient;
         self.require_decider(actor, patient)?;
         let (call, envelopes) = self.grant_call(&request).await?;
-        let envelopes = envelopes.iter().map(|one| one.encode().into()).collect();
-        self.keep_draft(patient, &call, envelopes)
+        let grantee = request.grantee;
+        let envelopes = envelopes
+            .iter()
+            .map(|one| (grantee, one.encode().into()))
+            .collect();
+        let with = HandedOver {
+            envelopes,
+            ..HandedOver::default()
+        };
+        self.keep_draft(patient, &call, with)
     }
 
     /// Prepares the end of a grant for the patient's passkey.
@@ -126,25 +158,36 @@ impl Service {
         grantee: Address,
         id: u32,
     ) -> Result<Prepared> {
-        let now = self.clock.now();
-        let grants = self.grants_of(actor, patient)?;
-        let live = |grant: &stele_index::grants::Grant| {
-            grant.grantee == grantee
-                && grant.id == id
-                && grant.revoked.is_none()
-                && grant.terms.period.until > now
-        };
-        if !grants.iter().any(live) {
-            return Err(Error::Conflict {
-                message: "This access has already ended.".into(),
-            });
-        }
+        self.open_grant(actor, patient, grantee, id)?;
         let call = revokeCall {
             grantee,
             id,
             directoryRoot: B256::ZERO,
         };
-        self.keep_draft(patient, &call, Vec::new())
+        self.keep_draft(patient, &call, HandedOver::default())
+    }
+
+    /// A grant that can be ended.
+    pub(super) fn open_grant(
+        &self,
+        actor: &Actor,
+        patient: PatientId,
+        grantee: Address,
+        id: u32,
+    ) -> Result<stele_index::grants::Grant> {
+        let now = self.clock.now();
+        let is_open = |grant: &stele_index::grants::Grant| {
+            grant.grantee == grantee
+                && grant.id == id
+                && grant.revoked.is_none()
+                && grant.terms.period.until > now
+        };
+        self.grants_of(actor, patient)?
+            .into_iter()
+            .find(is_open)
+            .ok_or_else(|| Error::Conflict {
+                message: "This access has already ended.".into(),
+            })
     }
 
     /// Prepares the end of all live grants, in one transaction, for the patient's passkey: of the first 64, which is more
@@ -169,7 +212,8 @@ impl Service {
             grantees: live.iter().map(|grant| grant.grantee).collect(),
             ids: live.iter().map(|grant| grant.id).collect(),
         };
-        self.keep_draft_to(EMERGENCY, STOP_ALL_GAS, patient, &call, Vec::new())
+        let with = HandedOver::default();
+        self.keep_draft_to(EMERGENCY, STOP_ALL_GAS, patient, &call, with)
     }
 
     /// Prepares declining a request for the patient's passkey.
@@ -183,7 +227,7 @@ impl Service {
         request: u32,
     ) -> Result<Prepared> {
         self.require_decider(actor, patient)?;
-        self.keep_draft(patient, &declineCall { request }, Vec::new())
+        self.keep_draft(patient, &declineCall { request }, HandedOver::default())
     }
 
     /// A draft of the actor's that has not ended.
@@ -206,34 +250,45 @@ impl Service {
         passkey: &PasskeyUse,
     ) -> Result<Settled> {
         const WHAT: &str = "recording a decision";
-        let (call, envelopes) = self.read_draft(actor, id)?;
+        let (call, with) = self.read_draft(actor, id)?;
         let act = self.prepared(id, &call)?.act;
-        let signature = AccountSignature::WebAuthn(self.assertion_of(actor.account, passkey)?);
-        let signed = Transaction::Account(Box::new(AccountTransaction { call, signature }));
-        if let Act::Grant { grantee, .. } = &act {
-            // Handed over before the grant is final: without it they open nothing.
-            let keys = envelopes
-                .iter()
-                .map(|bytes| KeyGrant::decode(bytes))
-                .collect::<stele_vault::Result<Vec<_>>>()
-                .map_err(|error| Error::internal(WHAT, error))?;
-            let kept = self.vault.keys().keep_grants(*grantee, &keys).await;
+        // Handed over before a grant is final: without it they open nothing.
+        let mut keys: BTreeMap<Address, Vec<KeyGrant>> = BTreeMap::new();
+        for (grantee, bytes) in &with.envelopes {
+            let key = KeyGrant::decode(bytes).map_err(|error| Error::internal(WHAT, error))?;
+            keys.entry(*grantee).or_default().push(key);
+        }
+        let patient = PatientId(actor.account);
+        let is_own = self.holds_own_keys(patient)?;
+        for (grantee, keys) in &keys {
+            // What a browser sealed is tried with the grantee's key; what was sealed here needs no trial.
+            let kept = if is_own {
+                self.vault.keys().add_grants(*grantee, keys).await
+            } else {
+                self.vault.keys().keep_grants(*grantee, keys).await
+            };
             kept.map_err(Error::vault(WHAT))?;
         }
-        let (transaction, height) = self.relay_transaction(actor, signed.encode()).await?;
+        let (transaction, height) = self.send_signed(actor, call, passkey).await?;
         let ended = match &act {
             Act::Revoke { grantee, id } => vec![(*grantee, *id)],
             Act::StopAll { grants } => grants.clone(),
             Act::Grant { .. } | Act::Decline { .. } => Vec::new(),
         };
-        for (grantee, id) in ended {
-            self.renew_keys(PatientId(actor.account), grantee, id)
-                .await?;
+        if let Some(directory) = &with.directory {
+            self.keep_directory(directory).await?;
         }
-        self.index
-            .local()
-            .end_session(&digest(id))
-            .map_err(Error::index(WHAT))?;
+        for (grantee, id) in ended {
+            if is_own {
+                self.forget_ended(patient, grantee, id).await?;
+            } else {
+                self.renew_keys(patient, grantee, id).await?;
+            }
+        }
+        if is_own {
+            self.vault.clear_cached_keys();
+        }
+        self.end_draft(id)?;
         Ok(Settled {
             act,
             transaction,
@@ -241,13 +296,32 @@ impl Service {
         })
     }
 
-    fn keep_draft(
+    /// Sends a call that a passkey of the actor's signed, and waits for it.
+    pub(super) async fn send_signed(
+        &self,
+        actor: &Actor,
+        call: AccountCall,
+        passkey: &PasskeyUse,
+    ) -> Result<(B256, u64)> {
+        let signature = AccountSignature::WebAuthn(self.assertion_of(actor.account, passkey)?);
+        let signed = Transaction::Account(Box::new(AccountTransaction { call, signature }));
+        self.relay_transaction(actor, signed.encode()).await
+    }
+
+    pub(super) fn end_draft(&self, id: &str) -> Result<()> {
+        self.index
+            .local()
+            .end_session(&digest(id))
+            .map_err(Error::index("ending a draft"))
+    }
+
+    pub(super) fn keep_draft(
         &self,
         patient: PatientId,
         call: &impl SolCall,
-        envelopes: Vec<Bytes>,
+        with: HandedOver,
     ) -> Result<Prepared> {
-        self.keep_draft_to(CONSENT, GAS, patient, call, envelopes)
+        self.keep_draft_to(CONSENT, GAS, patient, call, with)
     }
 
     fn keep_draft_to(
@@ -256,8 +330,21 @@ impl Service {
         gas_limit: u64,
         patient: PatientId,
         call: &impl SolCall,
-        envelopes: Vec<Bytes>,
+        with: HandedOver,
     ) -> Result<Prepared> {
+        let (id, call) = self.keep_call(to, gas_limit, patient, call, with)?;
+        self.prepared(&id, &call)
+    }
+
+    /// Keeps a call of the patient's account for ten minutes; gives the draft's id.
+    pub(super) fn keep_call(
+        &self,
+        to: Address,
+        gas_limit: u64,
+        patient: PatientId,
+        call: &impl SolCall,
+        with: HandedOver,
+    ) -> Result<(String, AccountCall)> {
         const WHAT: &str = "preparing a decision";
         let (_, nonce, _) = self
             .ledger
@@ -276,7 +363,7 @@ impl Service {
         let id = hex::encode(random());
         let draft = Draft {
             call: encoded.into(),
-            envelopes,
+            with,
             expires: self.clock.now().plus_ms(DRAFT_MS),
         };
         let document = serde_json::to_vec(&draft).map_err(|e| Error::internal(WHAT, e))?;
@@ -284,10 +371,10 @@ impl Service {
             .local()
             .put_session(&digest(&id), &document, draft.expires)
             .map_err(Error::index(WHAT))?;
-        self.prepared(&id, &call)
+        Ok((id, call))
     }
 
-    fn read_draft(&self, actor: &Actor, id: &str) -> Result<(AccountCall, Vec<Bytes>)> {
+    pub(super) fn read_draft(&self, actor: &Actor, id: &str) -> Result<(AccountCall, HandedOver)> {
         const WHAT: &str = "reading a draft";
         let found = self
             .index
@@ -302,15 +389,18 @@ impl Service {
         let call =
             AccountCall::decode(&mut draft.call.as_ref()).map_err(|e| Error::internal(WHAT, e))?;
         if call.account == actor.account {
-            return Ok((call, draft.envelopes));
+            return Ok((call, draft.with));
         }
         Err(Error::not_found("draft", "it was used or is too old"))
     }
 
     fn prepared(&self, id: &str, call: &AccountCall) -> Result<Prepared> {
+        let mut encoded = Vec::new();
+        call.encode(&mut encoded);
         Ok(Prepared {
             id: id.to_owned(),
             challenge: call.signing_hash(),
+            call: encoded.into(),
             act: self.act_of(call)?,
         })
     }

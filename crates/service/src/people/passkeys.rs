@@ -59,6 +59,16 @@ pub(crate) struct Known {
     added: Timestamp,
     used: Option<Timestamp>,
     sign_count: u32,
+    /// The keys of a patient who holds them, wrapped under what only this passkey gives; in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) wrapped: Option<String>,
+}
+
+impl Known {
+    /// The id of the key in `Identity`.
+    pub(super) fn key_id(&self) -> B256 {
+        webauthn::key_id_of(&self.x, &self.y)
+    }
 }
 
 /// A passkey as its owner sees it.
@@ -115,14 +125,31 @@ impl Service {
         passkey: &NewPasskey,
     ) -> Result<()> {
         const WHAT: &str = "adding a passkey";
+        let (add, credential, known) = self.new_passkey(site, person, challenge, passkey)?;
+        self.allow_origin(site, person.organization).await?;
+        self.transactions
+            .settle(WHAT, person.account, Order::new(IDENTITY, &add, 300_000))
+            .await?;
+        self.keep_passkey(person.account, &credential, &known)
+    }
+
+    /// Checks a new passkey; gives the call that adds it, its credential id, and what is kept of it.
+    pub(super) fn new_passkey(
+        &self,
+        site: &Site,
+        person: &Person,
+        challenge: &[u8; 32],
+        passkey: &NewPasskey,
+    ) -> Result<(addKeyCall, Vec<u8>, Known)> {
         let new =
             webauthn::registered(&passkey.client_data, &passkey.authenticator_data, challenge)
                 .map_err(|error| refused_passkey(&error))?;
         site.require(&new.verified)?;
-        let local = self.index.local();
-        let before = local
+        let before = self
+            .index
+            .local()
             .passkeys_of(person.account)
-            .map_err(Error::index(WHAT))?;
+            .map_err(Error::index("adding a passkey"))?;
         if before.len() >= PASSKEYS_MAX {
             return Err(Error::Conflict {
                 message: format!(
@@ -130,15 +157,11 @@ impl Service {
                 ),
             });
         }
-        self.allow_origin(site, person.organization).await?;
         let add = addKeyCall {
             keyId: new.key_id(),
             kind: 1,
             rpIdHash: new.verified.rp_id_hash,
         };
-        self.transactions
-            .settle(WHAT, person.account, Order::new(IDENTITY, &add, 300_000))
-            .await?;
         let label: String = passkey.label.trim().chars().take(LABEL_MAX).collect();
         let known = Known {
             x: new.x,
@@ -151,10 +174,24 @@ impl Service {
             added: self.clock.now(),
             used: None,
             sign_count: new.verified.sign_count,
+            wrapped: None,
         };
-        let document = serde_json::to_vec(&known).map_err(|e| Error::internal(WHAT, e))?;
-        let kept = local
-            .add_passkey(&new.credential, person.account, &document)
+        Ok((add, new.credential, known))
+    }
+
+    /// Keeps what a sign-in needs to know of a new passkey.
+    pub(super) fn keep_passkey(
+        &self,
+        account: Address,
+        credential: &[u8],
+        known: &Known,
+    ) -> Result<()> {
+        const WHAT: &str = "keeping a passkey";
+        let document = serde_json::to_vec(known).map_err(|e| Error::internal(WHAT, e))?;
+        let kept = self
+            .index
+            .local()
+            .add_passkey(credential, account, &document)
             .map_err(Error::index(WHAT))?;
         if kept {
             return Ok(());
@@ -284,16 +321,8 @@ impl Service {
                 message: "This is your only passkey. Add another one first.".into(),
             });
         }
-        let key = Assertion {
-            authenticator_data: Bytes::new(),
-            client_data_json: Bytes::new(),
-            r: B256::ZERO,
-            s: B256::ZERO,
-            x: known.x,
-            y: known.y,
-        };
         let remove = removeKeyCall {
-            keyId: key.key_id(),
+            keyId: known.key_id(),
         };
         self.transactions
             .settle(WHAT, person.account, Order::new(IDENTITY, &remove, 300_000))

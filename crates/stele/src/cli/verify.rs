@@ -1,5 +1,7 @@
 //! `stele verify`: is it what was recorded? Exit code 0 yes, 1 no, 2 could not tell.
 
+mod bundle;
+
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -29,7 +31,7 @@ enum What {
   stele verify record Observation/o1 --out proof.json
   stele verify record Observation/o1 --element /valueQuantity/value")]
     Record(Record),
-    /// Check a proof file; needs no node.
+    /// Check a proof file, or a Bundle with proofs that a patient's browser made; needs no node.
     #[command(after_help = "Examples:
   stele verify proof proof.json --genesis genesis.json")]
     Proof(Proof),
@@ -214,6 +216,9 @@ impl Proof {
         let proof: RecordProof = match serde_json::from_str(&text) {
             Ok(proof) => proof,
             Err(error) => {
+                if let Some(answer) = bundle::verify(&text, &anchor, self.json) {
+                    return Ok(answer);
+                }
                 let no = json!({ "ok": false, "what": format!("not a proof file: {error}"), "where": "format" });
                 return Ok(answer_no(&no, self.json));
             }

@@ -88,6 +88,15 @@ impl Directory {
             .map(|entry| entry.generation)
     }
 
+    /// The slot that a category is shown as on the ledger; `None` if the category is not in it.
+    #[must_use]
+    pub fn slot_of(&self, category: u8) -> Option<u8> {
+        self.entries
+            .iter()
+            .find(|entry| entry.category == category)
+            .map(|entry| entry.slot)
+    }
+
     /// The key to write a category with in a month: that month's, or the nearest published one.
     ///
     /// # Errors

@@ -1,0 +1,18 @@
+// Where the pages of patients who hold their keys begin: each page names the module that fills it.
+
+import { fail } from "./page.js";
+
+const PAGES = {
+  claim: () => import("./claim.js"),
+  record: () => import("./record.js"),
+  entry: () => import("./entry.js"),
+  share: () => import("./share.js"),
+  stop: () => import("./stop.js"),
+  devices: () => import("./devices.js"),
+  check: () => import("./check.js"),
+};
+
+const { own } = document.querySelector("#own").dataset;
+PAGES[own]()
+  .then(({ run }) => run())
+  .catch(fail);

@@ -1,0 +1,65 @@
+// One entry: what it says, whether it is what was recorded, and a proof file to check that elsewhere, put together here
+// since only the browser has the content.
+
+import { base64, hex, unbase64 } from "./bytes.js";
+import { ask, byId, root, say } from "./page.js";
+import { badge, found, openPage } from "./record.js";
+import { date, element, saved, shownValue, status, tag } from "./show.js";
+import { Opener } from "./vault.js";
+
+/** Most lines of "Details". */
+const LINES_MAX = 200;
+
+export const run = async () => {
+  const place = byId("entry");
+  const { type, id } = place.dataset;
+  const opener = new Opener(await root());
+  const page = await ask(`/keys/records/${type}/${id}`);
+  const [entry] = await openPage(opener, page);
+  say("");
+  place.replaceChildren(...(entry.state === "Verified" ? shown(entry, page) : heldBack(entry)));
+};
+
+const heldBack = (entry) => [element("h1", {}, "Entry held back"), badge(entry, true, found(entry))];
+
+const shown = (entry, page) => {
+  const value = shownValue(entry.resource);
+  const state = status(entry.resource);
+  const proof = JSON.stringify(proofFile(entry, page));
+  return [
+    element("h1", {}, entry.title),
+    element("p", { class: "soft" }, `${entry.when ? date(entry.when) : "Date not known"}. Recorded by ${entry.name}. `, element("span", { class: "mono" }, `${entry.of}REC${entry.number}`)),
+    value ? element("p", { class: "stat" }, value) : "",
+    state ? element("p", {}, tag(state)) : "",
+    badge(entry, true, found(entry), saved("Download the proof file", `${entry.id}.proof.json`, proof), check()),
+    element("h2", {}, "Details"),
+    element("dl", { class: "facts" }, ...lines(entry.resource).slice(0, LINES_MAX).flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)])),
+    element("div", { class: "actions" }, entry.isFile ? saved("Download the file", entry.id, entry.content) : saved("Download as FHIR", `${entry.id}.json`, entry.text)),
+  ].filter(Boolean);
+};
+
+const check = () =>
+  element("p", { class: "small soft" }, "Check it yourself, on any machine, without this server: ", element("span", { class: "mono" }, "stele verify proof FILE --genesis genesis.json"));
+
+/** The proof of an entry with its whole content, as `stele_core::proof` reads it. */
+export const proofFile = (entry, { organization, log }) => ({
+  format: "stele-proof/1",
+  organization,
+  resourceType: entry.resourceType,
+  id: entry.id,
+  disclosure: { kind: "whole", content: base64(entry.content), elementSalt: `0x${hex(unbase64(entry.sealed.elementSalt))}` },
+  leaf: entry.leaf,
+  leafSalt: entry.leafSalt,
+  log,
+  path: entry.path,
+  index: entry.index,
+});
+
+/** Every value of a resource with the way to it. */
+const lines = (value, way = []) => {
+  if (Array.isArray(value)) return value.flatMap((one, at) => lines(one, value.length > 1 ? [...way, at + 1] : way));
+  if (value && typeof value === "object" && value.constructor === Object) {
+    return Object.entries(value).flatMap(([name, one]) => (name === "div" ? [] : lines(one, [...way, name])));
+  }
+  return [[way.join(" › "), String(value)]];
+};

@@ -1,0 +1,227 @@
+// The record: entries are fetched sealed, opened here, held against the ledger, and shown. The entries recorded last come
+// first; the rest follows, and then everything stands by its clinical date.
+
+import { Opener, verified } from "./vault.js";
+import { ask, byId, fail, root, say } from "./page.js";
+import { bundle, fits } from "./download.js";
+import { date, element, icon, moment, parse, saved, shownValue, status, tag, title, when } from "./show.js";
+
+const FIRST = 50;
+const MORE = 200;
+/** Entries shown at once. */
+const PAGE = 50;
+/** Lines of a list at the side. */
+const GLANCE = 8;
+/** Parts that the list of everyday entries leaves out; "Everything" has them. */
+const PAPERWORK = ["billing", "administrative", "record-keeping"];
+const KINDS = [
+  ["results", "Test results", ["laboratory", "imaging", "cardiology"]],
+  ["vitals", "Measurements", ["vital-signs"]],
+  ["medicines", "Medicines", ["medicines"]],
+  ["problems", "Health problems", ["problems"]],
+  ["allergies", "Allergies", ["allergies"]],
+  ["vaccines", "Vaccines", ["immunizations"]],
+  ["visits", "Visits", ["encounters"]],
+  ["treatments", "Operations and treatments", ["procedures"]],
+  ["documents", "Letters and notes", ["documents"]],
+];
+
+/** Opens what the server handed out: the entries, each with its content or with what is wrong with it. */
+export const openPage = async (opener, page) =>
+  Promise.all(
+    page.entries.map(async (entry) => {
+      const told = { ...entry, name: page.names[entry.author.toLowerCase()], of: page.patientNumber, log: page.log };
+      if (!entry.sealed) return { ...told, state: "Large", title: entry.resourceType === "Binary" ? "A file" : "A large entry", when: "" };
+      try {
+        const content = await opener.open(entry.sealed);
+        if (!(await verified(content, entry, page.log))) return { ...told, state: "DoesNotMatch" };
+        // A file is kept as its own bytes.
+        if (entry.resourceType === "Binary") return { ...told, state: "Verified", content, isFile: true, resource: {}, title: "A file", when: "" };
+        const text = new TextDecoder("utf-8", { fatal: true }).decode(content);
+        const resource = parse(text);
+        return { ...told, state: "Verified", content, text, resource, title: title(resource), when: when(resource) };
+      } catch {
+        // Bytes that were altered, or sealed to other keys, do not open: they are held back like those that do not match.
+        return { ...told, state: "DoesNotMatch" };
+      }
+    }),
+  );
+
+export const BADGES = {
+  Verified: ["ok", "check", "Verified"],
+  DoesNotMatch: ["bad", "octagon-alert", "Does not match"],
+  Large: ["idle", "cloud-off", "Not opened yet"],
+};
+
+/** The badge under an entry, opening to what was found. */
+export const badge = (entry, isOpen, ...inside) => {
+  const [kind, picture, words] = BADGES[entry.state];
+  const name = element("span", { class: "hide" }, `: ${entry.title ?? "entry"}`);
+  const details = element(
+    "details", { class: `verify ${kind}` },
+    element("summary", {}, icon(picture), ` ${words}`, name),
+    element("div", { class: "flow" }, ...inside),
+  );
+  details.open = isOpen || entry.state === "DoesNotMatch";
+  return details;
+};
+
+/** What opening an entry and holding it against the ledger gave, in words. */
+const FOUND = {
+  Verified: ({ name, at }) => `This is exactly what ${name} recorded on ${moment(at)} UTC. Your browser opened it and held it against the ledger. Nothing has changed since.`,
+  DoesNotMatch: () => "What is stored does not open, or is not what was recorded, so we do not show it. Your other entries are not affected. Tell the desk of your hospital or practice the number of this entry.",
+  Large: () => "It is too large to be opened in a list. It is opened and held against the ledger on its own page.",
+};
+
+export const found = (entry) => element("p", {}, FOUND[entry.state](entry));
+
+const address = ({ resourceType, id }) => `/record/${resourceType}/${id}`;
+
+const article = (entry) => {
+  const number = element("span", { class: "mono" }, `${entry.of}REC${entry.number}`);
+  const isShown = entry.state === "Verified";
+  const heading = entry.state !== "DoesNotMatch" ? element("a", { href: address(entry) }, entry.title) : "Entry held back";
+  const dated = isShown && entry.when ? date(entry.when) : `Recorded ${date(new Date(entry.at).toISOString())}`;
+  const isOwn = entry.name === "you";
+  const what = element(
+    "div", { class: "what tight" },
+    element("h3", {}, heading),
+    element("p", { class: "small soft" }, dated, isOwn ? ". " : `. ${entry.name}. `, number),
+    entry.version > 1 ? element("p", { class: "small" }, `Amended, ${entry.version} versions`) : "",
+  );
+  const value = isShown ? shownValue(entry.resource) : "";
+  const state = isShown ? status(entry.resource) : undefined;
+  const side = element(
+    "div", { class: "value-side" },
+    value ? element("p", {}, value) : "",
+    state ? element("p", {}, tag(state)) : "",
+  );
+  return element("article", { class: "entry" }, what, side, badge(entry, false, found(entry)));
+};
+
+/** What lists are sorted by: the clinical date, else that of the recording. */
+const sortKey = (entry) => entry.when || new Date(entry.at).toISOString();
+
+const isCurrent = ({ resource }) => {
+  const state = status(resource);
+  if (/^Medication(Request|Statement)$/.test(resource.resourceType)) return state === "Active";
+  return /^(Condition|AllergyIntolerance)$/.test(resource.resourceType) && !["Resolved", "Inactive", "In remission", "Entered in error"].includes(state);
+};
+
+class View {
+  entries = [];
+  shown = PAGE;
+
+  chosen() {
+    const { value: kind } = byId("show");
+    const named = byId("find").value.trim().toLowerCase();
+    const parts = KINDS.find(([name]) => name === kind)?.[2];
+    return this.entries
+      .filter((entry) => entry.resourceType !== "Patient")
+      .filter(({ category }) => (parts ? parts.includes(category) : kind === "all" || !PAPERWORK.includes(category)))
+      .filter((entry) => named === "" || entry.title?.toLowerCase().includes(named))
+      .toSorted((one, other) => (sortKey(one) < sortKey(other) ? 1 : -1));
+  }
+
+  render() {
+    const chosen = this.chosen();
+    const months = new Map();
+    for (const entry of chosen.slice(0, this.shown)) {
+      const month = sortKey(entry).slice(0, 7);
+      if (!months.has(month)) months.set(month, element("section", { class: "month" }, element("h2", {}, date(month))));
+      months.get(month).append(article(entry));
+    }
+    const none = element("div", { class: "notice" }, element("p", {}, element("strong", {}, "No entry fits.")));
+    byId("timeline").replaceChildren(...(months.size > 0 ? months.values() : [none]));
+    byId("older").hidden = chosen.length <= this.shown;
+    byId("count").textContent = `${chosen.length} ${chosen.length === 1 ? "entry" : "entries"}, newest first`;
+  }
+
+  glance() {
+    const lists = [
+      ["Allergies", "allergies", "No allergy is recorded. That does not mean that you have none."],
+      ["Medicines now", "medicines", "No current medicine is recorded."],
+      ["Health problems", "problems", "No current problem is recorded."],
+    ];
+    const sections = lists.map(([heading, part, none]) => {
+      const names = new Map();
+      for (const entry of this.entries) {
+        if (entry.category === part && entry.state === "Verified" && isCurrent(entry)) names.set(entry.title, entry);
+      }
+      const lines = [...names.values()].slice(0, GLANCE).map((entry) => element("li", {}, element("a", { href: address(entry) }, entry.title)));
+      if (names.size > GLANCE) lines.push(element("li", {}, `${names.size - GLANCE} more in the list`));
+      if (names.size === 0) lines.push(element("li", { class: "soft" }, none));
+      return element("section", {}, element("h2", {}, heading), element("ul", {}, ...lines));
+    });
+    byId("glance").replaceChildren(...sections);
+  }
+}
+
+/** Everything in one file, offered when all of it is here. */
+const offer = (view) => {
+  const left = view.entries.filter((entry) => !fits(entry)).length;
+  const words = left === 0 ? "" : element("p", { class: "small soft" }, `${left} ${left === 1 ? "entry is" : "entries are"} not in it: files, large ones, and what is held back. They are on their own pages.`);
+  const check = element("p", { class: "small soft" }, "Check it on any machine: ", element("span", { class: "mono" }, "stele verify proof FILE --genesis genesis.json"));
+  byId("everything").replaceChildren(saved("Download everything", "health-record.fhir.json", () => bundle(view.entries, view.organization)), check, words);
+};
+
+/** Every entry, a part at a time; `each` is called with what is there so far. */
+const fetchAll = async (opener, each) => {
+  let entries = [];
+  let from = 0;
+  let count = FIRST;
+  while (from !== null) {
+    const page = await ask(`/keys/records?from=${from}&count=${count}`);
+    entries = entries.concat(await openPage(opener, page));
+    from = page.next;
+    count = MORE;
+    each(entries, page);
+  }
+  return entries;
+};
+
+export const run = async () => {
+  const opener = new Opener(await root());
+  const view = new View();
+  for (const [name, words] of KINDS) byId("show").append(element("option", { value: name }, words));
+  const load = async () => {
+    await fetchAll(opener, (entries, { total, organization }) => {
+      // A reload keeps what is shown until it has everything.
+      if (entries.length < view.entries.length) return;
+      Object.assign(view, { entries, organization });
+      view.render();
+      say(entries.length < total ? `Opened ${entries.length} of ${total} entries…` : "");
+      byId("filters").hidden = false;
+    });
+    view.glance();
+    offer(view);
+  };
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("filters").addEventListener("input", () => {
+    view.shown = PAGE;
+    view.render();
+  });
+  byId("older").addEventListener("click", () => {
+    view.shown += PAGE;
+    view.render();
+  });
+  await load();
+  follow(load);
+};
+
+/** Looks again when the ledger says that something about this person changed. */
+const follow = (load) => {
+  let loading = false;
+  new EventSource("/events").addEventListener("changed", async () => {
+    if (loading) return;
+    loading = true;
+    try {
+      await load();
+      byId("said").textContent = "This page has been brought up to date.";
+    } catch (error) {
+      fail(error);
+    } finally {
+      loading = false;
+    }
+  });
+};

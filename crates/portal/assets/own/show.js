@@ -1,0 +1,141 @@
+// Resources in plain words, as `stele_fhir::words` and the portal's own pages put them. Numbers are shown as they were
+// written; everything is set as text, never as markup.
+
+/** A number with the digits it was written with. */
+class Written {
+  constructor(source) {
+    this.source = source;
+  }
+
+  toString() {
+    return this.source;
+  }
+}
+
+/** JSON that keeps numbers as they were written, where the browser tells (ECMAScript's JSON.parse source text access). */
+export const parse = (text) =>
+  JSON.parse(text, (_, value, context) => (typeof value === "number" ? new Written(context?.source ?? String(value)) : value));
+
+const CODED = ["code", "medicationCodeableConcept", "medicationReference", "vaccineCode", "type", "serviceType", "class", "category", "description"];
+const TAGS = / \((disorder|finding|procedure|situation|regime\/therapy|physical object|qualifier value|person|observable entity|substance|product|morphologic abnormality|event|assessment scale)\)$/;
+const UNITS = { "mm[Hg]": "mmHg", Cel: "°C", "10*3/uL": "×10³/µL", "10*6/uL": "×10⁶/µL", "{score}": "", "/min": "per minute", "m[IU]/L": "mIU/L", "{nominal}": "" };
+const MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+
+const isText = (value) => typeof value === "string" && value !== "";
+
+const concept = (value) => {
+  const one = Array.isArray(value) ? value[0] : value;
+  return [one?.text, one?.coding?.[0]?.display, one?.coding?.[0]?.code, one?.display, one?.concept?.text].find(isText);
+};
+
+export const fullName = (person) => {
+  const name = person.name?.[0] ?? {};
+  if (isText(name.text)) return name.text;
+  return [...(name.given ?? []), name.family].filter(isText).join(" ") || "Name not known";
+};
+
+const spaced = (type) => type.replace(/(?!^)[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+
+export const title = (resource) => {
+  if (["Patient", "Practitioner", "Person"].includes(resource.resourceType) && resource.name) return fullName(resource);
+  if (isText(resource.name)) return resource.name;
+  const found = CODED.map((member) => resource[member]).map((member) => (isText(member) ? member : concept(member))).find(isText);
+  return (found ?? spaced(resource.resourceType)).replace(TAGS, "");
+};
+
+const oneValue = (part) => {
+  const quantity = part.valueQuantity;
+  if (quantity?.value !== undefined) {
+    const unit = UNITS[quantity.unit] ?? quantity.unit ?? "";
+    return `${quantity.comparator ?? ""}${quantity.value} ${unit}`.trim();
+  }
+  const coded = concept(part.valueCodeableConcept);
+  if (coded) return coded.replace(TAGS, "");
+  const text = [part.valueString, part.valueDateTime, part.valueTime].find(isText);
+  if (text) return text;
+  if (typeof part.valueBoolean === "boolean") return part.valueBoolean ? "yes" : "no";
+  return part.valueInteger?.toString();
+};
+
+export const shownValue = (resource) => {
+  const whole = oneValue(resource);
+  if (whole) return whole;
+  const of = (code) => resource.component?.find((part) => part.code?.coding?.some((one) => one.code === code))?.valueQuantity?.value;
+  // LOINC: systolic and diastolic blood pressure.
+  if (of("8480-6") && of("8462-4")) return `${of("8480-6")}/${of("8462-4")} mmHg`;
+  const parts = (resource.component ?? []).map((part) => [concept(part.code), oneValue(part)]).filter((pair) => pair.every(isText));
+  if (parts.length > 0) return parts.map((pair) => pair.join(" ")).join("; ");
+  return [resource.dosageInstruction?.[0]?.text, resource.resourceType === "DocumentReference" ? resource.description : resource.conclusion].find(isText) ?? "";
+};
+
+export const when = (resource) =>
+  [
+    resource.effectiveDateTime, resource.effectivePeriod?.start, resource.occurrenceDateTime, resource.performedDateTime,
+    resource.performedPeriod?.start, resource.onsetDateTime, resource.period?.start, resource.billablePeriod?.start,
+    resource.authoredOn, resource.recordedDate, resource.started, resource.issued, resource.date, resource.created, resource.recorded,
+  ].find(isText) ?? "";
+
+const CLINICAL = { active: "Active", resolved: "Resolved", inactive: "Inactive", remission: "In remission" };
+const STATUS = { active: "Active", completed: "Completed", stopped: "Stopped", amended: "Amended", corrected: "Amended", preliminary: "Preliminary", cancelled: "Cancelled" };
+
+export const status = (resource) => {
+  const code = (member) => resource[member]?.coding?.[0]?.code;
+  if (code("verificationStatus") === "entered-in-error" || resource.status === "entered-in-error") return "Entered in error";
+  return CLINICAL[code("clinicalStatus")] ?? (isText(resource.status) ? STATUS[resource.status] : undefined);
+};
+
+/** `2026-03-01T10:11` as "1 March 2026"; a month or year alone stays one. */
+export const date = (written) => {
+  if (!written) return "not known";
+  const [year, month, day] = written.split(/[-T]/);
+  const name = MONTHS[Number(month) - 1];
+  if (name && /^\d\d$/.test(day ?? "")) return `${Number(day)} ${name} ${year}`;
+  return name ? `${name} ${year}` : year;
+};
+
+/** `1 March 2026, 14:02`, in UTC as everything on the ledger. */
+export const moment = (ms) => {
+  const instant = new Date(ms).toISOString();
+  return `${date(instant)}, ${instant.slice(11, 16)}`;
+};
+
+/** An element with attributes and children; text is set as text. */
+export const element = (name, attributes = {}, ...children) => {
+  const made = document.createElement(name);
+  for (const [attribute, value] of Object.entries(attributes)) if (value !== undefined) made.setAttribute(attribute, value);
+  made.append(...children.filter((child) => child !== undefined && child !== ""));
+  return made;
+};
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** A picture of the sprite. */
+export const icon = (name) => {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `${document.querySelector("#own").dataset.icons}#${name}`);
+  svg.append(use);
+  return svg;
+};
+
+const LOOKS = { Active: ["ok", "circle-check"], "Entered in error": ["", "x"], Preliminary: ["wait", "hourglass"], Amended: ["", "pencil"], Stopped: ["", "circle-minus"], Cancelled: ["", "circle-minus"] };
+
+export const tag = (words) => {
+  const [kind, picture] = LOOKS[words] ?? ["", "check"];
+  return element("span", { class: `tag ${kind}` }, icon(picture), ` ${words}`);
+};
+
+/** A button that saves what exists in this browser alone: text, bytes, or a function that makes them. */
+export const saved = (words, name, text) => {
+  const button = element("button", { type: "button", class: "btn" }, icon("download"), ` ${words}`);
+  button.addEventListener("click", () => {
+    const content = typeof text === "function" ? text() : text;
+    const type = typeof content === "string" ? "application/json" : "application/octet-stream";
+    const href = URL.createObjectURL(new Blob([content], { type }));
+    element("a", { href, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  });
+  return button;
+};

@@ -1,0 +1,156 @@
+//! The record of a patient who holds the keys: a page without content, and the sealed entries that the browser opens.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, RawQuery, State},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use maud::html;
+use serde::Serialize;
+use stele_service::own::HandedPage;
+
+use super::{address, holder, states, tools};
+use crate::{
+    error::{Answer, Refusal},
+    form::Fields,
+    front::Portal,
+    handed::Answered,
+    page::{Page, Place, Rendered, icon},
+    session::Signed,
+    views::account::number,
+};
+
+/// Entries handed out at once when nothing else is asked.
+const COUNT: usize = 50;
+
+pub(super) fn routes() -> Router<Arc<Portal>> {
+    Router::new()
+        .route("/keys/records", get(records))
+        .route("/keys/records/{type}/{id}", get(one))
+}
+
+/// `GET /record` of a patient who holds the keys.
+pub(in crate::views) fn page(portal: &Portal, signed: &Signed) -> Answer<Rendered> {
+    holder(signed)?;
+    let main = html! {
+        div.columns {
+            div.flow {
+                div.page-head {
+                    div.tight { h1 { "Your record" } p.soft #count {} }
+                    a.btn href="/keys" { (icon("key-round")) " Your keys" }
+                }
+                (states("Opening your record…"))
+                form.filters #filters role="search" aria-label="Entries" hidden {
+                    div.field {
+                        label for="show" { "Show" }
+                        select #show name="show" {
+                            option value="" { "Health entries" }
+                            option value="all" { "Everything" }
+                        }
+                    }
+                    div.field {
+                        label for="find" { "Named" }
+                        input #find type="search" name="find" maxlength="100";
+                    }
+                }
+                div #timeline {}
+                div.actions { button.btn #older type="button" hidden { "Show older entries" } }
+            }
+            div.flow {
+                aside.aside #glance aria-label="At a glance" {}
+                div.flow #everything {}
+            }
+        }
+        (tools(portal, signed, "record")?)
+    };
+    Ok(Page::new("Your record", main)
+        .at(Place::Record)
+        .render(Some(signed)))
+}
+
+/// `GET /record/{type}/{id}` of a patient who holds the keys.
+pub(in crate::views) fn entry(
+    portal: &Portal,
+    signed: &Signed,
+    resource_type: &str,
+    id: &str,
+) -> Answer<Rendered> {
+    holder(signed)?;
+    if !stele_fhir::is_resource_type(resource_type) {
+        return Err(Refusal::not_found());
+    }
+    let main = html! {
+        a.back href="/record" { "Back to your record" }
+        (states("Opening the entry…"))
+        div.flow #entry data-type=(resource_type) data-id=(id) {}
+        (tools(portal, signed, "entry")?)
+    };
+    Ok(Page::new("An entry of your record", main)
+        .at(Place::Record)
+        .narrow()
+        .render(Some(signed)))
+}
+
+/// `GET /keys/records?from=…&count=…`
+async fn records(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    RawQuery(query): RawQuery,
+) -> Answered<Response> {
+    holder(&signed)?;
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let from = fields.text("from").parse().unwrap_or(0);
+    let count = fields.text("count").parse().unwrap_or(COUNT);
+    let page = portal.service.hand_out(&signed.actor, from, count).await?;
+    written(&portal, &signed, &page).await
+}
+
+/// `GET /keys/records/{type}/{id}`
+async fn one(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path((resource_type, id)): Path<(String, String)>,
+) -> Answered<Response> {
+    holder(&signed)?;
+    let page = portal
+        .service
+        .hand_out_one(&signed.actor, &resource_type, &id)
+        .await?;
+    written(&portal, &signed, &page).await
+}
+
+/// A page of entries with the names of who wrote them, which stand in the directory and not in the record.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    #[serde(flatten)]
+    page: &'a HandedPage,
+    names: BTreeMap<String, String>,
+    patient_number: String,
+}
+
+async fn written(portal: &Portal, signed: &Signed, page: &HandedPage) -> Answered<Response> {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for entry in &page.entries {
+        let author = address(entry.author);
+        if names.contains_key(&author) {
+            continue;
+        }
+        let name = if entry.author == signed.person.account {
+            "you".to_owned()
+        } else {
+            portal.name(entry.author).await?.name
+        };
+        names.insert(author, name);
+    }
+    let patient_number = number(portal, signed.patient()?)?;
+    let written = Written {
+        page,
+        names,
+        patient_number,
+    };
+    Ok(Json(written).into_response())
+}

@@ -275,15 +275,24 @@ test("what the hospital records later is opened by the browser", DEADLINE, async
 /** FR-P01: another passkey opens the same record; a lost one is removed and opens nothing any more. */
 test("a second passkey opens the same record, and a lost one is removed", DEADLINE, async () => {
   const { page, base, devtools, authenticatorId } = patient;
-  await authenticator(devtools, { hasPrf: true, transport: "usb" });
+  const second = await authenticator(devtools, { hasPrf: true, transport: "usb" });
+  // The person touches the new one to make and try it, and the old one to sign.
+  const touch = (id, enabled) => devtools.send("WebAuthn.setAutomaticPresenceSimulation", { authenticatorId: id, enabled });
+  await touch(authenticatorId, false);
+  await page.route("**/keys/devices/draft", async (route) => {
+    await touch(second, false);
+    await touch(authenticatorId, true);
+    await route.continue();
+  });
   await page.goto(`${base}/account`);
   await page.getByRole("link", { name: "Add a passkey" }).click();
   await page.getByLabel("Name of the new passkey").fill("Key ring");
   await sound(patient, "keys-device");
   await page.getByRole("button", { name: "Add a passkey" }).click();
   await page.waitForURL(`${base}/account`);
-  await page.getByText("Key ring").waitFor();
+  await page.locator("strong", { hasText: "Key ring" }).waitFor();
   // The first device is lost.
+  await touch(second, true);
   await devtools.send("WebAuthn.removeVirtualAuthenticator", { authenticatorId });
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByRole("button", { name: "Sign in with a passkey" }).click();

@@ -75,7 +75,7 @@ impl Kind {
 }
 
 /// The patient who may add here. What a patient who holds the keys adds would have to be sealed in the browser.
-fn writer(signed: &Signed) -> Answer<stele_core::id::PatientId> {
+pub(super) fn writer(signed: &Signed) -> Answer<stele_core::id::PatientId> {
     keys::require_managed(
         signed,
         "Adding entries of your own is not possible yet. Your hospital or practice can record them for you.",

@@ -25,7 +25,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     entry::Seen,
-    own::{Problems, day_problem, mistake, today, when},
+    own::{Problems, day_problem, mistake, today, when, writer},
 };
 use crate::{
     assets,
@@ -53,7 +53,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
 
 /// `GET /record/add/file`
 async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rendered> {
-    signed.patient()?;
+    writer(&signed)?;
     let given = Fields::parse(format!("when={}", today(portal.service.now())).as_bytes());
     Ok(form(&portal, &signed, &Asked::Add, &given, &[]))
 }
@@ -144,7 +144,7 @@ pub(super) fn form(
 
 /// `POST /record/add/file`
 async fn add(State(portal): State<Arc<Portal>>, signed: Signed, request: Request) -> Answer {
-    let patient = signed.patient()?;
+    let patient = writer(&signed)?;
     let sent = Sent::read(&portal, &signed, request).await?;
     let mut problems = sent.problems(&today(portal.service.now()));
     if sent.file.is_none() {

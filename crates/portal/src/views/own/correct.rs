@@ -16,7 +16,7 @@ use stele_core::id::PatientId;
 use stele_fhir::{parse, words};
 use stele_service::{Stored, Write, people::file_of};
 
-use super::{Kind, check, form, resource, today};
+use super::{Kind, check, form, resource, today, writer};
 use crate::{
     error::{Answer, Refusal},
     form::{Fields, Posted},
@@ -76,7 +76,7 @@ async fn own_entry(
     resource_type: &str,
     id: &str,
 ) -> Answer<(Stored, Value, Correctable, PatientId)> {
-    let patient = signed.patient()?;
+    let patient = writer(signed)?;
     if !matches!(resource_type, "Observation" | "DocumentReference") {
         return Err(Refusal::not_found());
     }

@@ -180,7 +180,7 @@ async fn correct(
     let mut made = resource(kind, &fields, words::text_at(&value, "/subject/reference"));
     set(&mut made, "id", json!(id));
     set(&mut made, "status", json!("corrected"));
-    update(&portal, &signed, made, id, version).await?;
+    update(&portal, &signed, &made, id, version).await?;
     Ok(Redirect::to(&entry).into_response())
 }
 
@@ -256,7 +256,7 @@ async fn mark(
     if kind == Correctable::File {
         set(&mut value, "docStatus", json!("entered-in-error"));
     }
-    update(&portal, &signed, value, id.clone(), version).await?;
+    update(&portal, &signed, &value, id.clone(), version).await?;
     Ok(Redirect::to(&format!("/record/{resource_type}/{id}")).into_response())
 }
 
@@ -274,7 +274,7 @@ fn set(value: &mut Value, member: &str, to: Value) {
 async fn update(
     portal: &Portal,
     signed: &Signed,
-    made: Value,
+    made: &Value,
     id: String,
     version: u32,
 ) -> Answer<()> {

@@ -8,12 +8,16 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { after } from "node:test";
 
+import jsqr from "jsqr";
 import { chromium } from "playwright-core";
 
 import { start } from "../start.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PICTURES = process.env.STELE_PICTURES;
+/** Where the guides' pictures go, where they are to be made anew: docs/images/guide. */
+const GUIDE = process.env.STELE_GUIDE;
+const PICTURE_BYTES_MAX = 150_000;
 const WIDE = { width: 1280, height: 900 };
 const PHONE = { width: 390, height: 844 };
 
@@ -98,6 +102,33 @@ export async function signedUp(who, options) {
   await page.getByRole("button", { name: "Make a passkey" }).click();
   await page.getByRole("button", { name: "Sign out" }).waitFor();
   return person;
+}
+
+/** What a camera reads from the code on a patient's page. */
+export async function scanned({ page }) {
+  const picture = await page.locator("svg.qr").screenshot();
+  const { data, width, height } = await page.evaluate(async (bytes) => {
+    const image = await createImageBitmap(new Blob([Uint8Array.from(bytes)], { type: "image/png" }));
+    const canvas = new OffscreenCanvas(image.width, image.height);
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    return { ...context.getImageData(0, 0, image.width, image.height), data: [...context.getImageData(0, 0, image.width, image.height).data], width: image.width, height: image.height };
+  }, [...picture]);
+  const read = jsqr(Uint8ClampedArray.from(data), width, height);
+  assert.ok(read, "the code can be scanned from the screen");
+  return read.data;
+}
+
+/** A picture for a guide, as a patient sees it on a phone or staff on a desk. Made only where STELE_GUIDE says where to. */
+export async function shot({ page }, name, on = name.startsWith("patient") ? PHONE : WIDE) {
+  if (!GUIDE) return;
+  await page.setViewportSize(on);
+  await page.evaluate(() => document.fonts.ready);
+  await page.evaluate(() => document.activeElement?.blur());
+  mkdirSync(GUIDE, { recursive: true });
+  const { length } = await page.screenshot({ path: join(GUIDE, `${name}.png`) });
+  assert.ok(length < PICTURE_BYTES_MAX, `${name}.png has ${length} bytes`);
+  await page.setViewportSize(WIDE);
 }
 
 /** What holds on every page: WCAG by axe-core, no sideways scrolling on a phone, nothing forbidden done. */

@@ -103,3 +103,21 @@ test("an auditor reads the ledger and checks the chain", DEADLINE, async () => {
     assert.equal((await page.request.get(base + path)).status(), 403, path);
   }
 });
+
+/** FR-A1: whether the node is backed up, checked and well, and which keys there are; nothing secret is shown. */
+test("an administrator looks at backups, health and keys", DEADLINE, async () => {
+  const { account } = await world();
+  const admin = await signedUp(account("Eva Stone"));
+  const { page, base } = admin;
+  await page.getByRole("link", { name: "Health" }).click();
+  await page.getByRole("row", { name: /Backup of the data folder Never/ }).waitFor();
+  const text = await page.locator("main").textContent();
+  assert.match(text, /block \d+, \d+ seconds old/);
+  assert.match(text, /writing stops at 64 MB/);
+  assert.match(text, /3 patients’ keys are kept here/);
+  await sound(admin, "health");
+  await page.getByRole("link", { name: "Keys" }).click();
+  await page.getByRole("row", { name: /Eva Stone [1-9] added/ }).waitFor();
+  await page.getByText("X-Wing, SHA-256 of the public key").waitFor();
+  await sound(admin, "keys");
+});

@@ -4,9 +4,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
-import jsqr from "jsqr";
-
-import { patients, signedUp, sound, visitor, world } from "./browser.mjs";
+import { patients, scanned, signedUp, sound, visitor, world } from "./browser.mjs";
 
 const DEADLINE = { timeout: 240_000 };
 const MEDICINE = `Bisoprolol 2.5 mg <img src=x onerror=alert(1)>`;
@@ -34,21 +32,6 @@ async function prescribe({ page, base }, { medicine, amount, portion = "packs of
   await page.getByLabel("How many portions").fill(amount);
   await page.getByLabel("What a portion is").fill(portion);
   await page.getByRole("button", { name: "Continue" }).click();
-}
-
-/** What a camera reads from the code on a patient's page. */
-async function scanned({ page }) {
-  const picture = await page.locator("svg.qr").screenshot();
-  const { data, width, height } = await page.evaluate(async (bytes) => {
-    const image = await createImageBitmap(new Blob([Uint8Array.from(bytes)], { type: "image/png" }));
-    const canvas = new OffscreenCanvas(image.width, image.height);
-    const context = canvas.getContext("2d");
-    context.drawImage(image, 0, 0);
-    return { ...context.getImageData(0, 0, image.width, image.height), data: [...context.getImageData(0, 0, image.width, image.height).data], width: image.width, height: image.height };
-  }, [...picture]);
-  const read = jsqr(Uint8ClampedArray.from(data), width, height);
-  assert.ok(read, "the code can be scanned from the screen");
-  return read.data;
 }
 
 async function check({ page, base }, text) {

@@ -27,7 +27,7 @@ test("every page is for its role only", DEADLINE, async () => {
   const mine = ["/record", "/prescriptions", "/access", "/access/ended", "/access/share/who", "/history", "/history/accesses.csv", "/history/accesses.json", "/record/add", "/record/add/file"];
   const everybody = ["/account", "/notices", "/notices/settings"];
   const care = ["/worklist", "/ask"];
-  const desks = ["/members", "/emergencies", "/ledger"];
+  const desks = ["/members", "/members/requests", "/members/acts", "/emergencies", "/ledger", "/ledger/find?find=1", "/ledger/complete", "/ledger/check", "/health", "/health/keys"];
   const expected = {
     patient: { 200: [...mine, ...everybody], 403: [...care, ...desks, "/dispense", "/laboratory", "/patients/PAT001/order", "/patients/PAT001", "/patients/PAT001/prescribe", "/patients/PAT001/emergency"] },
     doctor: { 200: [...care, ...everybody], 403: [...mine, ...desks, "/dispense", "/laboratory"] },
@@ -54,7 +54,7 @@ test("forms of other sites are refused", DEADLINE, async () => {
   await page.goto(`${base}/account`);
   const csrf = await page.locator("input[name=csrf]").first().inputValue();
   const others = await people.doctor.page.goto(`${base}/account`).then(() => people.doctor.page.locator("input[name=csrf]").first().inputValue());
-  const posts = ["/sign-out", "/account/sessions/end", "/access/stop-all", "/access/stop", "/access/share/who", "/account/passkeys", "/account/passkeys/remove", "/access/requests/1/allow", "/access/requests/1/decline", "/notices/settings", "/notices/address", "/notices/address/confirm", "/record/Observation/x/mistake"];
+  const posts = ["/sign-out", "/account/sessions/end", "/access/stop-all", "/access/stop", "/access/share/who", "/account/passkeys", "/account/passkeys/remove", "/access/requests/1/allow", "/access/requests/1/decline", "/notices/settings", "/notices/address", "/notices/address/confirm", "/record/Observation/x/mistake", "/drafts", "/drafts/discard", "/register", "/register/passkey"];
   for (const path of posts) {
     for (const form of [{}, { csrf: "" }, { csrf: "00" }, { csrf: others }]) {
       assert.equal((await page.request.post(base + path, { form, headers: { origin: base } })).status(), 400, path);
@@ -91,6 +91,13 @@ test("what people type is shown as text", DEADLINE, async () => {
     [doctor, `/ask?patient=${encodeURIComponent(nasty)}&reason=${encodeURIComponent(nasty)}`],
     [doctor, `/patients/${encodeURIComponent(nasty)}`],
   ];
+  const stranger = await visitor();
+  await stranger.page.goto(`${base}/register`);
+  for (const field of await stranger.page.locator("input:not([type=hidden])").all()) await field.fill(nasty);
+  await stranger.page.getByLabel("Organisation you work for").selectOption({ index: 1 });
+  await stranger.page.getByRole("button", { name: "Continue" }).click();
+  await stranger.page.getByRole("heading", { name: "Check, then make your passkey" }).waitFor();
+  pages.push([stranger, "/register/passkey"], [stranger, "/register"]);
   for (const [person, path] of pages) {
     const answer = await person.page.goto(base + path);
     const policy = answer.headers()["content-security-policy"];

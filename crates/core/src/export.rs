@@ -24,7 +24,7 @@ use crate::{
     time::Timestamp,
 };
 
-pub use audit::{AUDIT_FORMAT, AuditReport, AuditSequence, ProvenAudit};
+pub use audit::{AUDIT_FORMAT, AUDIT_MARK, AuditReport, AuditSequence, ProvenAudit};
 pub use page::{PAGE_MARK, Page, verify_page};
 pub use sign::{SignerProof, SignerRole, account_slot, key_slot, sign};
 

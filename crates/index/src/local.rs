@@ -3,6 +3,7 @@
 //! Owns `local.db`. Every commit is synced before it returns, and no rebuild touches the file. Documents are bytes
 //! that the service writes and reads; this module gives them a durable place and an end.
 
+mod desk;
 pub mod notices;
 mod orders;
 pub mod outbox;
@@ -274,6 +275,8 @@ impl LocalStore {
             "DELETE FROM sessions WHERE expires_ms <= ?1",
             "DELETE FROM answers WHERE expires_ms <= ?1",
             "DELETE FROM used_assertions WHERE expires_ms < ?1",
+            "DELETE FROM applications WHERE expires_ms <= ?1",
+            "DELETE FROM drafts WHERE expires_ms <= ?1",
         ] {
             forgotten += self.write(WHAT, sql, [ms(now)])?;
         }
@@ -314,5 +317,6 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/local_0001.sql"),
     include_str!("schema/local_0002.sql"),
     include_str!("schema/local_0003.sql"),
+    include_str!("schema/local_0004.sql"),
     include_str!("schema/local_0005.sql"),
 ];

@@ -136,3 +136,6 @@ if (document.querySelector("[data-live]")) {
 
 // Keeps public files for the page that says "offline"; nothing of a record (sw.js).
 navigator.serviceWorker?.register("/sw.js").catch(() => {});
+
+// A check of several steps goes on by itself; its button is for browsers without script.
+document.querySelector("form[data-auto]")?.requestSubmit();

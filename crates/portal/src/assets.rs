@@ -47,6 +47,7 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
         "fonts/atkinson-hyperlegible-next-latin-600-normal.woff2": "font/woff2",
         "fonts/atkinson-hyperlegible-next-latin-ext-400-normal.woff2": "font/woff2",
         "fonts/atkinson-hyperlegible-next-latin-ext-600-normal.woff2": "font/woff2",
+        "drafts.js": "text/javascript; charset=utf-8",
         "icons.svg": "image/svg+xml",
         "mark.svg": "image/svg+xml",
         "icon-192.png": "image/png",

@@ -59,6 +59,27 @@ impl Fields {
             .collect()
     }
 
+    /// All fields but some, encoded again; nothing where they hold no text. What is chosen from a list is no text.
+    pub(crate) fn encoded_but(&self, left_out: &[&str]) -> Option<String> {
+        let kept = || {
+            self.0
+                .iter()
+                .filter(|(name, _)| !left_out.contains(&name.as_str()))
+        };
+        let chosen = ["kind", "status", "until", "amount", "portion"];
+        let is_written = |(name, value): &(String, String)| {
+            !chosen.contains(&name.as_str()) && !value.trim().is_empty()
+        };
+        if !kept().any(is_written) {
+            return None;
+        }
+        let mut encoded = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in kept() {
+            encoded.append_pair(name, value);
+        }
+        Some(encoded.finish())
+    }
+
     /// A field that a script filled with bytes.
     fn bytes(&self, name: &str) -> Answer<Bytes> {
         let text = self.text(name);
@@ -167,6 +188,20 @@ mod tests {
         assert_eq!(fields.all("b"), ["1", "2"]);
         assert_eq!(fields.text("c"), "<b>");
         assert_eq!(fields.text("d"), "");
+    }
+
+    #[test]
+    fn fields_are_encoded_again_without_the_frame() {
+        let fields = Fields::parse(b"csrf=1&kind=note&text=a+%26+b&name=");
+        assert_eq!(
+            fields.encoded_but(&["csrf"]).as_deref(),
+            Some("kind=note&text=a+%26+b&name=")
+        );
+        assert_eq!(
+            fields.encoded_but(&["csrf", "text"]),
+            None,
+            "nothing was written"
+        );
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub(crate) struct Portal {
     pub(crate) export: Export,
     names: Names,
     attempts: DefaultKeyedRateLimiter<String>,
+    registrations: DefaultKeyedRateLimiter<String>,
 }
 
 impl Portal {
@@ -120,21 +121,46 @@ impl Portal {
 
     /// Takes one attempt to sign in or to use a code from an address's allowance.
     pub(crate) fn attempt(&self, from: SocketAddr, headers: &HeaderMap) -> Answer<()> {
-        // A reverse proxy on this machine says for whom it asks.
-        let forwarded = headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .next_back()
-            .and_then(|value| value.to_str().ok()?.rsplit(',').next())
-            .filter(|_| from.ip().is_loopback());
-        let key = forwarded.map_or_else(|| from.ip().to_string(), |one| one.trim().to_owned());
-        self.attempts.retain_recent();
-        self.attempts.check_key(&key).map_err(|_| Refusal::Page {
-            status: StatusCode::TOO_MANY_REQUESTS,
-            title: "Too many attempts",
-            words: "Wait a minute, then try again.".into(),
-        })
+        within(
+            &self.attempts,
+            from,
+            headers,
+            "Wait a minute, then try again.",
+        )
     }
+
+    /// Takes one registration from an address's allowance.
+    pub(crate) fn registration(&self, from: SocketAddr, headers: &HeaderMap) -> Answer<()> {
+        within(
+            &self.registrations,
+            from,
+            headers,
+            "Too many people registered from where you are. Wait an hour, then try again.",
+        )
+    }
+}
+
+/// Takes one from the allowance of the address that asks.
+fn within(
+    allowance: &DefaultKeyedRateLimiter<String>,
+    from: SocketAddr,
+    headers: &HeaderMap,
+    words: &str,
+) -> Answer<()> {
+    // A reverse proxy on this machine says for whom it asks.
+    let forwarded = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .next_back()
+        .and_then(|value| value.to_str().ok()?.rsplit(',').next())
+        .filter(|_| from.ip().is_loopback());
+    let key = forwarded.map_or_else(|| from.ip().to_string(), |one| one.trim().to_owned());
+    allowance.retain_recent();
+    allowance.check_key(&key).map_err(|_| Refusal::Page {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        title: "Too many attempts",
+        words: words.to_owned(),
+    })
 }
 
 /// All pages of the portal. Merged with the gateway's router by the binary.
@@ -158,6 +184,7 @@ pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
         attempts: RateLimiter::keyed(
             Quota::per_minute(ATTEMPTS_A_MINUTE).allow_burst(ATTEMPTS_AT_ONCE),
         ),
+        registrations: RateLimiter::keyed(Quota::per_hour(REGISTRATIONS_AN_HOUR)),
     });
     Router::new()
         .merge(views::routes())
@@ -279,3 +306,5 @@ const FEATURES: HeaderName = HeaderName::from_static("permissions-policy");
 const ATTEMPTS_A_MINUTE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// Attempts at once.
 const ATTEMPTS_AT_ONCE: NonZeroU32 = NonZeroU32::new(60).unwrap();
+/// Registrations from one address in an hour: the doctors of a clinic on their first day, not a flood.
+const REGISTRATIONS_AN_HOUR: NonZeroU32 = NonZeroU32::new(20).unwrap();

@@ -23,6 +23,8 @@ pub(crate) enum Place {
     Dispense,
     Laboratory,
     Members,
+    Acts,
+    Health,
     Emergencies,
     Ledger,
     Nowhere,
@@ -159,7 +161,11 @@ fn navigation(signed: &Signed) -> Vec<(Place, &'static str, &'static str, &'stat
     }
     if signed.person.has(role::ADMINISTRATOR | role::AUDITOR) {
         list.push((Place::Emergencies, "/emergencies", "", "Emergencies"));
+        list.push((Place::Acts, "/members/acts", "", "Acts"));
         list.push((Place::Ledger, "/ledger", "", "Ledger"));
+    }
+    if signed.person.has(role::ADMINISTRATOR) {
+        list.push((Place::Health, "/health", "", "Health"));
     }
     list.push((Place::Account, "/account", "", "Account"));
     list

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::B256;
 use axum::{
     extract::FromRequestParts,
     http::{
@@ -152,6 +153,15 @@ pub(crate) fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -
 pub(crate) fn signed_in(portal: &Portal, before: &str, person: &Person) -> Answer<HeaderValue> {
     portal.service.end_session(before)?;
     let (secret, _) = portal.service.begin_session(Some(person.account))?;
+    Ok(cookie(portal, &secret, SESSION_MS / 1000))
+}
+
+/// As [`signed_in`], for somebody who has a request to be registered and no account.
+pub(crate) fn applied(portal: &Portal, before: &str, application: B256) -> Answer<HeaderValue> {
+    portal.service.end_session(before)?;
+    let (secret, mut session) = portal.service.begin_session(None)?;
+    session.applicant = Some(application);
+    portal.service.keep_session(&secret, &session)?;
     Ok(cookie(portal, &secret, SESSION_MS / 1000))
 }
 

@@ -3,8 +3,10 @@
 mod access;
 mod account;
 mod ask;
+mod auditor;
 mod chart;
 mod dispense;
+mod drafts;
 mod emergencies;
 mod entry;
 mod history;
@@ -16,8 +18,11 @@ mod notices;
 mod own;
 mod prescriptions;
 mod record;
+mod register;
+mod requests;
 mod share;
 mod sign_in;
+mod upkeep;
 mod upload;
 mod wallet;
 mod worklist;
@@ -42,14 +47,19 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .merge(laboratory::routes())
         .merge(ledger::routes())
         .merge(members::routes())
+        .merge(register::routes())
+        .merge(requests::routes())
+        .merge(upkeep::routes())
         .merge(entry::routes())
         .merge(access::routes())
         .merge(share::routes())
         .merge(history::routes())
         .merge(worklist::routes())
         .merge(ask::routes())
+        .merge(auditor::routes())
         .merge(chart::routes())
         .merge(dispense::routes())
+        .merge(drafts::routes())
         .merge(emergencies::routes())
         .merge(prescriptions::routes())
         .merge(keys::routes())

@@ -9,8 +9,8 @@ use stele_core::{
         consent::IConsent::grantBySigCall,
         governance::IGovernance::{proposeCall, voteCall},
         identity::IIdentity::{
-            accountCall, organizationAtCall, organizationCountCall, organizationOfCall,
-            registerMemberCall, registerPatientCall, updateMemberCall,
+            accountCall, commitmentOfCall, organizationAtCall, organizationCountCall,
+            organizationOfCall, registerMemberCall, registerPatientCall, updateMemberCall,
         },
     },
     account::AccountKey,
@@ -247,7 +247,15 @@ impl Service {
         roles: u32,
         licence: &str,
     ) -> Result<Address> {
-        const WHAT: &str = "registering a practitioner";
+        let member = self.make_member_keys().await?;
+        self.enrol_member(organization, member, roles, licence)
+            .await?;
+        Ok(member)
+    }
+
+    /// Makes the keys of somebody who is to be a member, and keeps them here. The ledger knows nothing of it yet.
+    pub(crate) async fn make_member_keys(&self) -> Result<Address> {
+        const WHAT: &str = "making a member's keys";
         let key =
             AccountKey::random(&mut os_rng()).map_err(|error| Error::internal(WHAT, error))?;
         let member = key.address();
@@ -258,17 +266,59 @@ impl Service {
         keys.ensure_kem(member, &mut os_rng())
             .await
             .map_err(Error::vault(WHAT))?;
-        // The account's address is random and never published with the licence: it salts the commitment.
-        let licence = keccak256([key.secret().expose().as_slice(), licence.as_bytes()].concat());
+        Ok(member)
+    }
+
+    /// Registers a member whose keys are here.
+    pub(crate) async fn enrol_member(
+        &self,
+        organization: OrganizationId,
+        member: Address,
+        roles: u32,
+        licence: &str,
+    ) -> Result<()> {
+        const WHAT: &str = "registering a practitioner";
+        let commitment = self
+            .licence_commitment(member, licence)?
+            .ok_or_else(|| Error::internal(WHAT, "the member's key is not here"))?;
         let call = registerMemberCall {
             member,
             roles,
-            licence,
+            licence: commitment,
         };
         self.transactions
             .settle(WHAT, organization.0, Order::new(IDENTITY, &call, 500_000))
-            .await?;
-        Ok(member)
+            .await
+            .map(drop)
+    }
+
+    /// What the ledger says of a member's licence, if it is this one. The account's secret, which is random and never
+    /// published, salts it. Nothing where the account's key is not here.
+    pub(crate) fn licence_commitment(
+        &self,
+        member: Address,
+        licence: &str,
+    ) -> Result<Option<B256>> {
+        let secret = self
+            .vault
+            .keys()
+            .signing(member)
+            .map_err(Error::vault("reading a member's key"))?;
+        Ok(secret
+            .map(|secret| keccak256([secret.expose().as_slice(), licence.as_bytes()].concat())))
+    }
+
+    /// Whether a member was registered with this licence, written exactly so.
+    pub(crate) fn has_licence(&self, member: Address, licence: &str) -> Result<bool> {
+        const WHAT: &str = "reading a member's licence";
+        let output = self.view(
+            WHAT,
+            IDENTITY,
+            commitmentOfCall { who: member }.abi_encode(),
+        )?;
+        let recorded = commitmentOfCall::abi_decode_returns(&output)
+            .map_err(|error| Error::internal(WHAT, error))?;
+        Ok(self.licence_commitment(member, licence)? == Some(recorded))
     }
 
     /// Suspends or reinstates a member; acts in its block.

@@ -341,6 +341,7 @@ impl Service {
                 signer: service.signer_proof(signer, None)?,
                 sequences,
                 receipts,
+                page: None,
             })
         })
         .await

@@ -30,6 +30,7 @@ pub mod records;
 pub mod session;
 pub mod trail;
 pub mod transactions;
+pub mod upkeep;
 
 mod error;
 mod turns;
@@ -70,6 +71,7 @@ pub struct Service {
     pub(crate) notices_wait: tokio::sync::Notify,
     pub(crate) courier: std::sync::OnceLock<Arc<dyn ports::Courier>>,
     pub(crate) tombstones_file: std::sync::OnceLock<std::path::PathBuf>,
+    pub(crate) upkeep_file: std::sync::OnceLock<std::path::PathBuf>,
     pub(crate) peers: std::sync::OnceLock<Arc<dyn ports::Peers>>,
     pub(crate) released: network::Released,
 }
@@ -103,6 +105,7 @@ impl Service {
             notices_wait: tokio::sync::Notify::new(),
             courier: std::sync::OnceLock::new(),
             tombstones_file: std::sync::OnceLock::new(),
+            upkeep_file: std::sync::OnceLock::new(),
             peers: std::sync::OnceLock::new(),
             released: network::Released::default(),
         })

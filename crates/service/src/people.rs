@@ -4,6 +4,9 @@
 //! is signed with the patient's own passkey, as a transaction of that account; the node only carries it. Must never
 //! keep a code or a session's secret: digests of them stand in the local store.
 
+mod acts;
+mod applications;
+mod auditing;
 mod chart;
 mod devices;
 mod directory;
@@ -17,6 +20,7 @@ mod own_keys;
 mod passkeys;
 mod prescribing;
 mod sessions;
+mod unsent;
 mod waiting;
 mod wallets;
 
@@ -30,6 +34,11 @@ use stele_core::{
     id::OrganizationId,
 };
 
+pub use acts::{AdministrativeAct, Deed, Done};
+pub use applications::{Application, CLAIM_MAX, CLAIM_TEXT_MAX, Claim, SameLicence, Standing};
+pub use auditing::{
+    AccountDetail, Completeness, EventLine, Found, Looked, TransactionDetail, contract_name,
+};
 pub use chart::{Access, Placed, RecordNumber};
 pub use directory::{Demographics, Named};
 pub use drafts::{Act, Prepared, Settled};
@@ -44,6 +53,7 @@ pub use own_keys::{ToSign, WrappedKey};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session, SessionView};
+pub use unsent::{UNSENT_MS, Unsent};
 pub use wallets::{WalletQuestion, WalletUse};
 
 use crate::{

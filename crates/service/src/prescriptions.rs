@@ -409,7 +409,7 @@ impl Service {
         })
     }
 
-    fn require_role(&self, actor: &Actor, roles: u32, message: &str) -> Result<()> {
+    pub(crate) fn require_role(&self, actor: &Actor, roles: u32, message: &str) -> Result<()> {
         let account = self.account(actor.account)?;
         if account.is_some_and(|found| found.kind == 2 && found.active && found.roles & roles != 0)
         {

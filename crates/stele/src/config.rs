@@ -501,6 +501,11 @@ impl Config {
         beside(&self.data, "tombstones")
     }
 
+    /// When the data folder was last backed up and checked, kept beside it.
+    pub(crate) fn upkeep_file(&self) -> PathBuf {
+        beside(&self.data, "upkeep")
+    }
+
     /// What unlocks the vault: a passphrase from the environment, or the key file, made at the first start.
     pub(crate) fn unlock(&self, create: bool) -> Result<Unlock> {
         if let Some(passphrase) = passphrase()? {

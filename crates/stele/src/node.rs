@@ -468,6 +468,7 @@ fn use_cases(config: &Config, stores: &Stores, ledger: Arc<NodeLedger>) -> Resul
         stores.organization,
     );
     service.keep_tombstones_in(config.tombstones_file());
+    service.keep_upkeep_in(config.upkeep_file());
     if let Some(carrier) = notices::Carrier::new(&config.notices)? {
         service.set_courier(Arc::new(carrier));
     }

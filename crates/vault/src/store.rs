@@ -260,6 +260,11 @@ impl Store {
         self.committer.require_room(0)
     }
 
+    /// Free bytes, and those that must stay free.
+    pub(crate) fn room(&self) -> Option<(u64, u64)> {
+        self.committer.room()
+    }
+
     /// Makes writes durable: all of them, or none. Concurrent callers share one fsync.
     pub(crate) async fn commit(&self, writes: Writes) -> Result<()> {
         self.committer.commit(writes).await

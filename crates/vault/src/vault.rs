@@ -165,6 +165,13 @@ impl Vault {
         self.store.require_room()
     }
 
+    /// Free bytes on the disk that the records are on, and those that must stay free. `None` where the file system does
+    /// not say.
+    #[must_use]
+    pub fn room(&self) -> Option<(u64, u64)> {
+        self.store.room()
+    }
+
     /// Ends writing for good, so that the files are whole in themselves: to be called once before the process ends.
     /// A vault that is not closed loses nothing; its next opening reads the journal.
     ///

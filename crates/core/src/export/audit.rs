@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, U256};
 use serde::{Deserialize, Serialize};
 
-use super::{ExportError, SignerProof, SignerRole, sign};
+use super::{ExportError, Page, SignerProof, SignerRole, sign};
 use crate::{
     id::{AUDIT, LogId},
     proof::{StateProof, TrustAnchor, mapping_slot},
     receipt::{AccessReceipt, next_head},
     time::Timestamp,
 };
+
+/// What stands before the report's base64 in a page, once. Text of the page can't hold it: `<` and `"` are escaped.
+pub const AUDIT_MARK: &str = "<a class=\"btn\" id=\"report\" download=\"accesses.json\" href=\"data:application/json;base64,";
 
 /// Format of the report.
 pub const AUDIT_FORMAT: &str = "stele-audit/1";
@@ -35,6 +38,9 @@ pub struct AuditReport {
     pub sequences: Vec<AuditSequence>,
     /// Every access to the log, refused ones too, oldest first.
     pub receipts: Vec<AccessReceipt>,
+    /// Digest of the page for people that the report travels in, see [`Page::digest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<B256>,
 }
 
 /// The end of an organisation's sequence of receipts.
@@ -134,6 +140,23 @@ impl AuditReport {
             Err(ExportError::new(
                 "format",
                 format!("the format is not {AUDIT_FORMAT}"),
+            ))
+        }
+    }
+
+    /// Verifies the report in a page for people, and that the page is the one that was made with it.
+    ///
+    /// # Errors
+    /// What is wrong and where; `page` where the text for people was changed.
+    pub fn verify_page(html: &str, anchor: &TrustAnchor) -> Result<ProvenAudit, ExportError> {
+        let (page, text) = Page::split_at(html, AUDIT_MARK)?;
+        let (report, proven) = Self::verify(&text, anchor)?;
+        if report.page == Some(page.digest()) {
+            Ok(proven)
+        } else {
+            Err(ExportError::new(
+                "page",
+                "the page was changed; the report in it was not",
             ))
         }
     }

@@ -45,9 +45,14 @@ impl Page {
     /// # Errors
     /// The text is no such page.
     pub fn split(html: &str) -> Result<(Self, String), ExportError> {
+        Self::split_at(html, PAGE_MARK)
+    }
+
+    /// As [`Self::split`], for a page with another mark before what it carries.
+    pub(super) fn split_at(html: &str, mark: &str) -> Result<(Self, String), ExportError> {
         let wrong = |what: &str| ExportError::new("page", what);
         let (head, rest) = html
-            .split_once(PAGE_MARK)
+            .split_once(mark)
             .ok_or_else(|| wrong("the page carries no record"))?;
         let (data, tail) = rest
             .split_once('"')
@@ -58,7 +63,7 @@ impl Page {
             .and_then(|bytes| String::from_utf8(bytes).ok())
             .ok_or_else(|| wrong("the record in the page is not base64 of text"))?;
         let page = Self {
-            before: format!("{head}{PAGE_MARK}"),
+            before: format!("{head}{mark}"),
             after: format!("\"{tail}"),
         };
         Ok((page, bundle))

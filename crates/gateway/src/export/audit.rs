@@ -141,6 +141,7 @@ mod tests {
             },
             sequences: Vec::new(),
             receipts: vec![receipt],
+            page: None,
         }
     }
 

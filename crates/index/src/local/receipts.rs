@@ -140,6 +140,24 @@ impl LocalStore {
         )
     }
 
+    /// An organisation's receipts backwards, below a sequence number.
+    ///
+    /// # Errors
+    /// [`Error::Sql`], [`Error::Corrupt`].
+    pub fn receipts_below(
+        &self,
+        organization: Address,
+        below: u64,
+        limit: u32,
+    ) -> Result<Vec<Appended>> {
+        let below = below.min(i64::MAX.unsigned_abs()).cast_signed();
+        self.receipts(
+            "SELECT receipt, head FROM receipts WHERE organization = ?1 AND sequence < ?2
+             ORDER BY sequence DESC LIMIT ?3",
+            params![organization.as_slice(), below, limit],
+        )
+    }
+
     /// Receipts about a patient's (or an organisation's) log, newest first; `before` continues after the last receipt
     /// of an earlier list. Organisation and sequence number tell receipts of one millisecond apart, so that a list
     /// in parts neither repeats nor misses one.

@@ -52,6 +52,11 @@ fn receipts_make_an_unbroken_chain_over_restarts_and_threads() {
 
     let store = LocalStore::open(folder.path(), &KEY).unwrap();
     store.append(vec![receipt(1, 200, 500)]).unwrap();
+    let newest = store
+        .receipts_below(Address::repeat_byte(1), u64::MAX, 2)
+        .unwrap();
+    let sequences: Vec<u64> = newest.iter().map(|one| one.receipt.sequence).collect();
+    assert_eq!(sequences, [160, 159]);
     for (organization, count) in [(1, 161_u64), (2, 160)] {
         let organization = Address::repeat_byte(organization);
         let receipts = store.receipts_from(organization, 0, 1_000).unwrap();
@@ -229,4 +234,78 @@ fn outboxes_are_listed_and_entries_moved() {
     store.remember_answer("s", "k", b"", Timestamp(10)).unwrap();
     store.forget_answer("s", "k").unwrap();
     assert_eq!(store.answer("s", "k", Timestamp(0)).unwrap(), None);
+}
+
+#[test]
+fn desks_keep_requests_drafts_and_acts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(folder.path(), &KEY).unwrap();
+    let (house, other) = (Address::repeat_byte(1), Address::repeat_byte(2));
+    let (first, second) = (B256::repeat_byte(1), B256::repeat_byte(2));
+    assert!(
+        store
+            .put_application(&first, house, b"key", b"a", Timestamp(10))
+            .unwrap()
+    );
+    // A credential belongs to one request; the request's own next state takes its place.
+    assert!(
+        !store
+            .put_application(&second, house, b"key", b"b", Timestamp(10))
+            .unwrap()
+    );
+    assert!(
+        store
+            .put_application(&first, house, b"key", b"c", Timestamp(20))
+            .unwrap()
+    );
+    let found = store.application_with(b"key", Timestamp(15)).unwrap();
+    assert_eq!(found, Some((first, b"c".to_vec())));
+    assert_eq!(
+        store.applications_of(house, Timestamp(15)).unwrap().len(),
+        1
+    );
+    assert!(
+        store
+            .applications_of(other, Timestamp(15))
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(store.application(&first, Timestamp(20)).unwrap(), None);
+
+    store
+        .put_draft(house, "chart/1", b"x", Timestamp(10))
+        .unwrap();
+    store
+        .put_draft(house, "chart/1", b"y", Timestamp(20))
+        .unwrap();
+    assert_eq!(
+        store
+            .draft(house, "chart/1", Timestamp(19))
+            .unwrap()
+            .as_deref(),
+        Some(b"y".as_slice())
+    );
+    assert_eq!(
+        store.draft(other, "chart/1", Timestamp(19)).unwrap(),
+        None,
+        "only its owner's"
+    );
+    assert!(store.drafts_of(house, Timestamp(20)).unwrap().is_empty());
+    assert_eq!(store.forget_expired(Timestamp(20)).unwrap(), 2);
+    assert!(!store.end_draft(house, "chart/1").unwrap());
+
+    for sequence in [3, 7, 9] {
+        store.put_act(house, sequence, b"act").unwrap();
+    }
+    assert!(
+        store.put_act(house, 7, b"another").is_err(),
+        "nothing is overwritten"
+    );
+    let numbers = |below, limit| -> Vec<u64> {
+        let found = store.acts_of(house, below, limit).unwrap();
+        found.into_iter().map(|(sequence, _)| sequence).collect()
+    };
+    assert_eq!(numbers(u64::MAX, 2), [9, 7]);
+    assert_eq!(numbers(7, 9), [3]);
+    assert!(store.acts_of(other, u64::MAX, 9).unwrap().is_empty());
 }

@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod add;
+mod amend;
 mod emergency;
 mod order;
 mod prescribe;
@@ -71,6 +72,10 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
         .route(
             "/patients/{patient}/MedicationRequest/{id}/cancel",
             post(prescribe::cancel),
+        )
+        .route(
+            "/patients/{patient}/{type}/{id}/amend",
+            get(amend::page).post(amend::amend),
         )
         .route("/patients/{patient}/{type}/{id}", get(one))
         .route("/patients/{patient}/{type}/{id}/proof", get(proof))
@@ -198,7 +203,8 @@ async fn page(
     let Some(patient) = Patient::of(&portal, &mut signed, &text).await? else {
         return Ok(no_access(&portal, &signed, &text));
     };
-    render(&portal, &signed, &patient, &add::Entered::default()).await
+    let entered = add::Entered::of_draft(&portal, &signed, &patient)?;
+    render(&portal, &signed, &patient, &entered).await
 }
 
 async fn render(
@@ -388,6 +394,7 @@ async fn one(
         patient: patient.id,
         address: &address,
         words: "the chart",
+        acts: &|entry| amend::offer(&patient, entry),
     };
     let shown = entry::show(&portal, &signed, &seen, &resource_type, &id).await?;
     let standing = match resource_type.as_str() {

@@ -61,6 +61,7 @@ async fn page(
         patient: signed.patient()?,
         address: "/record",
         words: "your record",
+        acts: &|_| html! {},
     };
     let shown = show(&portal, &signed, &record, &resource_type, &id).await?;
     Ok(Page::new("An entry of your record", shown)
@@ -74,6 +75,8 @@ pub(super) struct Seen<'a> {
     pub(super) address: &'a str,
     /// `your record`, `the chart`.
     pub(super) words: &'a str,
+    /// What this person may do with the entry.
+    pub(super) acts: &'a (dyn Fn(&Entry) -> Markup + Sync),
 }
 
 /// The entry as both the patient and a clinician see it.
@@ -125,7 +128,7 @@ pub(super) async fn show(
     };
     Ok(html! {
         a.back href=(seen.address) { "Back to " (seen.words) }
-        div.columns {
+        div.columns #entry data-live {
             div.sections {
                 section.flow {
                     p.only-print { (signed.name) ", entry " (record_number) }
@@ -133,6 +136,7 @@ pub(super) async fn show(
                     (value(&entry))
                     (upload::part(&entry, seen))
                     (verification(&entry, &facts, seen))
+                    ((seen.acts)(&entry))
                 }
                 @if let Some(trend) = trend { (trend) }
                 @if versions.len() > 1 { (changes(portal, &versions).await?) }

@@ -247,11 +247,12 @@ fn once(access: &Access) -> String {
     } else {
         format!("{} entries", access.records)
     };
-    format!("{}: {}, {entries}", clock(access.at), action(access))
+    format!("{}: {}, {entries}", clock(access.at), action(access.action))
 }
 
-fn action(access: &Access) -> &'static str {
-    match access.action {
+/// What was done with a record, in a word.
+pub(super) fn action(action: Option<AccessAction>) -> &'static str {
+    match action {
         Some(AccessAction::Read) => "read",
         Some(AccessAction::Search) => "listed",
         Some(AccessAction::History) => "versions listed",
@@ -323,7 +324,7 @@ async fn csv(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
             named.what.unwrap_or_default(),
             organization.unwrap_or_default(),
             access.actor.to_string(),
-            action(&access).to_owned(),
+            action(access.action).to_owned(),
             if access.allowed { "yes" } else { "refused" }.to_owned(),
             joined(
                 access

@@ -41,10 +41,10 @@ pub(crate) const AUDIT: u32 = role::AUDITOR | role::ADMINISTRATOR;
 
 /// Accounts in words: staff and organisations by name, patients by number.
 #[derive(Default)]
-struct Who(BTreeMap<Address, String>);
+pub(super) struct Who(BTreeMap<Address, String>);
 
 impl Who {
-    async fn learn(&mut self, portal: &Portal, blocks: &[BlockLine]) -> Answer<()> {
+    pub(super) async fn learn(&mut self, portal: &Portal, blocks: &[BlockLine]) -> Answer<()> {
         let mut accounts: Vec<Address> = Vec::new();
         for line in blocks.iter().flat_map(|block| &block.transactions) {
             accounts.push(line.sender);
@@ -93,12 +93,12 @@ async fn page(
                 h1 { "Ledger" }
                 p.soft { "Block " (height) " is the newest. Blocks without transactions are left out. Times are in UTC." }
             }
-            div.actions { a.btn.primary href="/ledger/check" { (icon("check")) " Check the chain" } }
+            div.actions {
+                a.btn.primary href="/ledger/check" { (icon("check")) " Check the chain" }
+                a.btn href="/ledger/complete" { (icon("check")) " Check the records" }
+            }
         }
-        form.filters method="get" action="/ledger" role="search" aria-label="Blocks" {
-            div.field { label for="below" { "Blocks below" } input #below name="below" inputmode="numeric" maxlength="20" value=(fields.text("below")); }
-            button.btn { (icon("search")) " Show" }
-        }
+        (super::auditor::search(""))
         @if blocks.is_empty() { p.soft { "No transactions there." } } @else { (table(&blocks, &who)) }
         @if let Some(last) = last { div.actions { a.btn href={ "/ledger?below=" (last) } { "Show older blocks" } } }
     };
@@ -107,7 +107,7 @@ async fn page(
         .render(Some(&signed)))
 }
 
-fn table(blocks: &[BlockLine], who: &Who) -> Markup {
+pub(super) fn table(blocks: &[BlockLine], who: &Who) -> Markup {
     html! {
         table.stacks role="table" {
             caption.hide { "Transactions by block, newest first" }
@@ -170,8 +170,8 @@ async fn block(
                     p { (sentence(line, &who)) " " (outcome(line)) }
                     dl.facts.small {
                         dt { "Signed with" } dd { (line.signature) }
-                        dt { "Account" } dd.mono { (line.sender) }
-                        dt { "Transaction" } dd.mono { (line.hash) }
+                        dt { "Account" } dd.mono { a href={ "/ledger/accounts/" (line.sender) } { (line.sender) } }
+                        dt { "Transaction" } dd.mono { a href={ "/ledger/transactions/" (line.hash) } { (line.hash) } }
                     }
                 }
             }
@@ -226,9 +226,12 @@ impl Progress {
 async fn check(signed: Signed) -> Answer<Rendered> {
     signed.require(AUDIT)?;
     let progress = Progress::of(&signed);
+    let is_going_on = progress
+        .as_ref()
+        .is_some_and(|one| one.next.is_some() && one.problem.is_none());
     let button = |words: &str, begin: bool| {
         html! {
-            form method="post" action="/ledger/check" {
+            form method="post" action="/ledger/check" data-auto[is_going_on && !begin] {
                 (csrf(&signed))
                 @if begin { input type="hidden" name="begin" value="yes"; }
                 div.actions { button.btn.primary { (words) } }

@@ -72,10 +72,11 @@ async fn render(
         (errors(problems))
         div.page-head {
             h1 { "Members of " (signed.organization) }
-            p.soft { (active) " of " (rows.len()) " may act" }
+            p.soft { (active) " of " (rows.len()) " may act · " a href="/members/requests" { "Doctors who registered" } }
         }
         div.chart-grid.two {
             div.flow {
+                (super::requests::waiting(portal, signed)?)
                 div #members data-live { (table(signed, &rows)) }
                 p.small.soft { "Suspending acts with the next block, in about a second: sessions end, and nothing is read or signed any more." }
             }
@@ -271,7 +272,8 @@ async fn invite(State(portal): State<Arc<Portal>>, signed: Signed, posted: Poste
     signed.require_fresh(portal.service.now())?;
     let invitation = portal
         .service
-        .invite_member(&signed.actor, account(&posted.fields)?)?;
+        .invite_member(&signed.actor, account(&posted.fields)?)
+        .await?;
     let name = portal.name(invitation.account).await?.name;
     Ok(code(&portal, &signed, &name, &invitation).into_response())
 }
@@ -286,7 +288,11 @@ async fn invite_patient(
     signed.require_fresh(portal.service.now())?;
     let text = posted.fields.text("patient");
     let invited = match numbered(&portal, text)? {
-        Some(patient) => portal.service.invite_patient(&signed.actor, patient).ok(),
+        Some(patient) => portal
+            .service
+            .invite_patient(&signed.actor, patient)
+            .await
+            .ok(),
         None => None,
     };
     let Some(invitation) = invited else {

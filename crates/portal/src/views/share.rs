@@ -597,6 +597,7 @@ mod tests {
             seen: Timestamp(0),
             challenge: alloy_primitives::B256::ZERO,
             invitation: None,
+            applicant: None,
             wallet: None,
             answers: BTreeMap::new(),
         };

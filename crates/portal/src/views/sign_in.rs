@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::hex;
+use alloy_primitives::{B256, hex};
 use axum::{
     Router,
     extract::{ConnectInfo, Query, State},
@@ -18,7 +18,7 @@ use stele_service::{
     people::{Person, PersonKind, Session},
 };
 
-use super::wallet;
+use super::{register, wallet};
 use crate::{
     assets,
     error::{Answer, Refusal},
@@ -51,6 +51,9 @@ async fn page(
     let (_, session, cookie) = visitor(&portal, &headers)?;
     if session.account.is_some() {
         return Ok(Redirect::to("/").into_response());
+    }
+    if session.applicant.is_some() {
+        return Ok(Redirect::to("/registration").into_response());
     }
     let next = own_path(&wanted.next).unwrap_or_default();
     let page = sign_in_page(&portal, &session, next, None);
@@ -99,12 +102,22 @@ pub(super) fn sign_in_page(
                 }
                 section {
                     h2 { "For staff" }
-                    ul { li { "Staff sign in with the same button." } }
+                    ul {
+                        li { "Staff sign in with the same button." }
+                        li { a href="/register" { "Register as a doctor" } ", for the first time" }
+                    }
                 }
             }
         }
     };
     Page::new("Sign in", main).render(None)
+}
+
+/// Who a passkey lets in.
+enum Entered {
+    Person(Person),
+    /// Somebody who has a request to be registered, and no account yet.
+    Applicant(B256),
 }
 
 /// `POST /sign-in`
@@ -121,11 +134,18 @@ async fn sign_in(
     let next = own_path(posted.fields.text("next"))
         .unwrap_or("/")
         .to_owned();
-    match portal
-        .service
-        .sign_in_with_passkey(&portal.site, &random, &passkey)
-    {
-        Ok(person) => {
+    let (service, site) = (&portal.service, &portal.site);
+    let entered = service
+        .sign_in_applicant(site, &random, &passkey)
+        .and_then(|applicant| match applicant {
+            Some(id) => Ok(Entered::Applicant(id)),
+            None => service
+                .sign_in_with_passkey(site, &random, &passkey)
+                .map(Entered::Person),
+        });
+    match entered {
+        Ok(Entered::Applicant(id)) => register::enter(&portal, &posted.secret, id),
+        Ok(Entered::Person(person)) => {
             let cookie = signed_in(&portal, &posted.secret, &person)?;
             Ok(with_cookie(
                 Redirect::to(&next).into_response(),

@@ -52,6 +52,7 @@ async fn page(
             h1 { "Worklist, " span.nowrap { (short_date(&now.to_instant())) } }
             a.btn href="/ask" { "Ask a patient for access" }
         }
+        (super::drafts::list(&portal, &signed)?)
         div #shares data-live {
             (shares_table(&shares, now))
             (asked_table(&asked, now))

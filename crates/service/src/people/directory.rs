@@ -156,6 +156,18 @@ impl Service {
         Ok(found)
     }
 
+    /// FHIR id of a patient's Patient resource.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]
+    pub fn fhir_id_of(&self, patient: PatientId) -> Result<String> {
+        self.index
+            .search()
+            .patient_named(patient)
+            .map_err(Error::index("finding a patient"))?
+            .ok_or_else(|| Error::not_found("Patient", "of this account"))
+    }
+
     /// Name, birth date and sex of a patient, as far as the actor may see them.
     ///
     /// # Errors
@@ -165,12 +177,7 @@ impl Service {
         actor: &Actor,
         patient: PatientId,
     ) -> Result<Demographics> {
-        let id = self
-            .index
-            .search()
-            .patient_named(patient)
-            .map_err(Error::index("finding a patient"))?
-            .ok_or_else(|| Error::not_found("Patient", "of this account"))?;
+        let id = self.fhir_id_of(patient)?;
         let stored = self.read(actor, "Patient", &id).await?;
         Ok(demographics(patient, &stored))
     }

@@ -112,7 +112,7 @@ impl Service {
             .ok_or_else(|| Error::not_found("block", &height.to_string()))
     }
 
-    fn block_line(&self, height: u64) -> Result<Option<BlockLine>> {
+    pub(super) fn block_line(&self, height: u64) -> Result<Option<BlockLine>> {
         const WHAT: &str = "reading a block";
         let block = self.ledger.block(BlockRef::Number(height));
         let Some(block) = block.map_err(Error::ledger(WHAT))? else {
@@ -215,17 +215,12 @@ impl Service {
             .map(|block| block.header))
     }
 
-    fn require_auditor(&self, actor: &Actor) -> Result<()> {
-        let found = self.account(actor.account)?;
-        let may = found.is_some_and(|found| {
-            found.active && found.roles & (role::AUDITOR | role::ADMINISTRATOR) != 0
-        });
-        if may {
-            return Ok(());
-        }
-        Err(Error::NotPermitted {
-            message: "This is for auditors and administrators.".into(),
-        })
+    pub(super) fn require_auditor(&self, actor: &Actor) -> Result<()> {
+        self.require_role(
+            actor,
+            role::AUDITOR | role::ADMINISTRATOR,
+            "This is for auditors and administrators",
+        )
     }
 }
 
@@ -288,7 +283,7 @@ impl Walk {
 }
 
 /// Accounts in the topics of a transaction's events, without the sender.
-fn concerned(logs: &[alloy_primitives::Log], sender: Address) -> Vec<Address> {
+pub(super) fn concerned(logs: &[alloy_primitives::Log], sender: Address) -> Vec<Address> {
     let mut found = Vec::new();
     for log in logs {
         for topic in log.topics().iter().skip(1) {

@@ -9,7 +9,7 @@ use stele_core::{
 };
 use stele_fhir::parse;
 
-use super::Invitation;
+use super::{Deed, Invitation};
 use crate::{
     Service, Write,
     directory::role,
@@ -76,11 +76,15 @@ impl Service {
     pub async fn register_member(&self, actor: &Actor, new: &NewMember) -> Result<Address> {
         self.require_administrator(actor)?;
         let organization = actor.organization;
-        let account = self
-            .add_practitioner(organization, new.roles, &new.licence)
-            .await?;
-        self.describe_practitioner(organization, account, &new.name, &new.what)
-            .await?;
+        let account = self.make_member_keys().await?;
+        let words = format!("{}, {}", new.name, role_names(new.roles));
+        self.noted(actor, Deed::Register, Some(account), &words, async {
+            self.enrol_member(organization, account, new.roles, &new.licence)
+                .await?;
+            self.describe_practitioner(organization, account, &new.name, &new.what)
+                .await
+        })
+        .await?;
         Ok(account)
     }
 
@@ -100,28 +104,38 @@ impl Service {
                 message: "You cannot suspend yourself. Ask another administrator.".into(),
             });
         }
-        self.set_practitioner_status(actor.organization, member, active)
-            .await
+        let deed = if active {
+            Deed::Reinstate
+        } else {
+            Deed::Suspend
+        };
+        let work = self.set_practitioner_status(actor.organization, member, active);
+        self.noted(actor, deed, Some(member), "", work).await
     }
 
     /// An invitation for a member of the actor's organisation.
     ///
     /// # Errors
     /// The actor is no administrator, or the member of another organisation.
-    pub fn invite_member(&self, actor: &Actor, member: Address) -> Result<Invitation> {
+    pub async fn invite_member(&self, actor: &Actor, member: Address) -> Result<Invitation> {
         self.require_member(actor, member)?;
-        self.invite(member)
+        let work = async { self.invite(member) };
+        self.noted(actor, Deed::InviteMember, Some(member), "", work)
+            .await
     }
 
     /// An invitation for a patient whom the actor's organisation registered, to be handed over in person.
     ///
     /// # Errors
     /// The actor is no administrator, or the patient another organisation's.
-    pub fn invite_patient(&self, actor: &Actor, patient: PatientId) -> Result<Invitation> {
+    pub async fn invite_patient(&self, actor: &Actor, patient: PatientId) -> Result<Invitation> {
         self.require_administrator(actor)?;
         let found = self.account(patient.0)?;
         if found.is_some_and(|found| found.kind == 3 && found.sponsor == actor.organization) {
-            return self.invite(patient.0);
+            let work = async { self.invite(patient.0) };
+            return self
+                .noted(actor, Deed::InvitePatient, Some(patient.0), "", work)
+                .await;
         }
         Err(Error::not_found("patient", "of this organisation"))
     }
@@ -192,7 +206,7 @@ impl Service {
         self.write(&actor, vec![write]).await.map(drop)
     }
 
-    fn require_administrator(&self, actor: &Actor) -> Result<()> {
+    pub(super) fn require_administrator(&self, actor: &Actor) -> Result<()> {
         if self.is_administrator(actor)? {
             return Ok(());
         }
@@ -209,6 +223,16 @@ impl Service {
         }
         Err(Error::not_found("member", "of this organisation"))
     }
+}
+
+/// The names of roles, for people.
+fn role_names(roles: u32) -> String {
+    let names: Vec<&str> = ROLES
+        .iter()
+        .filter(|(_, bit, _)| roles & bit != 0)
+        .map(|(_, _, words)| *words)
+        .collect();
+    names.join(", ")
 }
 
 /// Roles by the names that commands and pages use.

@@ -8,7 +8,7 @@ use stele_core::{
     abi::identity::IIdentity::{
         addKeyCall, allowOriginCall, originAllowedCall, removeKeyCall, speaksForCall,
     },
-    crypto::webauthn::{self, Assertion},
+    crypto::webauthn::{self, Assertion, Registered, Verified},
     id::{IDENTITY, OrganizationId},
     time::Timestamp,
 };
@@ -69,6 +69,69 @@ impl Known {
     pub(super) fn key_id(&self) -> B256 {
         webauthn::key_id_of(&self.x, &self.y)
     }
+
+    /// What is kept of a passkey that was just made.
+    pub(crate) fn new(made: &Registered, label: &str, now: Timestamp) -> Self {
+        let label: String = label.trim().chars().take(LABEL_MAX).collect();
+        Self {
+            x: made.x,
+            y: made.y,
+            label: if label.is_empty() {
+                "Passkey".into()
+            } else {
+                label
+            },
+            added: now,
+            used: None,
+            sign_count: made.verified.sign_count,
+            wrapped: None,
+        }
+    }
+
+    /// The call that makes it a key of the account that sends it.
+    fn added_by(&self, site: &Site) -> addKeyCall {
+        addKeyCall {
+            keyId: self.key_id(),
+            kind: 1,
+            rpIdHash: webauthn::rp_id_hash(site.rp_id()),
+        }
+    }
+
+    /// Holds a sign-in against this key, and notes its use.
+    pub(super) fn check_sign_in(
+        &mut self,
+        site: &Site,
+        challenge: &[u8; 32],
+        passkey: &PasskeyUse,
+        now: Timestamp,
+    ) -> Result<Verified> {
+        let assertion = passkey.assertion(self)?;
+        let verified =
+            webauthn::verify(&assertion, challenge).map_err(|error| refused_passkey(&error))?;
+        site.require(&verified)?;
+        // A counter that stands still is the mark of a copied authenticator; most passkeys keep none.
+        if self.sign_count > 0 && verified.sign_count <= self.sign_count {
+            return Err(Error::NotPermitted {
+                message: "This passkey seems to have been copied. Use another one and remove it."
+                    .into(),
+            });
+        }
+        self.sign_count = verified.sign_count;
+        self.used = Some(now);
+        Ok(verified)
+    }
+}
+
+/// Holds a new passkey against the challenge and the site it was made for.
+pub(super) fn checked(
+    site: &Site,
+    challenge: &[u8; 32],
+    passkey: &NewPasskey,
+) -> Result<Registered> {
+    let new = webauthn::registered(&passkey.client_data, &passkey.authenticator_data, challenge)
+        .map_err(|error| refused_passkey(&error))?;
+    site.require(&new.verified)?;
+    Ok(new)
 }
 
 /// A passkey as its owner sees it.
@@ -124,13 +187,9 @@ impl Service {
         challenge: &[u8; 32],
         passkey: &NewPasskey,
     ) -> Result<()> {
-        const WHAT: &str = "adding a passkey";
-        let (add, credential, known) = self.new_passkey(site, person, challenge, passkey)?;
-        self.allow_origin(site, person.organization).await?;
-        self.transactions
-            .settle(WHAT, person.account, Order::new(IDENTITY, &add, 300_000))
-            .await?;
-        self.keep_passkey(person.account, &credential, &known)
+        let (_, credential, known) = self.new_passkey(site, person, challenge, passkey)?;
+        let whose = (person.account, person.organization);
+        self.bind_passkey(site, whose, &credential, &known).await
     }
 
     /// Checks a new passkey; gives the call that adds it, its credential id, and what is kept of it.
@@ -141,10 +200,7 @@ impl Service {
         challenge: &[u8; 32],
         passkey: &NewPasskey,
     ) -> Result<(addKeyCall, Vec<u8>, Known)> {
-        let new =
-            webauthn::registered(&passkey.client_data, &passkey.authenticator_data, challenge)
-                .map_err(|error| refused_passkey(&error))?;
-        site.require(&new.verified)?;
+        let new = checked(site, challenge, passkey)?;
         let before = self
             .index
             .local()
@@ -157,26 +213,33 @@ impl Service {
                 ),
             });
         }
-        let add = addKeyCall {
-            keyId: new.key_id(),
-            kind: 1,
-            rpIdHash: new.verified.rp_id_hash,
+        let known = Known::new(&new, &passkey.label, self.clock.now());
+        Ok((known.added_by(site), new.credential, known))
+    }
+
+    /// Makes a passkey that was checked a key of an account whose own key is here, and its way to sign in.
+    pub(super) async fn bind_passkey(
+        &self,
+        site: &Site,
+        (account, organization): (Address, OrganizationId),
+        credential: &[u8],
+        known: &Known,
+    ) -> Result<()> {
+        const WHAT: &str = "adding a passkey";
+        self.allow_origin(site, organization).await?;
+        let ask = speaksForCall {
+            who: account,
+            keyId: known.key_id(),
         };
-        let label: String = passkey.label.trim().chars().take(LABEL_MAX).collect();
-        let known = Known {
-            x: new.x,
-            y: new.y,
-            label: if label.is_empty() {
-                "Passkey".into()
-            } else {
-                label
-            },
-            added: self.clock.now(),
-            used: None,
-            sign_count: new.verified.sign_count,
-            wrapped: None,
-        };
-        Ok((add, new.credential, known))
+        let output = self.view(WHAT, IDENTITY, ask.abi_encode())?;
+        let speaks = speaksForCall::abi_decode_returns(&output)
+            .map_err(|error| Error::internal(WHAT, error))?;
+        // It speaks already where an earlier attempt was cut off after this step.
+        if !speaks.ok {
+            let order = Order::new(IDENTITY, &known.added_by(site), 300_000);
+            self.transactions.settle(WHAT, account, order).await?;
+        }
+        self.keep_passkey(account, credential, known)
     }
 
     /// Keeps what a sign-in needs to know of a new passkey.
@@ -242,19 +305,11 @@ impl Service {
         let (account, mut known) = self.known_passkey(&passkey.credential)?.ok_or_else(|| {
             no("This passkey is not known here. Use another one, or ask for an invitation code.")
         })?;
-        let assertion = passkey.assertion(&known)?;
-        let verified = webauthn::verify(&assertion, &self.sign_in_challenge(random))
-            .map_err(|error| refused_passkey(&error))?;
-        site.require(&verified)?;
-        // A counter that stands still is the mark of a copied authenticator; most passkeys keep none.
-        if known.sign_count > 0 && verified.sign_count <= known.sign_count {
-            return Err(no(
-                "This passkey seems to have been copied. Use another one and remove it.",
-            ));
-        }
+        let challenge = self.sign_in_challenge(random);
+        let verified = known.check_sign_in(site, &challenge, passkey, self.clock.now())?;
         let ask = speaksForCall {
             who: account,
-            keyId: assertion.key_id(),
+            keyId: known.key_id(),
         };
         let output = self.view(WHAT, IDENTITY, ask.abi_encode())?;
         let speaks = speaksForCall::abi_decode_returns(&output)
@@ -265,8 +320,6 @@ impl Service {
         let person = self
             .person(account)?
             .ok_or_else(|| no("This account is suspended. Ask your organisation."))?;
-        known.sign_count = verified.sign_count;
-        known.used = Some(self.clock.now());
         let document = serde_json::to_vec(&known).map_err(|e| Error::internal(WHAT, e))?;
         self.index
             .local()

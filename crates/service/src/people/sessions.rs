@@ -35,6 +35,9 @@ pub struct Session {
     pub challenge: B256,
     /// Digest of the invitation that is being accepted.
     pub invitation: Option<B256>,
+    /// The request to be registered whose passkey signed in: somebody without an account, who may see that request alone.
+    #[serde(default)]
+    pub applicant: Option<B256>,
     /// What a wallet is asked to sign.
     #[serde(default)]
     pub wallet: Option<WalletQuestion>,
@@ -70,6 +73,7 @@ impl Service {
             seen: now,
             challenge: random().into(),
             invitation: None,
+            applicant: None,
             wallet: None,
             answers: BTreeMap::new(),
         };

@@ -14,14 +14,18 @@ use stele_core::{
     account::AccountKey,
     crypto::{keystore::Unlock, os_rng},
     id::RecordId,
-    time::SystemClock,
+    time::{Clock as _, SystemClock},
 };
-use stele_service::Service;
+use stele_service::{
+    Service,
+    upkeep::{Done, Task, Upkeep},
+};
 use stele_vault::keys::{RootKey, key_file::PatientKeys};
 use zeroize::Zeroizing;
 
 use super::{Answer, Settings};
 use crate::{
+    config::Config,
     node::{Stores, gossip, ledger::NodeLedger},
     output,
 };
@@ -153,6 +157,9 @@ impl Backup {
             .context("writing the backup")?;
         fs::rename(&part, &self.out).with_context(|| format!("naming {}", self.out.display()))?;
         let size_bytes = fs::metadata(&self.out)?.len();
+        let name = self.out.file_name().unwrap_or_default().to_string_lossy();
+        let words = format!("{name}, {} MB", size_bytes >> 20);
+        note_upkeep(&config, Task::Backup, true, words);
         if self.json {
             output::json(&json!({ "ok": true, "file": self.out, "bytes": size_bytes }));
         } else {
@@ -350,6 +357,8 @@ impl KeysCommand {
                     .change_unlock(&new)
                     .context("changing the key")?;
                 crate::config::write_token_key(&config.data, &new, &token_key)?;
+                let name = to.file_name().unwrap_or_default().to_string_lossy();
+                note_upkeep(&config, Task::KeyRotation, true, name.into_owned());
                 if json {
                     output::json(&json!({ "file": to, "data": config.data }));
                 } else {
@@ -383,6 +392,15 @@ impl KeysCommand {
                 Ok(Answer::Yes)
             }
         }
+    }
+}
+
+/// Notes for the administrator's page that a task was done. The task itself stands, whatever becomes of the note.
+pub(super) fn note_upkeep(config: &Config, task: Task, ok: bool, words: String) {
+    let at = SystemClock.now();
+    let path = config.upkeep_file();
+    if let Err(error) = Upkeep::note(&path, task, Done { at, ok, words }) {
+        output::note(format_args!("{} was not written: {error}", path.display()));
     }
 }
 

@@ -13,8 +13,9 @@ use stele_core::{
     export::{self, AuditReport, ExportError},
     proof::{LogProof, Proven, RecordProof, TrustAnchor},
 };
+use stele_service::upkeep::Task;
 
-use super::{Answer, Settings, client::Target};
+use super::{Answer, Settings, client::Target, store::note_upkeep};
 use crate::{node::Stores, output};
 
 /// Check a record, a proof file, a patient's log, the vault or the chain.
@@ -40,7 +41,7 @@ enum What {
   stele verify export health-record.html --genesis genesis.json
   stele verify export health-record.fhir.json --genesis genesis.json --json")]
     Export(Proof),
-    /// Check a report of accesses (`stele audit --out`); needs no node.
+    /// Check a report of accesses (`stele audit --out`, or the portal's, as file or page); needs no node.
     #[command(after_help = "Examples:
   stele verify audit accesses.json --genesis genesis.json")]
     Audit(Proof),
@@ -273,8 +274,13 @@ impl Proof {
 
     fn audit(self) -> Result<Answer> {
         let (text, anchor) = self.read()?;
-        Ok(match AuditReport::verify(&text, &anchor) {
-            Ok((_, proven)) => {
+        let outcome = if text.trim_start().starts_with('<') {
+            AuditReport::verify_page(&text, &anchor)
+        } else {
+            AuditReport::verify(&text, &anchor).map(|(_, proven)| proven)
+        };
+        Ok(match outcome {
+            Ok(proven) => {
                 let line = format!(
                     "Verified: {} accesses to {} ({} refused) stand where the ledger has them, as of block {} at {}.\n  signed by {} ({:?}), made {}",
                     proven.accesses,
@@ -443,7 +449,15 @@ impl Stopped {
             .context("reading the vault")?;
         let records = super::store::offline(&stores)?.inspect_vault(&report)?;
         bar.finish_and_clear();
-        if report.bad.is_empty() && report.unreadable.is_empty() && records.is_empty() {
+        let is_good = report.bad.is_empty() && report.unreadable.is_empty() && records.is_empty();
+        let words = format!(
+            "{} blobs, {} wrong, {} records withheld",
+            report.checked.checked,
+            report.bad.len().saturating_add(report.unreadable.len()),
+            records.len()
+        );
+        note_upkeep(&config, Task::VaultCheck, is_good, words);
+        if is_good {
             if self.json {
                 output::json(&json!({ "ok": true, "blobs": report.checked.checked }));
             } else {
@@ -506,6 +520,8 @@ impl Stopped {
         bar.finish_and_clear();
         match checked {
             Ok(report) => {
+                let words = format!("block {}", report.height);
+                note_upkeep(&config, Task::ChainCheck, true, words);
                 if self.json {
                     output::json(&json!({
                         "ok": true,
@@ -529,6 +545,7 @@ impl Stopped {
             }
             Err(error) => {
                 let mut text = format!("{:#}", anyhow::Error::from(error));
+                note_upkeep(&config, Task::ChainCheck, false, text.clone());
                 if !executed && !text.contains("height") {
                     // The store does not open: all blocks are out of reach, the first one too.
                     text = format!("no block can be read, from height 0 on: {text}");

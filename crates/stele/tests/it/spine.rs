@@ -184,6 +184,16 @@ async fn erased_records_stay_erased_after_a_restore() {
     assert!(whole["erased"].as_u64().unwrap() >= 1, "{whole}");
     node.stop();
     assert_eq!(folder.json(&["verify", "chain", "--json"])["ok"], true);
+    // What the administrator's page says of it.
+    let upkeep = fs::read_to_string(folder.beside("data.upkeep")).unwrap();
+    let upkeep: Value = serde_json::from_str(&upkeep).unwrap();
+    for (task, is_done) in [
+        ("backup", true),
+        ("chainCheck", true),
+        ("vaultCheck", false),
+    ] {
+        assert_eq!(upkeep[task]["ok"] == true, is_done, "{upkeep}");
+    }
 
     fs::rename(folder.path(), folder.beside("old")).unwrap();
     let restored = folder.json(&["restore", "--from", backup, "--json"]);

@@ -132,6 +132,10 @@ impl Committer {
             .map_err(|available_bytes| self.room.full(available_bytes))
     }
 
+    pub(super) fn room(&self) -> Option<(u64, u64)> {
+        self.room.left()
+    }
+
     fn judge(&self, answer: Answer) -> Result<()> {
         answer.map_err(|failure| match failure {
             Failure::Database(source) => Error::Database {

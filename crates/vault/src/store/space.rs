@@ -22,14 +22,20 @@ impl Room {
         &self.folder
     }
 
+    /// Free bytes, and those that must stay free; nothing where the file system does not answer.
+    pub(super) fn left(&self) -> Option<(u64, u64)> {
+        let found = rustix::fs::statvfs(&self.folder).ok()?;
+        let available_bytes = found.f_bavail.saturating_mul(found.f_frsize);
+        Some((available_bytes, self.reserve_bytes))
+    }
+
     /// Whether `bytes` may be written; if not, how many bytes are left.
     ///
     /// A file system that does not answer is taken to have room: the write itself will tell.
     pub(super) fn check(&self, bytes: u64) -> Result<(), u64> {
-        let Ok(found) = rustix::fs::statvfs(&self.folder) else {
+        let Some((available_bytes, _)) = self.left() else {
             return Ok(());
         };
-        let available_bytes = found.f_bavail.saturating_mul(found.f_frsize);
         if available_bytes < self.reserve_bytes.saturating_add(bytes) {
             return Err(available_bytes);
         }

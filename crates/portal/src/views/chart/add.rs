@@ -13,7 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use stele_fhir::{category::Category, parse};
-use stele_service::Write;
+use stele_service::{Write, people::Unsent};
 
 use super::{Patient, no_access, render};
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     front::Portal,
     page::{csrf, errors, field_error, icon},
     session::Signed,
-    views::record::Record,
+    views::{drafts, record::Record},
 };
 
 /// Longest name and longest text, in characters.
@@ -45,9 +45,21 @@ pub(super) struct Entered {
     problems: Vec<(&'static str, String)>,
     /// Why a medicine should perhaps not be given.
     warnings: Vec<String>,
+    /// The draft that it came from.
+    draft: Option<Unsent>,
 }
 
 impl Entered {
+    /// What was written here before and not sent.
+    pub(super) fn of_draft(portal: &Portal, signed: &Signed, patient: &Patient) -> Answer<Self> {
+        let found = drafts::at(portal, signed, &patient.address())?;
+        Ok(found.map_or_else(Self::default, |(fields, draft)| Self {
+            fields,
+            draft: Some(draft),
+            ..Self::default()
+        }))
+    }
+
     pub(super) fn summary(&self) -> Markup {
         errors(&self.problems)
     }
@@ -60,9 +72,10 @@ pub(super) fn panel(signed: &Signed, patient: &Patient, entered: &Entered) -> Ma
     let (name, value) = (error("name"), error("value"));
     html! {
         section.panel aria-labelledby="ep" {
-            form.flow method="post" action={ (patient.address()) "/add" } novalidate {
+            h2 #ep { "Add to this chart" }
+            (drafts::offered(signed, entered.draft.as_ref()))
+            form.flow method="post" action={ (patient.address()) "/add" } data-draft novalidate {
                 (csrf(signed))
-                h2 #ep { "Add to this chart" }
                 div.field {
                     label for="kind" { "What" }
                     select #kind name="kind" {
@@ -95,7 +108,8 @@ pub(super) fn panel(signed: &Signed, patient: &Patient, entered: &Entered) -> Ma
                     }
                     div.field { label for="anyway" { "Reason to add it anyway" } input #anyway name="anyway" maxlength="200"; }
                 }
-                div.actions { button.btn.primary { "Add" } }
+                div.actions { button.btn.primary { "Add" } (drafts::button(&patient.address())) }
+                (drafts::said())
                 p.small.soft { "It is recorded for good, under your name." }
             }
         }
@@ -138,6 +152,9 @@ pub(super) async fn add(
         .service
         .write(&signed.actor, vec![Write::Create { resource }])
         .await?;
+    portal
+        .service
+        .drop_unsent(&signed.actor, &patient.address())?;
     Ok(Redirect::to(&patient.address()).into_response())
 }
 

@@ -15,10 +15,11 @@ use stele_fhir::category::Category;
 use stele_service::{
     Error,
     directory::role,
+    people::Unsent,
     prescriptions::{Kept, PRESCRIPTION_MS, Verdict},
 };
 
-use super::{Patient, add::warned, no_access};
+use super::{super::drafts, Patient, add::warned, no_access};
 use crate::{
     error::{Answer, Refusal},
     form::{Fields, Posted},
@@ -34,6 +35,7 @@ struct Entered {
     fields: Fields,
     problems: Vec<(&'static str, String)>,
     warnings: Vec<String>,
+    draft: Option<Unsent>,
 }
 
 /// Whether this person may prescribe for this patient.
@@ -57,11 +59,25 @@ pub(super) async fn page(
         return Ok(no_access(&portal, &signed, &text));
     };
     let until = day_in(portal.service.now(), PRESCRIPTION_MS);
+    let draft = drafts::at(&portal, &signed, &place(&patient))?;
+    let (fields, draft) = match draft {
+        Some((fields, draft)) => (fields, Some(draft)),
+        None => {
+            let empty = format!("amount=1&portion=packs&until={until}");
+            (Fields::parse(empty.as_bytes()), None)
+        }
+    };
     let entered = Entered {
-        fields: Fields::parse(format!("amount=1&portion=packs&until={until}").as_bytes()),
+        fields,
+        draft,
         ..Entered::default()
     };
     Ok(form(&portal, &signed, &patient, &entered))
+}
+
+/// Where a draft of the form belongs.
+fn place(patient: &Patient) -> String {
+    format!("{}/prescribe", patient.address())
 }
 
 fn form(portal: &Portal, signed: &Signed, patient: &Patient, entered: &Entered) -> Response {
@@ -70,9 +86,10 @@ fn form(portal: &Portal, signed: &Signed, patient: &Patient, entered: &Entered) 
     let main = html! {
         a.back href=(patient.address()) { "Back to the chart" }
         (errors(problems))
-        form.flow method="post" action={ (patient.address()) "/prescribe" } novalidate {
+        h1 { "Prescribe a medicine" }
+        (drafts::offered(signed, entered.draft.as_ref()))
+        form.flow method="post" action={ (patient.address()) "/prescribe" } data-draft novalidate {
             (csrf(signed))
-            h1 { "Prescribe a medicine" }
             (field("medicine", "Medicine, strength and form", "For example Bisoprolol 2.5 mg tablets", "w-l", given.text("medicine"), 120, problems))
             (field("dose", "How to take it", "In words for the patient", "w-l", given.text("dose"), 200, problems))
             (field("amount", "How many portions", "Whole numbers. Any pharmacy can dispense part of them", "w-s", given.text("amount"), 5, problems))
@@ -90,7 +107,12 @@ fn form(portal: &Portal, signed: &Signed, patient: &Patient, entered: &Entered) 
                 }
                 (field("anyway", "Reason to prescribe it anyway", "It is kept with the prescription", "w-l", given.text("anyway"), 200, problems))
             }
-            div.actions { button.btn.primary { "Continue" } a.btn href=(patient.address()) { "Cancel" } }
+            div.actions {
+                button.btn.primary { "Continue" }
+                (drafts::button(&place(patient)))
+                a.btn href=(patient.address()) { "Cancel" }
+            }
+            (drafts::said())
         }
     };
     let title = if problems.is_empty() {
@@ -300,6 +322,9 @@ pub(super) async fn confirm(
         .service
         .confirm_prescription(&signed.actor, &id, &passkey)
         .await?;
+    portal
+        .service
+        .drop_unsent(&signed.actor, &format!("/patients/{text}/prescribe"))?;
     let next = format!("/patients/{text}/MedicationRequest/{}", done.written.id);
     Ok(Redirect::to(&next).into_response())
 }

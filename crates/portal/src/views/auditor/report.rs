@@ -1,0 +1,195 @@
+//! The signed report of accesses to a record: a file that `stele verify audit` checks without a node, or a page for people
+//! to read and print that carries the same file, bound to its text by digest.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::Address;
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest as _, Sha256};
+use stele_core::{
+    consent::Purpose,
+    export::{AUDIT_MARK, AuditReport, Page as SignedPage},
+    id::PatientId,
+    receipt::{AccessAction, AccessReceipt},
+    time::Timestamp,
+};
+use stele_service::people::Deed;
+
+use super::{
+    super::{account::number, entry::saved, history::action, requests::who},
+    account_of,
+};
+use crate::{
+    error::{Answer, Refusal},
+    form::Posted,
+    front::Portal,
+    page::{csrf, icon},
+    session::Signed,
+    shown::{capital, list, moment},
+    views::ledger::AUDIT,
+};
+
+/// The page's own style: it is read where nothing of ours is.
+const STYLE: &str = include_str!("../../../assets/report.css");
+
+/// The ways to take a report along.
+pub(super) fn buttons(signed: &Signed, account: Address) -> Markup {
+    html! {
+        form method="post" action={ "/ledger/accounts/" (account) "/report" } {
+            (csrf(signed))
+            div.actions {
+                button.btn.primary name="format" value="html" { (icon("download")) " Signed report, to print" }
+                button.btn name="format" value="json" { (icon("download")) " Signed report, JSON" }
+            }
+        }
+    }
+}
+
+/// `POST /ledger/accounts/{account}/report`
+pub(super) async fn make(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path(text): Path<String>,
+    posted: Posted,
+) -> Answer {
+    signed.require(AUDIT)?;
+    let account = account_of(&text)?;
+    let is_page = match posted.fields.text("format") {
+        "html" => true,
+        "json" => false,
+        _ => return Err(Refusal::bad_form("It does not say which kind of report.")),
+    };
+    let service = &portal.service;
+    let id = service.fhir_id_of(PatientId(account))?;
+    service
+        .note_audit(&signed.actor, Deed::Report, Some(account), "")
+        .await?;
+    let mut report = service.audit_report(&signed.actor, &id).await?;
+    let page = if is_page {
+        let page = page(&portal, &signed, &report).await?;
+        report.page = Some(page.digest());
+        Some(page)
+    } else {
+        None
+    };
+    let unsigned = serde_json::to_string(&report)
+        .map_err(|_| Refusal::bad_form("The report can't be written."))?;
+    let service = Arc::clone(service);
+    let file = tokio::task::spawn_blocking(move || service.sign_export(&unsigned, &report.signer))
+        .await
+        .map_err(|_| Refusal::bad_form("The report was cut off. Try again."))??;
+    let name = number(&portal, PatientId(account))?;
+    Ok(answer(page, file, &name))
+}
+
+fn answer(page: Option<SignedPage>, file: String, name: &str) -> Response {
+    match page {
+        Some(page) => saved(
+            "text/html; charset=utf-8",
+            &format!("{name}-accesses.html"),
+            page.with(&file),
+        ),
+        None => saved("application/json", &format!("{name}-accesses.json"), file),
+    }
+}
+
+/// The page around the report.
+async fn page(portal: &Portal, signed: &Signed, report: &AuditReport) -> Answer<SignedPage> {
+    let mut names: BTreeMap<Address, String> = BTreeMap::new();
+    let accounts = report
+        .receipts
+        .iter()
+        .flat_map(|one| [one.actor, one.organization])
+        .chain([report.patient, report.signer.account]);
+    for account in accounts {
+        if !names.contains_key(&account) {
+            names.insert(account, who(portal, account).await?);
+        }
+    }
+    let digest = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    );
+    let before = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content=(policy);
+                title { "Report of accesses – Stele" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body(report, &names, &signed.name)) }
+        }
+    };
+    // The report stands where the mark is; the digest is over what is around it.
+    let text = before.into_string();
+    let (before, after) = text
+        .split_once(MARK_PLACE)
+        .ok_or_else(|| Refusal::bad_form("The report can't be written."))?;
+    Ok(SignedPage {
+        before: format!("{before}{AUDIT_MARK}"),
+        after: format!("\">Save the signed report</a>{after}"),
+    })
+}
+
+/// Stands for the link in the template. Text of the page can't hold it: `<` is escaped there.
+const MARK_PLACE: &str = "<!--report-->";
+
+fn body(report: &AuditReport, names: &BTreeMap<Address, String>, reader: &str) -> Markup {
+    let name = |account: &Address| names.get(account).map_or("Somebody", String::as_str);
+    let refused = report.receipts.iter().filter(|one| !one.allowed).count();
+    let made = report.made.replace('T', ", ");
+    html! {
+        main {
+            header {
+                h1 { "Report of accesses" }
+                p { (name(&report.patient)) ". Made for " (reader) " by " (name(&report.signer.account)) ", " (made.get(..17).unwrap_or_default()) " UTC." }
+                p { strong { (report.receipts.len()) " accesses, " (refused) " of them refused." } " Each has a receipt, in its place of a sequence whose end the ledger holds." }
+            }
+            table {
+                thead { tr { th { "Time (UTC)" } th { "Who" } th { "What" } th { "Why" } th { "Entries" } th { "Outcome" } } }
+                tbody {
+                    @for one in report.receipts.iter().rev() {
+                        tr class=[(!one.allowed).then_some("refused")] {
+                            td { (moment(Timestamp(one.at_ms))) }
+                            td { (name(&one.actor)) br; small { (name(&one.organization)) ", " (one.organization) "/" (one.sequence) } }
+                            td { (capital(action(AccessAction::from_code(one.action)))) }
+                            td { (capital(&why(one))) }
+                            td { (one.records) }
+                            td { @if one.allowed { "Allowed" } @else { "Refused" } }
+                        }
+                    }
+                }
+            }
+            section {
+                h2 { "Check it" }
+                p { "This file carries the signed report that the table was made from. On any computer, without connection:" }
+                pre { "stele verify audit FILE --genesis genesis.json" }
+                p { "It says no where a single character of this page or of the report was changed. Names stand beside accounts as the directory had them when the report was made." }
+                p { (PreEscaped(MARK_PLACE)) }
+                p { small { "Patient’s account " (report.patient) ", signer’s account " (report.signer.account) "." } }
+                p { small { "It cannot show what was done with a printed copy, or by somebody looking over a shoulder." } }
+            }
+        }
+    }
+}
+
+fn why(receipt: &AccessReceipt) -> String {
+    let words: Vec<String> = Purpose::ALL
+        .into_iter()
+        .filter(|purpose| receipt.purposes & purpose.bit() != 0)
+        .map(|purpose| purpose.words().to_owned())
+        .collect();
+    if words.is_empty() {
+        "not said".into()
+    } else {
+        list(&words)
+    }
+}

@@ -21,6 +21,7 @@
 
 pub mod cid;
 pub mod custodian;
+pub mod custody;
 pub mod envelope;
 pub mod ipfs;
 pub mod keys;

@@ -16,6 +16,7 @@ use stele_core::{
 use crate::{
     cid::Digest,
     custodian::Custodian,
+    custody::Custodies,
     error::{Error, Result},
     keys::{Holder, KeyService},
     meta::{self, RecordMeta},
@@ -103,9 +104,10 @@ impl Vault {
             reserve_bytes: config.reserve_bytes,
             cache_bytes: config.cache_bytes,
         })?);
+        let custodies = Custodies::open(&folder.join("custody"), master.clone())?;
         let vault = Self {
             records: tree("records.shred")?,
-            custodian: Custodian::new(tree("custodian.shred")?),
+            custodian: Custodian::new(tree("custodian.shred")?, custodies),
             keys: KeyService::new(Arc::clone(&store), tree("keys.shred")?),
             store,
             exporters: RwLock::new(HashMap::new()),

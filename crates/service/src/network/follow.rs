@@ -224,6 +224,15 @@ impl Service {
             })
             .collect::<Option<Vec<_>>>()
             .ok_or_else(bad)?;
+        for custody in &page.custodies {
+            if custody.owner != shared.host.0 {
+                return Err(bad());
+            }
+            self.vault
+                .custodian()
+                .learn(custody)
+                .map_err(Error::vault(WHAT))?;
+        }
         let mut taken = Vec::new();
         for record in page.records {
             if let Some(one) = self.checked_record(shared, record)? {

@@ -1,4 +1,5 @@
-//! Peppers between members: asked for with a durable receipt, released against the ledger's consent.
+//! Peppers between members: asked for with a durable receipt, released against the ledger's consent. This file is of
+//! peppers that one custodian keeps, and of what all have in common; [`super::shares`] is of those that are shared.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -39,88 +40,169 @@ const ENTRY_LEN: usize = 33;
 /// Reads under way whose peppers are kept at most: each is one receipt.
 const KEPT_MAX: usize = 64;
 
-/// A receipt by its sequence, and what was released on it by record version; `None` for a refusal.
-type Kept = ((Address, u64), HashMap<(RecordId, u32), Option<Pepper>>);
+/// Who is asked for a record's pepper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Keeper {
+    /// The one custodian that keeps it: another member's.
+    Member(Address),
+    /// The custodians that share it, this node's among them where it is one.
+    Shared,
+}
 
-/// Peppers that other members' custodians released for reads under way.
-#[derive(Default)]
-pub(crate) struct Released(Mutex<VecDeque<Kept>>);
-
-impl Released {
-    fn keep(&self, receipt: &DurableReceipt, peppers: Vec<Option<Pepper>>) {
-        let of = (receipt.receipt().organization, receipt.receipt().sequence);
-        let released = receipt.records().iter().copied().zip(peppers);
-        let mut kept = self.0.lock();
-        kept.retain(|one| one.0 != of);
-        if kept.len() >= KEPT_MAX {
-            kept.pop_front();
-        }
-        kept.push_back((of, released.collect()));
-    }
-
-    /// What a custodian said of a record version on this receipt; the outer `None` if it was not asked.
-    fn find(&self, receipt: &DurableReceipt, meta: &RecordMeta) -> Option<Option<Pepper>> {
-        let of = (receipt.receipt().organization, receipt.receipt().sequence);
-        let kept = self.0.lock();
-        let (_, released) = kept.iter().find(|one| one.0 == of)?;
-        released.get(&(meta.record(), meta.version())).cloned()
-    }
-
-    /// Forgets what was released for reads that have ended.
-    pub(crate) fn forget<'a>(&self, receipts: impl Iterator<Item = &'a DurableReceipt>) {
-        let mut kept = self.0.lock();
-        for receipt in receipts {
-            if kept.is_empty() {
-                return;
-            }
-            let of = (receipt.receipt().organization, receipt.receipt().sequence);
-            kept.retain(|one| one.0 != of);
+impl Keeper {
+    /// `None` where this node's custodian keeps the pepper alone.
+    pub(crate) fn of(meta: &RecordMeta) -> Option<Self> {
+        match &meta.shared {
+            Some(_) => Some(Self::Shared),
+            None => meta.custodian.map(Self::Member),
         }
     }
 }
 
+/// Record versions with what was released for each; `None` for a refusal.
+pub(super) type Peppers = HashMap<(RecordId, u32), Option<Pepper>>;
+
+/// What was released on one receipt.
+struct Kept {
+    /// Organisation and sequence number of the receipt.
+    of: (Address, u64),
+    asked: BTreeSet<Keeper>,
+    peppers: Peppers,
+}
+
+/// Peppers that custodians released for reads under way.
+#[derive(Default)]
+pub(crate) struct Released(Mutex<VecDeque<Kept>>);
+
+impl Released {
+    fn keep(&self, receipt: &DurableReceipt, keeper: Keeper, peppers: Peppers) {
+        let of = place_of(receipt);
+        let mut all = self.0.lock();
+        let mut one = match all.iter().position(|one| one.of == of) {
+            Some(found) => all.remove(found),
+            None => None,
+        }
+        .unwrap_or_else(|| Kept {
+            of,
+            asked: BTreeSet::new(),
+            peppers: HashMap::new(),
+        });
+        one.asked.insert(keeper);
+        for (version, pepper) in peppers {
+            // What one keeper has nothing to say of another one may have released.
+            let known = one.peppers.entry(version).or_default();
+            *known = pepper.or_else(|| known.take());
+        }
+        if all.len() >= KEPT_MAX {
+            all.pop_front();
+        }
+        all.push_back(one);
+    }
+
+    fn is_asked(&self, receipt: &DurableReceipt, keeper: Keeper) -> bool {
+        let of = place_of(receipt);
+        let all = self.0.lock();
+        all.iter()
+            .any(|one| one.of == of && one.asked.contains(&keeper))
+    }
+
+    /// What was released for a record version on this receipt.
+    fn find(&self, receipt: &DurableReceipt, meta: &RecordMeta) -> Option<Pepper> {
+        let of = place_of(receipt);
+        let all = self.0.lock();
+        let one = all.iter().find(|one| one.of == of)?;
+        one.peppers
+            .get(&(meta.record(), meta.version()))
+            .cloned()
+            .flatten()
+    }
+
+    /// Forgets what was released for reads that have ended.
+    pub(crate) fn forget<'a>(&self, receipts: impl Iterator<Item = &'a DurableReceipt>) {
+        let mut all = self.0.lock();
+        for receipt in receipts {
+            if all.is_empty() {
+                return;
+            }
+            let of = place_of(receipt);
+            all.retain(|one| one.of != of);
+        }
+    }
+}
+
+fn place_of(receipt: &DurableReceipt) -> (Address, u64) {
+    (receipt.receipt().organization, receipt.receipt().sequence)
+}
+
 impl Service {
-    /// Asks the custodians of other members (log, custodian) for the peppers of what is about to be opened, once for
-    /// each receipt.
-    pub(crate) async fn ask_custodians(
+    /// Asks the custodians of others (log, keeper) for the peppers of what is about to be opened, once for each receipt
+    /// and custodian.
+    pub(crate) async fn ask_keepers(
         self: &Arc<Self>,
-        custodians: BTreeSet<(Address, Address)>,
+        actor: &Actor,
+        keepers: BTreeSet<(Address, Keeper)>,
         receipts: &BTreeMap<Address, DurableReceipt>,
     ) -> Result<()> {
-        for (log, custodian) in custodians {
+        for (log, keeper) in keepers {
             let Some(receipt) = receipts.get(&log) else {
                 continue;
             };
-            match self.fetch_peppers(OrganizationId(custodian), receipt).await {
-                Ok(peppers) => self.released.keep(receipt, peppers),
-                Err(Error::NotPermitted { .. }) => {
-                    let refused = vec![None; receipt.records().len()];
-                    self.released.keep(receipt, refused);
+            let peppers = match keeper {
+                Keeper::Member(custodian) => self.ask_alone(custodian, receipt).await?,
+                Keeper::Shared => {
+                    let (actor, covered) = (actor.clone(), receipt.clone());
+                    let gathering = self
+                        .read_blocking("releasing shares", move |service| {
+                            service.own_shares(&actor, &covered)
+                        })
+                        .await?;
+                    self.gather(receipt, gathering).await?
                 }
-                Err(error) => return Err(error),
-            }
+            };
+            self.released.keep(receipt, keeper, peppers);
         }
         Ok(())
     }
 
-    /// A pepper that another member's custodian keeps, once this node's ledger permits the reading too. To be called
-    /// on a thread that may block.
-    pub(crate) fn pepper_from(
+    /// What the one custodian of another member says; a refusal is one for every record.
+    async fn ask_alone(&self, custodian: Address, receipt: &DurableReceipt) -> Result<Peppers> {
+        let records = receipt.records().iter().copied();
+        match self.fetch_peppers(OrganizationId(custodian), receipt).await {
+            Ok(peppers) => Ok(records.zip(peppers).collect()),
+            Err(Error::NotPermitted { .. }) => Ok(records.map(|one| (one, None)).collect()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A record version's pepper: released here, by another member's custodian, or by those that share it, once this
+    /// node's ledger permits the reading. To be called on a thread that may block.
+    pub(crate) fn pepper_of(
         &self,
-        custodian: Address,
         actor: &Actor,
         meta: &RecordMeta,
         consent: &dyn Permission,
         receipt: &DurableReceipt,
     ) -> stele_vault::Result<Pepper> {
-        if self.released.find(receipt, meta).is_none() {
-            let asking = self.fetch_peppers(OrganizationId(custodian), receipt);
-            match tokio::runtime::Handle::current().block_on(asking) {
-                Ok(peppers) => self.released.keep(receipt, peppers),
+        let Some(keeper) = Keeper::of(meta) else {
+            let request = read_request(actor, meta);
+            let custodian = self.vault.custodian();
+            return custodian.release(&request, consent, receipt, self.clock.now());
+        };
+        if !self.released.is_asked(receipt, keeper) {
+            let runtime = tokio::runtime::Handle::current();
+            let asked = match keeper {
+                Keeper::Member(custodian) => runtime.block_on(self.ask_alone(custodian, receipt)),
+                Keeper::Shared => self
+                    .own_shares(actor, receipt)
+                    .and_then(|gathering| runtime.block_on(self.gather(receipt, gathering))),
+            };
+            match asked {
+                Ok(peppers) => self.released.keep(receipt, keeper, peppers),
                 Err(Error::NotPermitted { message }) => return Err(no_pepper(meta, message)),
+                Err(Error::Vault { source, .. }) => return Err(*source),
                 Err(error) => {
                     return Err(stele_vault::Error::CustodianAway {
-                        custodian,
+                        custodian: meta.custodian.unwrap_or(self.organization.0),
                         problem: error.to_string(),
                     });
                 }
@@ -129,7 +211,7 @@ impl Service {
         self.released_pepper(actor, meta, consent, receipt)
     }
 
-    /// As [`Self::pepper_from`], once [`Self::ask_custodians`] has asked.
+    /// As [`Self::pepper_of`], once [`Self::ask_keepers`] has asked.
     pub(crate) fn released_pepper(
         &self,
         actor: &Actor,
@@ -140,8 +222,8 @@ impl Service {
         consent
             .check(&read_request(actor, meta), self.clock.now())
             .map_err(|denied| no_pepper(meta, denied.reason))?;
-        let released = self.released.find(receipt, meta).flatten();
-        released.ok_or_else(|| no_pepper(meta, "its custodian does not release it".into()))
+        let released = self.released.find(receipt, meta);
+        released.ok_or_else(|| no_pepper(meta, "no custodian releases it".into()))
     }
 
     /// Asks a custodian for the peppers of all that a receipt covers, in its order.
@@ -150,41 +232,12 @@ impl Service {
         custodian: OrganizationId,
         receipt: &DurableReceipt,
     ) -> Result<Vec<Option<Pepper>>> {
-        const WHAT: &str = "asking a custodian";
         const TRIES: u32 = 10;
-        let of = receipt.receipt();
+        let from = OrganizationId(receipt.receipt().organization);
         let mut tries = 0;
         let answer = loop {
-            let batches = self
-                .index
-                .chain()
-                .receipt_batches(of.organization, of.sequence)
-                .map_err(Error::index(WHAT))?;
-            let first = match batches.first() {
-                Some(batch) => batch.first,
-                None => self.anchored_head(of.organization)?.0,
-            };
-            let count = of.sequence.saturating_sub(first).saturating_add(1);
-            let chained = self
-                .index
-                .local()
-                .receipts_from(
-                    of.organization,
-                    first,
-                    u32::try_from(count).unwrap_or(u32::MAX),
-                )
-                .map_err(Error::index(WHAT))?;
-            let asked = PeppersAsked {
-                receipt: of.clone(),
-                first,
-                digests: chained.into_iter().map(|one| one.digest).collect(),
-                records: receipt.records().to_vec(),
-            };
-            let from = OrganizationId(of.organization);
-            match self
-                .ask(from, custodian, Ask::Peppers(Box::new(asked)))
-                .await
-            {
+            let asked = Ask::Peppers(Box::new(self.access(receipt)?));
+            match self.ask(from, custodian, asked).await {
                 Ok(answer) => break answer,
                 // The other member may be a block behind this one.
                 Err(Error::Member { .. }) if tries < TRIES => {
@@ -210,6 +263,37 @@ impl Service {
             .collect())
     }
 
+    /// An access as custodians are told of it: its receipt, and those before it that are not anchored yet.
+    pub(super) fn access(&self, receipt: &DurableReceipt) -> Result<PeppersAsked> {
+        const WHAT: &str = "asking a custodian";
+        let of = receipt.receipt();
+        let batches = self
+            .index
+            .chain()
+            .receipt_batches(of.organization, of.sequence)
+            .map_err(Error::index(WHAT))?;
+        let first = match batches.first() {
+            Some(batch) => batch.first,
+            None => self.anchored_head(of.organization)?.0,
+        };
+        let count = of.sequence.saturating_sub(first).saturating_add(1);
+        let chained = self
+            .index
+            .local()
+            .receipts_from(
+                of.organization,
+                first,
+                u32::try_from(count).unwrap_or(u32::MAX),
+            )
+            .map_err(Error::index(WHAT))?;
+        Ok(PeppersAsked {
+            receipt: of.clone(),
+            first,
+            digests: chained.into_iter().map(|one| one.digest).collect(),
+            records: receipt.records().to_vec(),
+        })
+    }
+
     /// Releases peppers to another member: for an access that it has written into its own sequence, by somebody of
     /// its own whom the patient's live grant allows it, and only once the access stands in this node's sequence too.
     pub(super) async fn release_peppers(
@@ -230,7 +314,8 @@ impl Service {
             .iter()
             .map(|(record, version)| {
                 let meta = self.vault.meta(record, *version).ok().flatten()?;
-                (meta.log == log && meta.custodian.is_none()).then_some(meta)
+                let is_kept_alone = meta.custodian.is_none() && meta.shared.is_none();
+                (meta.log == log && is_kept_alone).then_some(meta)
             })
             .collect();
         let all = metas.iter().flatten();
@@ -294,7 +379,7 @@ impl Service {
     }
 
     /// Whether a receipt is one of the asker's sequence as it is anchored, covers these records, and is of now.
-    fn check_receipt(&self, asker: OrganizationId, asked: &PeppersAsked) -> Result<()> {
+    pub(super) fn check_receipt(&self, asker: OrganizationId, asked: &PeppersAsked) -> Result<()> {
         let receipt = &asked.receipt;
         if receipt.organization != asker.0 || !receipt.allowed {
             return Err(refused(
@@ -363,7 +448,7 @@ impl Service {
     }
 }
 
-fn refused(what: &str) -> Error {
+pub(super) fn refused(what: &str) -> Error {
     Error::NotPermitted {
         message: format!("the custodian refuses for {what}"),
     }

@@ -100,6 +100,7 @@ pub struct Metrics {
     lag: Gauge,
     blobs: Gauge,
     custodians: Gauge,
+    alone: Gauge,
     undealt: Gauge,
     untold: Gauge,
     wrong_shares: Counter,
@@ -120,6 +121,7 @@ impl Default for Metrics {
             lag: Gauge::default(),
             blobs: Gauge::default(),
             custodians: Gauge::default(),
+            alone: Gauge::default(),
             undealt: Gauge::default(),
             untold: Gauge::default(),
             wrong_shares: Counter::default(),
@@ -195,6 +197,11 @@ impl Metrics {
             "custody_custodians",
             "Members that share the peppers of what is written now",
             self.custodians.clone(),
+        );
+        registry.register(
+            "custody_kept_alone",
+            "Whether this member still has a tree that gives peppers of older records alone",
+            self.alone.clone(),
         );
         registry.register(
             "custody_undealt_trees",
@@ -293,6 +300,7 @@ impl Service {
         let current = custodian.current();
         let custodians = current.map_or(1, |custody| custody.custodians.len());
         set(&metrics.custodians, custodians as u64);
+        set(&metrics.alone, u64::from(custodian.keeps_alone()));
         set(&metrics.undealt, custodian.undealt().len() as u64);
         let untold = self.vault.untold_erasures().map_err(Error::vault(WHAT))?;
         set(&metrics.untold, untold.len() as u64);

@@ -100,18 +100,7 @@ impl Service {
         else {
             return Ok(None);
         };
-        const WHAT: &str = "listing organisations";
-        let mut known: Vec<Address> = self
-            .hosted_organizations()?
-            .into_iter()
-            .map(|one| one.0)
-            .collect();
-        let others = self
-            .index
-            .chain()
-            .organizations()
-            .map_err(Error::index(WHAT))?;
-        known.extend(others.into_iter().map(|one| one.account.address));
+        let known = self.all_organizations()?;
         let Some(organization) = known.into_iter().find(|one| hex_short(*one) == short) else {
             return Ok(None);
         };

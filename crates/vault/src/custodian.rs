@@ -29,7 +29,7 @@ use stele_core::{
 };
 
 use crate::{
-    custody::{Custodies, Custody, ErasedPlace, ShareOf, SharedPepper, Undealt},
+    custody::{Before, Custodies, Custody, ErasedPlace, ShareOf, SharedPepper, Undealt},
     error::{Error, Result},
     shred::ShredTree,
 };
@@ -264,6 +264,43 @@ impl Custodian {
             Some((pepper, place)) => Ok((pepper, Some(place))),
             None => Ok((self.pepper(of.record, of.version)?, None)),
         }
+    }
+
+    /// Whether peppers of older records are still this custodian's alone: 0 where none are.
+    #[must_use]
+    pub fn keeps_alone(&self) -> bool {
+        self.custodies.before() != Some(Before::Gone)
+    }
+
+    /// Where the shares of the pepper of a record version lie that this custodian kept alone until now.
+    pub(crate) fn share_anew(&self, of: &ShareOf<'_>) -> Result<Option<SharedPepper>> {
+        let pepper = self.pepper(of.record, of.version)?;
+        let sealed = self.custodies.seal(of)?;
+        Ok(sealed.map(|(shared, place)| place.masked(&shared, &pepper)))
+    }
+
+    pub(crate) fn before(&self) -> Option<Before> {
+        self.custodies.before()
+    }
+
+    pub(crate) fn set_before(&self, before: Before) -> Result<()> {
+        self.custodies.set_before(before)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shares(
+        &self,
+        custody: B128,
+        period: u32,
+        of: &ShareOf<'_>,
+    ) -> Result<Vec<Secret32>> {
+        let shares = self.custodies.shares(custody, period, u16::MAX, of)?;
+        Ok(shares.into_iter().map(|(_, share)| share).collect())
+    }
+
+    /// Destroys every pepper that this custodian keeps alone.
+    pub(crate) fn destroy_own(&self) -> Result<()> {
+        self.shred.renew()
     }
 
     /// A custody, if it is known here.

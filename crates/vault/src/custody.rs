@@ -139,6 +139,9 @@ pub struct SharedPepper {
     pub period: u32,
     /// What tells a share from a wrong one, tree by tree.
     pub checks: Vec<[u8; CHECK_LEN]>,
+    /// For a record that was sealed when one custodian kept its pepper: that pepper, XOR what the shares give. It says
+    /// nothing to whoever has not both.
+    pub mask: Option<[u8; 32]>,
 }
 
 impl SharedPepper {
@@ -149,7 +152,23 @@ impl SharedPepper {
             custody,
             period,
             checks: shares.iter().map(check_of).collect(),
+            mask: None,
         }
+    }
+
+    /// The same shares for a record that is sealed with another pepper.
+    pub(crate) fn masked(mut self, shared: &Pepper, pepper: &Pepper) -> Self {
+        let pairs = shared
+            .secret()
+            .expose()
+            .iter()
+            .zip(pepper.secret().expose());
+        let mut mask = [0; 32];
+        for (to, (one, other)) in mask.iter_mut().zip(pairs) {
+            *to = one ^ other;
+        }
+        self.mask = Some(mask);
+        self
     }
 
     /// Whether this is the share of a tree.
@@ -161,7 +180,15 @@ impl SharedPepper {
     /// The pepper of a record version from the shares of all trees, in order.
     #[must_use]
     pub fn pepper(&self, record: &RecordId, version: u32, shares: &[Secret32]) -> Pepper {
-        combine(self.custody, record, version, shares)
+        let shared = combine(self.custody, record, version, shares);
+        let Some(mask) = self.mask else {
+            return shared;
+        };
+        let mut pepper = Zeroizing::new(*shared.secret().expose());
+        for (byte, mask) in pepper.iter_mut().zip(mask) {
+            *byte ^= mask;
+        }
+        Pepper::new(Secret32::new(*pepper))
     }
 }
 
@@ -200,6 +227,22 @@ struct State {
     period: u32,
     /// Custodians that confirmed, tree by tree, as bit sets.
     confirmed: Vec<u8>,
+    /// What has become of the peppers that this vault's custodian kept alone before.
+    #[serde(default)]
+    before: Before,
+}
+
+/// Peppers that were kept alone before they were shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Before {
+    /// They are to be shared.
+    #[default]
+    Alone,
+    /// All that were found have been; the next start makes sure.
+    Shared,
+    /// Their tree is destroyed.
+    Gone,
 }
 
 impl State {
@@ -322,6 +365,24 @@ impl Custodies {
         self.writing().map(|kept| kept.custody.clone())
     }
 
+    /// What has become of the peppers kept alone before; `None` where all still are.
+    pub(crate) fn before(&self) -> Option<Before> {
+        self.writing().map(|kept| kept.state.lock().before)
+    }
+
+    /// Notes it.
+    pub(crate) fn set_before(&self, before: Before) -> Result<()> {
+        let _one_at_a_time = self.changing.lock();
+        let Some(kept) = self.writing() else {
+            return Ok(());
+        };
+        let mut next = kept.state.lock().clone();
+        next.before = before;
+        self.write(&next)?;
+        *kept.state.lock() = next;
+        Ok(())
+    }
+
     /// The custodians of all custodies that this vault founded.
     pub(crate) fn partners(&self) -> BTreeSet<Address> {
         let own = self
@@ -350,6 +411,7 @@ impl Custodies {
             confirmed: subsets.iter().map(|subset| subset & own).collect(),
             writing: true,
             period: 0,
+            before: self.before().unwrap_or_default(),
             custody,
         };
         // On disk the one before ends first, so that a crash leaves none instead of two; in memory there is always one.
@@ -399,6 +461,7 @@ impl Custodies {
             confirmed: vec![0; custody.subsets().len()],
             writing: false,
             period: 0,
+            before: Before::Gone,
             custody: custody.clone(),
         };
         self.write(&state)?;

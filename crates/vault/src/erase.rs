@@ -32,6 +32,7 @@ impl Vault {
     /// # Errors
     /// [`Error::Database`], [`Error::Io`], [`Error::Objects`]; to be called again until it succeeds.
     pub async fn erase(&self, records: &[RecordId], now: Timestamp) -> Result<()> {
+        let _nothing_is_rewritten = self.rewriting.lock().await;
         let mut writes = Writes::default();
         let mut objects = Vec::new();
         for record in records {
@@ -56,6 +57,7 @@ impl Vault {
     /// # Errors
     /// [`Error::Database`], [`Error::Objects`].
     pub async fn discard(&self, record: &RecordId, version: u32) -> Result<()> {
+        let _nothing_is_rewritten = self.rewriting.lock().await;
         let Some(meta) = self.meta(record, version)? else {
             return Ok(());
         };

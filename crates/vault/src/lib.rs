@@ -37,6 +37,7 @@ mod erase;
 mod error;
 mod foreign;
 mod ggm;
+mod reshare;
 mod shred;
 mod vault;
 

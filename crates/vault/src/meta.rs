@@ -114,6 +114,7 @@ impl RecordMeta {
             out.extend_from_slice(shared.custody.as_slice());
             out.extend_from_slice(&shared.period.to_be_bytes());
             put_bytes(&mut out, shared.checks.as_flattened());
+            put_bytes(&mut out, shared.mask.as_ref().map_or(&[], |mask| mask));
         }
         out.extend_from_slice(self.log.as_slice());
         out.push(match preimage.kind {
@@ -231,10 +232,18 @@ fn shared_pepper(reader: &mut Reader<'_>) -> Result<SharedPepper> {
     if !rest.is_empty() {
         return Err(reader.error("the checks of its shares are cut off"));
     }
+    let mask = match reader.bytes()? {
+        [] => None,
+        mask => Some(
+            mask.try_into()
+                .map_err(|_| reader.error("the mask of its pepper has a wrong length"))?,
+        ),
+    };
     Ok(SharedPepper {
         custody,
         period,
         checks: checks.to_vec(),
+        mask,
     })
 }
 
@@ -301,6 +310,7 @@ mod tests {
             custody: B128::repeat_byte(14),
             period: 15,
             checks: vec![[16; 16], [17; 16]],
+            mask: Some([18; 32]),
         });
         let shared_foreign = RecordMeta {
             shared: shared.clone(),

@@ -234,6 +234,17 @@ impl ShredTree {
         self.change(|nodes| forget_below(nodes, first, self.shape))
     }
 
+    /// Destroys all keys, durably: the tree begins anew.
+    ///
+    /// # Errors
+    /// As [`Self::puncture`].
+    pub(crate) fn renew(&self) -> Result<()> {
+        self.change(|nodes| {
+            *nodes = whole();
+            true
+        })
+    }
+
     /// What is left of the tree, in the clear: for one that is to hold it, too.
     pub(crate) fn nodes(&self) -> Zeroizing<Vec<u8>> {
         write_nodes(&self.nodes.read())

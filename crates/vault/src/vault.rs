@@ -72,6 +72,8 @@ pub struct Vault {
     master_path: PathBuf,
     /// One change of the unlocking key at a time.
     unlocking: Mutex<()>,
+    /// Metas are rewritten, or records removed; never both.
+    pub(crate) rewriting: tokio::sync::Mutex<()>,
 }
 
 impl Vault {
@@ -115,8 +117,10 @@ impl Vault {
             master,
             master_path,
             unlocking: Mutex::new(()),
+            rewriting: tokio::sync::Mutex::new(()),
         };
         vault.reapply_tombstones().await?;
+        vault.end_keeping_alone()?;
         vault.store.sweep().await?;
         Ok(vault)
     }

@@ -71,6 +71,7 @@ impl Service {
         let rounds = rounds.and_then(|rounds| u64::try_from(rounds).ok());
         let rounds = rounds.unwrap_or(1).max(1);
         let mut seen = BTreeMap::new();
+        let mut is_anew = false;
         let mut height = None;
         for round in 0_u64.. {
             tokio::time::sleep(pause).await;
@@ -78,6 +79,10 @@ impl Service {
             if height != Some(now) {
                 height = Some(now);
                 warn_of(self.found_custody(sharing).await, "a custody is founded");
+            }
+            if !is_anew && self.vault.custodian().current().is_some() {
+                is_anew = true;
+                tokio::spawn(Arc::clone(&self).share_anew());
             }
             self.deal().await;
             if round % rounds == 0 {
@@ -134,22 +139,19 @@ impl Service {
     /// This member, then the others that act now: validators first, by account, beginning after this one, so that not
     /// all choose the same.
     fn members_in_order(&self) -> Result<Vec<Address>> {
-        const WHAT: &str = "listing members";
-        let chain = self.index.chain();
         let own = self.organization.0;
         let hosted = self.hosted_organizations()?;
-        let is_other = |who: &Address| *who != own && !hosted.contains(&OrganizationId(*who));
-        let organizations = chain.organizations().map_err(Error::index(WHAT))?;
-        let active: BTreeSet<Address> = organizations
-            .iter()
-            .filter(|one| one.account.status == 1)
-            .map(|one| one.account.address)
-            .filter(|who| is_other(who))
-            .collect();
-        let seats = chain.validators().map_err(Error::index(WHAT))?;
+        let mut active = BTreeSet::new();
+        for who in self.all_organizations()? {
+            let is_other = who != own && !hosted.contains(&OrganizationId(who));
+            if is_other && self.account(who)?.is_some_and(|account| account.active) {
+                active.insert(who);
+            }
+        }
+        let epoch = self.ledger.epoch();
+        let seats = epoch.iter().flat_map(|epoch| epoch.validators());
         let seated: BTreeSet<Address> = seats
-            .into_iter()
-            .map(|(_, organization)| organization)
+            .map(|seat| seat.organization)
             .filter(|who| active.contains(who))
             .collect();
         let rest: BTreeSet<Address> = active.difference(&seated).copied().collect();
@@ -243,6 +245,24 @@ impl Service {
         })
         .await?;
         Ok(Zeroizing::new(b"{}".to_vec()))
+    }
+
+    /// Shares the peppers that this member kept alone before there were others, once.
+    async fn share_anew(self: Arc<Self>) {
+        let shared = tokio::task::spawn_blocking(move || self.vault.share_anew());
+        match shared.await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(versions)) => {
+                tracing::info!(
+                    versions,
+                    "peppers that were kept alone are shared; their tree goes at the next start"
+                );
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "peppers that were kept alone are shared after the next start");
+            }
+            Err(error) => tracing::error!(%error, "sharing peppers anew has panicked"),
+        }
     }
 
     async fn end_period(self: &Arc<Self>) -> Result<()> {

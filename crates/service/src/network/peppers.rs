@@ -3,7 +3,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::Arc,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use alloy_primitives::{Address, B256};
@@ -36,6 +40,10 @@ const CHAINED_MAX: usize = 8_192;
 const RECEIPT_AGE_MS: u64 = 300_000;
 /// One pepper in an answer: whether it is released, and 32 bytes.
 const ENTRY_LEN: usize = 33;
+/// First byte of an entry whose pepper is released.
+const RELEASED: u8 = 1;
+/// First byte of an entry whose pepper is shared with other custodians since: the record is to be fetched again.
+const MOVED: u8 = 2;
 
 /// Reads under way whose peppers are kept at most: each is one receipt.
 const KEPT_MAX: usize = 64;
@@ -66,18 +74,34 @@ pub(super) type Peppers = HashMap<(RecordId, u32), Option<Pepper>>;
 struct Kept {
     /// Organisation and sequence number of the receipt.
     of: (Address, u64),
-    asked: BTreeSet<Keeper>,
+    /// Members that were asked for all of it.
+    asked: BTreeSet<Address>,
     peppers: Peppers,
+    /// From custodians that share, as far as they were asked.
+    shared: Peppers,
 }
 
 /// Peppers that custodians released for reads under way.
 #[derive(Default)]
-pub(crate) struct Released(Mutex<VecDeque<Kept>>);
+pub(crate) struct Released {
+    kept: Mutex<VecDeque<Kept>>,
+    /// Whether a custodian said that it shares since what it kept alone.
+    is_moved: AtomicBool,
+}
 
 impl Released {
+    fn note_moved(&self) {
+        self.is_moved.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether copies of other members' records are to be looked at anew; says so once.
+    pub(super) fn take_moved(&self) -> bool {
+        self.is_moved.swap(false, Ordering::Relaxed)
+    }
+
     fn keep(&self, receipt: &DurableReceipt, keeper: Keeper, peppers: Peppers) {
         let of = place_of(receipt);
-        let mut all = self.0.lock();
+        let mut all = self.kept.lock();
         let mut one = match all.iter().position(|one| one.of == of) {
             Some(found) => all.remove(found),
             None => None,
@@ -86,12 +110,14 @@ impl Released {
             of,
             asked: BTreeSet::new(),
             peppers: HashMap::new(),
+            shared: HashMap::new(),
         });
-        one.asked.insert(keeper);
-        for (version, pepper) in peppers {
-            // What one keeper has nothing to say of another one may have released.
-            let known = one.peppers.entry(version).or_default();
-            *known = pepper.or_else(|| known.take());
+        match keeper {
+            Keeper::Member(member) => {
+                one.asked.insert(member);
+                one.peppers.extend(peppers);
+            }
+            Keeper::Shared => one.shared.extend(peppers),
         }
         if all.len() >= KEPT_MAX {
             all.pop_front();
@@ -99,27 +125,34 @@ impl Released {
         all.push_back(one);
     }
 
-    fn is_asked(&self, receipt: &DurableReceipt, keeper: Keeper) -> bool {
+    fn is_asked(&self, receipt: &DurableReceipt, keeper: Keeper, meta: &RecordMeta) -> bool {
         let of = place_of(receipt);
-        let all = self.0.lock();
-        all.iter()
-            .any(|one| one.of == of && one.asked.contains(&keeper))
+        let all = self.kept.lock();
+        all.iter().any(|one| {
+            one.of == of
+                && match keeper {
+                    Keeper::Member(member) => one.asked.contains(&member),
+                    Keeper::Shared => one.shared.contains_key(&(meta.record(), meta.version())),
+                }
+        })
     }
 
     /// What was released for a record version on this receipt.
     fn find(&self, receipt: &DurableReceipt, meta: &RecordMeta) -> Option<Pepper> {
         let of = place_of(receipt);
-        let all = self.0.lock();
+        let all = self.kept.lock();
         let one = all.iter().find(|one| one.of == of)?;
-        one.peppers
-            .get(&(meta.record(), meta.version()))
-            .cloned()
-            .flatten()
+        let released = match meta.shared {
+            Some(_) => &one.shared,
+            None => &one.peppers,
+        };
+        let version = (meta.record(), meta.version());
+        released.get(&version).cloned().flatten()
     }
 
     /// Forgets what was released for reads that have ended.
     pub(crate) fn forget<'a>(&self, receipts: impl Iterator<Item = &'a DurableReceipt>) {
-        let mut all = self.0.lock();
+        let mut all = self.kept.lock();
         for receipt in receipts {
             if all.is_empty() {
                 return;
@@ -128,6 +161,16 @@ impl Released {
             all.retain(|one| one.of != of);
         }
     }
+}
+
+/// The records of a receipt that are asked for together with one of them: a receipt of maintenance covers all of a log,
+/// and what is asked for too early may be forgotten before it is its turn.
+fn together(receipt: &DurableReceipt, meta: &RecordMeta) -> Range<usize> {
+    const TOGETHER: usize = 16;
+    let version = (meta.record(), meta.version());
+    let place = receipt.records().iter().position(|one| *one == version);
+    let first = place.unwrap_or(receipt.records().len());
+    first..first.saturating_add(TOGETHER)
 }
 
 fn place_of(receipt: &DurableReceipt) -> (Address, u64) {
@@ -153,7 +196,7 @@ impl Service {
                     let (actor, covered) = (actor.clone(), receipt.clone());
                     let gathering = self
                         .read_blocking("releasing shares", move |service| {
-                            service.own_shares(&actor, &covered)
+                            service.own_shares(&actor, &covered, 0..covered.records().len())
                         })
                         .await?;
                     self.gather(receipt, gathering).await?
@@ -188,12 +231,12 @@ impl Service {
             let custodian = self.vault.custodian();
             return custodian.release(&request, consent, receipt, self.clock.now());
         };
-        if !self.released.is_asked(receipt, keeper) {
+        if !self.released.is_asked(receipt, keeper, meta) {
             let runtime = tokio::runtime::Handle::current();
             let asked = match keeper {
                 Keeper::Member(custodian) => runtime.block_on(self.ask_alone(custodian, receipt)),
                 Keeper::Shared => self
-                    .own_shares(actor, receipt)
+                    .own_shares(actor, receipt, together(receipt, meta))
                     .and_then(|gathering| runtime.block_on(self.gather(receipt, gathering))),
             };
             match asked {
@@ -253,12 +296,21 @@ impl Service {
                 message: format!("the answer of organisation {custodian} has a wrong length"),
             });
         }
+        if entries.iter().any(|entry| entry.first() == Some(&MOVED)) {
+            self.released.note_moved();
+            return Err(Error::Member {
+                message: format!(
+                    "organisation {custodian} shares the records' peppers with others since; \
+                     where is being asked, try again shortly"
+                ),
+            });
+        }
         Ok(entries
             .iter()
             .map(|entry| {
                 let (flag, pepper) = entry.split_first()?;
                 let pepper: [u8; 32] = pepper.try_into().ok()?;
-                (*flag == 1).then(|| Pepper::received(Secret32::new(pepper)))
+                (*flag == RELEASED).then(|| Pepper::received(Secret32::new(pepper)))
             })
             .collect())
     }
@@ -309,15 +361,18 @@ impl Service {
         let action =
             AccessAction::from_code(receipt.action).ok_or_else(|| refused("its action"))?;
         let open = self.open_slots(&actor, log, Permissions::READ)?;
-        let metas: Vec<Option<RecordMeta>> = asked
-            .records
-            .iter()
-            .map(|(record, version)| {
-                let meta = self.vault.meta(record, *version).ok().flatten()?;
-                let is_kept_alone = meta.custodian.is_none() && meta.shared.is_none();
-                (meta.log == log && is_kept_alone).then_some(meta)
-            })
-            .collect();
+        let (metas, moved) = self.asked_metas(&asked);
+        if moved.iter().any(|is_moved| *is_moved) {
+            // Nothing is released: whoever has a copy learns that it has to fetch it once more.
+            let entry = |is_moved: &bool| {
+                let mut entry = [0; ENTRY_LEN];
+                if let (true, Some(first)) = (*is_moved, entry.first_mut()) {
+                    *first = MOVED;
+                }
+                entry
+            };
+            return Ok(Zeroizing::new(moved.iter().flat_map(entry).collect()));
+        }
         let all = metas.iter().flatten();
         let slots = all.fold(0_u64, |slots, meta| {
             slots
@@ -346,6 +401,19 @@ impl Service {
         .await
     }
 
+    /// The metas of what is asked for, as far as this custodian keeps the peppers alone, and which of the others it kept
+    /// alone once.
+    fn asked_metas(&self, asked: &PeppersAsked) -> (Vec<Option<RecordMeta>>, Vec<bool>) {
+        let found = asked.records.iter().map(|(record, version)| {
+            let meta = self.vault.meta(record, *version).ok().flatten();
+            let meta =
+                meta.filter(|meta| meta.log == asked.receipt.log && meta.custodian.is_none());
+            let is_moved = meta.as_ref().is_some_and(|meta| meta.shared.is_some());
+            (meta.filter(|_| !is_moved), is_moved)
+        });
+        found.unzip()
+    }
+
     fn release_all(
         &self,
         actor: &Actor,
@@ -363,7 +431,7 @@ impl Service {
             });
             match released {
                 Some(Ok(pepper)) => {
-                    answer.push(1);
+                    answer.push(RELEASED);
                     answer.extend_from_slice(pepper.secret().expose());
                 }
                 None

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
+    ops::Range,
     sync::Arc,
 };
 
@@ -106,18 +107,20 @@ fn bit(tree: u8) -> u16 {
 type Given = Vec<Vec<(u8, Secret32)>>;
 
 impl Service {
-    /// What this node's own trees give for what a receipt covers: under its own ledger, with its own receipt. To be
+    /// What this node's own trees give for some of what a receipt covers: under its own ledger, with its own receipt. To be
     /// called on a thread that may block.
     pub(super) fn own_shares(
         &self,
         actor: &Actor,
         receipt: &DurableReceipt,
+        part: Range<usize>,
     ) -> Result<Vec<Gathering>> {
         use stele_vault::Error as Vault;
         const WHAT: &str = "releasing shares of peppers";
         let consent = LiveConsent::new(self, actor)?;
         let mut gathering = Vec::new();
-        for (at, (record, version)) in (0_u32..).zip(receipt.records()) {
+        let covered = (0_u32..).zip(receipt.records());
+        for (at, (record, version)) in covered.skip(part.start).take(part.len()) {
             let meta = self.vault.meta(record, *version).ok().flatten();
             let Some(meta) = meta.filter(|meta| meta.log == receipt.receipt().log) else {
                 continue;
@@ -167,7 +170,12 @@ impl Service {
         receipt: &DurableReceipt,
         mut gathering: Vec<Gathering>,
     ) -> Result<Peppers> {
-        let hosted = self.hosted_organizations()?;
+        let is_whole = |gathering: &[Gathering]| gathering.iter().all(|one| one.missing() == 0);
+        let hosted = if is_whole(&gathering) {
+            Vec::new()
+        } else {
+            self.hosted_organizations()?
+        };
         let asking = Asking {
             own: hosted.into_iter().map(|one| one.0).collect(),
             down: &self.down,
@@ -190,8 +198,7 @@ impl Service {
                     "a custodian gives shares that are not those of the records; others are asked"
                 );
             }
-            let is_whole = gathering.iter().all(|one| one.missing() == 0);
-            if is_whole || asked.is_refused {
+            if is_whole(&gathering) || asked.is_refused {
                 break;
             }
             match asked.failed {
@@ -409,7 +416,8 @@ impl Asking<'_> {
     ) -> BTreeMap<Address, Vec<WantedShares>> {
         let mut next: BTreeMap<Address, Vec<WantedShares>> = BTreeMap::new();
         for one in gathering {
-            let mut missing = one.missing();
+            let missing = one.missing();
+            let mut uncovered = missing;
             if missing == 0 {
                 continue;
             }
@@ -418,9 +426,10 @@ impl Asking<'_> {
                 left.filter(|who| !tried.contains(*who)).copied().collect();
             left.sort_by_key(|who| self.down.is(*who, self.now));
             for who in left {
+                // It is asked for all it can give: another one that should give some of it may not answer.
                 let trees = one.custody.held_by(who) & missing;
-                if trees != 0 {
-                    missing &= !trees;
+                if trees & uncovered != 0 {
+                    uncovered &= !trees;
                     next.entry(who).or_default().push(WantedShares {
                         at: one.at,
                         slot: one.slot,
@@ -440,10 +449,9 @@ fn take_given(gathering: &mut [Gathering], wanted: &[WantedShares], given: Given
     let mut wrong = 0_usize;
     for (wanted, shares) in wanted.iter().zip(given) {
         if let Some(one) = gathering.iter_mut().find(|one| one.at == wanted.at) {
-            let (count, before) = (shares.len(), one.shares.len());
+            let is_wrong = |(tree, share): &&(u8, Secret32)| !one.place.is_share(*tree, share);
+            wrong = wrong.saturating_add(shares.iter().filter(is_wrong).count());
             take(one, shares);
-            let taken = one.shares.len().saturating_sub(before);
-            wrong = wrong.saturating_add(count.saturating_sub(taken));
         }
     }
     u64::try_from(wrong).unwrap_or(u64::MAX)

@@ -140,8 +140,8 @@ impl Consortium {
         consortium
     }
 
-    /// The other members that share the peppers of what a member writes, by number, in order.
-    pub(crate) fn custodians_of(&self, number: usize) -> Vec<usize> {
+    /// What a member has on disk of the custody that it writes under.
+    pub(crate) fn custody_of(&self, number: usize) -> Value {
         let folder = self.data(number).join("vault/custody");
         let files = std::fs::read_dir(folder).unwrap();
         let states = files.filter_map(|file| {
@@ -153,7 +153,12 @@ impl Consortium {
             serde_json::from_slice::<Value>(&text).ok()
         });
         let own = states.into_iter().find(|state| state["writing"] == true);
-        let own = own.expect("it shares its peppers");
+        own.expect("it shares its peppers")
+    }
+
+    /// The other members that share the peppers of what a member writes, by number, in order.
+    pub(crate) fn custodians_of(&self, number: usize) -> Vec<usize> {
+        let own = self.custody_of(number);
         let all = own["custody"]["custodians"].as_array().unwrap();
         let number_of = |account: &Value| {
             let members = 1..=self.members.len();

@@ -218,6 +218,10 @@ async fn the_custodian_refuses_after_the_end_of_a_grant() {
     );
     assert!(ended.0, "{}", ended.1);
     assert_eq!(consortium.height(2).await, height, "it has not heard of it");
+    let heard = consortium.height(1).await;
+    for number in 3..=4 {
+        consortium.until(number, heard).await;
+    }
     let refused = doctor.get(&small).await;
     assert_eq!(refused.status, 404, "{}", refused.text);
     let seen = accesses(&consortium, &home, &doctor_account).await;

@@ -46,7 +46,7 @@ const RELEASED: u8 = 1;
 const MOVED: u8 = 2;
 
 /// Reads under way whose peppers are kept at most: each is one receipt.
-const KEPT_MAX: usize = 64;
+const KEPT_MAX: usize = 1_024;
 
 /// Who is asked for a record's pepper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,33 +178,40 @@ fn place_of(receipt: &DurableReceipt) -> (Address, u64) {
 }
 
 impl Service {
-    /// Asks the custodians of others (log, keeper) for the peppers of what is about to be opened, once for each receipt
-    /// and custodian.
+    /// Asks the custodians of others (log, keeper) for the peppers of what is about to be opened, side by side, once for
+    /// each receipt and custodian.
     pub(crate) async fn ask_keepers(
         self: &Arc<Self>,
         actor: &Actor,
         keepers: BTreeSet<(Address, Keeper)>,
         receipts: &BTreeMap<Address, DurableReceipt>,
     ) -> Result<()> {
-        for (log, keeper) in keepers {
-            let Some(receipt) = receipts.get(&log) else {
-                continue;
-            };
-            let peppers = match keeper {
-                Keeper::Member(custodian) => self.ask_alone(custodian, receipt).await?,
-                Keeper::Shared => {
-                    let (actor, covered) = (actor.clone(), receipt.clone());
-                    let gathering = self
-                        .read_blocking("releasing shares", move |service| {
-                            service.own_shares(&actor, &covered, 0..covered.records().len())
-                        })
-                        .await?;
-                    self.gather(receipt, gathering).await?
-                }
-            };
-            self.released.keep(receipt, keeper, peppers);
-        }
-        Ok(())
+        let asking = keepers.into_iter().filter_map(|(log, keeper)| {
+            let receipt = receipts.get(&log)?;
+            Some(async move {
+                let peppers = match keeper {
+                    Keeper::Member(custodian) => self.ask_alone(custodian, receipt).await?,
+                    Keeper::Shared => self.gather_all(actor, receipt).await?,
+                };
+                self.released.keep(receipt, keeper, peppers);
+                Ok(())
+            })
+        });
+        futures::future::try_join_all(asking).await.map(drop)
+    }
+
+    async fn gather_all(
+        self: &Arc<Self>,
+        actor: &Actor,
+        receipt: &DurableReceipt,
+    ) -> Result<Peppers> {
+        let (actor, covered) = (actor.clone(), receipt.clone());
+        let gathering = self
+            .read_blocking("releasing shares", move |service| {
+                service.own_shares(&actor, &covered, 0..covered.records().len())
+            })
+            .await?;
+        self.gather(receipt, gathering).await
     }
 
     /// What the one custodian of another member says; a refusal is one for every record.

@@ -174,8 +174,12 @@ impl Consortium {
 
     /// What a member measures under a name without labels.
     pub(crate) async fn measured(&self, number: usize, name: &str) -> u64 {
-        let url = self.ready(number)["metrics"].as_str().unwrap().to_owned();
-        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let text = reqwest::get(self.metrics(number))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(&format!("{name} ")));

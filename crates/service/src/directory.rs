@@ -214,14 +214,7 @@ impl Service {
     pub fn hosted_organizations(&self) -> Result<Vec<OrganizationId>> {
         const WHAT: &str = "listing organisations";
         let mut hosted = vec![self.organization];
-        let output = self.view(WHAT, IDENTITY, organizationCountCall {}.abi_encode())?;
-        let count = organizationCountCall::abi_decode_returns(&output)
-            .map_err(|error| Error::internal(WHAT, error))?
-            .registered;
-        for index in 0..count {
-            let output = self.view(WHAT, IDENTITY, organizationAtCall { index }.abi_encode())?;
-            let account = organizationAtCall::abi_decode_returns(&output)
-                .map_err(|error| Error::internal(WHAT, error))?;
+        for account in self.all_organizations()? {
             if account != self.organization.0
                 && self.account(account)?.is_some_and(|found| found.active)
                 && self
@@ -235,6 +228,23 @@ impl Service {
             }
         }
         Ok(hosted)
+    }
+
+    /// Every organisation that was ever admitted, those of the genesis first.
+    pub(crate) fn all_organizations(&self) -> Result<Vec<Address>> {
+        const WHAT: &str = "listing organisations";
+        let output = self.view(WHAT, IDENTITY, organizationCountCall {}.abi_encode())?;
+        let count = organizationCountCall::abi_decode_returns(&output)
+            .map_err(|error| Error::internal(WHAT, error))?
+            .registered;
+        (0..count)
+            .map(|index| {
+                let output =
+                    self.view(WHAT, IDENTITY, organizationAtCall { index }.abi_encode())?;
+                organizationAtCall::abi_decode_returns(&output)
+                    .map_err(|error| Error::internal(WHAT, error))
+            })
+            .collect()
     }
 
     /// Registers a member of an organisation's staff and keeps the keys here. `licence` is committed to, salted.

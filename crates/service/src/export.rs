@@ -13,7 +13,7 @@ use stele_core::{
         self, AUDIT_FORMAT, AuditReport, AuditSequence, ExportLog, ExportProofs, ExportRecord,
         FORMAT, SignerProof, account_slot, key_slot,
     },
-    id::{AUDIT, IDENTITY, PatientId},
+    id::{AUDIT, IDENTITY, OrganizationId, PatientId},
     mmr,
     proof::LogProof,
     receipt::{AccessAction, AccessReceipt},
@@ -322,6 +322,9 @@ impl Service {
                 .into_iter()
                 .map(|one| one.receipt)
                 .collect();
+            // Of other members' sequences this node has no more than what concerns its patients.
+            let hosted = service.hosted_organizations()?;
+            receipts.retain(|one| hosted.contains(&OrganizationId(one.organization)));
             receipts.reverse();
             let organizations: BTreeSet<Address> =
                 receipts.iter().map(|one| one.organization).collect();

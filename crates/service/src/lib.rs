@@ -74,6 +74,8 @@ pub struct Service {
     pub(crate) upkeep_file: std::sync::OnceLock<std::path::PathBuf>,
     pub(crate) peers: std::sync::OnceLock<Arc<dyn ports::Peers>>,
     pub(crate) released: network::Released,
+    pub(crate) down: network::Down,
+    pub(crate) sharing: std::sync::OnceLock<network::Sharing>,
 }
 
 impl Service {
@@ -108,6 +110,8 @@ impl Service {
             upkeep_file: std::sync::OnceLock::new(),
             peers: std::sync::OnceLock::new(),
             released: network::Released::default(),
+            down: network::Down::default(),
+            sharing: std::sync::OnceLock::new(),
         })
     }
 

@@ -99,6 +99,11 @@ pub struct Metrics {
     age: Gauge,
     lag: Gauge,
     blobs: Gauge,
+    custodians: Gauge,
+    alone: Gauge,
+    undealt: Gauge,
+    untold: Gauge,
+    wrong_shares: Counter,
 }
 
 impl Default for Metrics {
@@ -115,6 +120,11 @@ impl Default for Metrics {
             age: Gauge::default(),
             lag: Gauge::default(),
             blobs: Gauge::default(),
+            custodians: Gauge::default(),
+            alone: Gauge::default(),
+            undealt: Gauge::default(),
+            untold: Gauge::default(),
+            wrong_shares: Counter::default(),
         };
         metrics.register();
         metrics
@@ -183,6 +193,31 @@ impl Metrics {
             "Ciphertexts in the vault, approximately",
             self.blobs.clone(),
         );
+        registry.register(
+            "custody_custodians",
+            "Members that share the peppers of what is written now",
+            self.custodians.clone(),
+        );
+        registry.register(
+            "custody_kept_alone",
+            "Whether this member still has a tree that gives peppers of older records alone",
+            self.alone.clone(),
+        );
+        registry.register(
+            "custody_undealt_trees",
+            "Trees of pepper shares that a custodian has not confirmed yet",
+            self.undealt.clone(),
+        );
+        registry.register(
+            "custody_untold_erasures",
+            "Erased records whose shares another custodian has not destroyed yet",
+            self.untold.clone(),
+        );
+        registry.register(
+            "custody_wrong_shares",
+            "Shares of peppers that other custodians gave and that were none",
+            self.wrong_shares.clone(),
+        );
     }
 
     /// Counts an answered request. `status` is the HTTP status code.
@@ -193,6 +228,11 @@ impl Metrics {
         self.durations
             .get_or_create(&OfClass { class })
             .observe(took.as_secs_f64());
+    }
+
+    /// Counts shares that a custodian gave and that were none.
+    pub(crate) fn wrong_shares(&self, count: u64) {
+        self.wrong_shares.inc_by(count);
     }
 
     /// Counts a receipt that was written.
@@ -256,6 +296,14 @@ impl Service {
         }
         set(&metrics.unanchored, unanchored);
         set(&metrics.blobs, self.vault.store().blobs());
+        let custodian = self.vault.custodian();
+        let current = custodian.current();
+        let custodians = current.map_or(1, |custody| custody.custodians.len());
+        set(&metrics.custodians, custodians as u64);
+        set(&metrics.alone, u64::from(custodian.keeps_alone()));
+        set(&metrics.undealt, custodian.undealt().len() as u64);
+        let untold = self.vault.untold_erasures().map_err(Error::vault(WHAT))?;
+        set(&metrics.untold, untold.len() as u64);
         let mut out = String::new();
         text::encode(&mut out, &metrics.registry).map_err(|error| Error::internal(WHAT, error))?;
         Ok(out)

@@ -1,4 +1,5 @@
-//! What members ask each other: a grantee's public key, the records a grantee may read, their peppers.
+//! What members ask each other: a grantee's public key, the records a grantee may read, their peppers or shares of
+//! them, and what keeps custodians of one mind: trees, erasures, accesses.
 //!
 //! A question is signed with the asking organisation's on-chain key (ES256K over the exact bytes), names its addressee,
 //! the chain and a key made for its answer, and is taken once. The answer is sealed to that key (X-Wing) and signed by
@@ -8,12 +9,15 @@
 mod answer;
 mod blocks;
 mod cards;
+mod custody;
 mod follow;
 mod peppers;
+mod shares;
+mod trails;
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B128, B256};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
@@ -25,6 +29,7 @@ use stele_core::{
     id::{OrganizationId, RecordId},
     receipt::AccessReceipt,
 };
+use stele_vault::custody::Custody;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -34,7 +39,9 @@ use crate::{
 };
 
 pub use cards::{KnownCard, MemberCard, SignedCard};
-pub(crate) use peppers::Released;
+pub use custody::Sharing;
+pub(crate) use peppers::{Keeper, Released};
+pub(crate) use shares::Down;
 
 /// How far a question's time may lie from this node's clock, in milliseconds.
 const SKEW_MS: u64 = 60_000;
@@ -85,6 +92,18 @@ enum Ask {
     Blocks { from: u64 },
     /// Peppers of record versions that an access receipt of the asking organisation covers.
     Peppers(Box<PeppersAsked>),
+    /// Shares of such peppers.
+    Shares(Box<SharesAsked>),
+    /// A tree that the asked organisation is to hold from now on: sealed to its key, in base64.
+    Tree {
+        custody: Custody,
+        tree: u8,
+        sealed: String,
+    },
+    /// The asker has erased records: the shares are to be destroyed. Record, custody and period of each.
+    Erased { places: Vec<(RecordId, B128, u32)> },
+    /// Accesses to the asker's patients that stand in the asked organisation's sequence, from a receipt on.
+    Accesses { from: u64 },
 }
 
 /// The receipt of an access, its place in the asker's sequence, and the records it covers.
@@ -98,6 +117,47 @@ struct PeppersAsked {
     digests: Vec<B256>,
     /// All record versions the receipt covers, in the order of its digest.
     records: Vec<(RecordId, u32)>,
+}
+
+/// An access, and the shares that are wanted for it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SharesAsked {
+    /// Last final block of the asker: a custodian that has not heard of it can't judge yet.
+    height: u64,
+    access: PeppersAsked,
+    wanted: Vec<WantedShares>,
+}
+
+/// Shares of one record version that the asker lacks.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WantedShares {
+    /// Place among the records of the access.
+    at: u32,
+    slot: u8,
+    custody: B128,
+    period: u32,
+    /// Trees, as a bit set.
+    trees: u16,
+}
+
+/// Receipts of accesses to the asker's patients, batch by batch as they are anchored.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AccessesPage {
+    batches: Vec<AccessesAnchored>,
+    /// Number of the receipt to go on from.
+    next: u64,
+}
+
+/// Receipts of one anchored batch, and the digests of all in it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AccessesAnchored {
+    first: u64,
+    digests: Vec<B256>,
+    receipts: Vec<AccessReceipt>,
 }
 
 /// An account's public key, signed by that account.
@@ -116,6 +176,9 @@ struct RecordsPage {
     grants: Vec<String>,
     records: Vec<SharedRecord>,
     encapsulations: Vec<String>,
+    /// Who shares the records' peppers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    custodies: Vec<Custody>,
     /// The leaf to go on from; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
@@ -237,6 +300,17 @@ impl Service {
             Ask::Members { cards } => self.swap_cards(cards)?,
             Ask::Blocks { from } => self.give_blocks(from)?,
             Ask::Peppers(asked) => self.release_peppers(asker, *asked).await?,
+            Ask::Shares(asked) => self.release_shares(asker, answering, *asked).await?,
+            Ask::Tree {
+                custody,
+                tree,
+                sealed,
+            } => {
+                self.take_tree(asker, answering, custody, tree, &sealed)
+                    .await?
+            }
+            Ask::Erased { places } => self.destroy_shares(asker, &places).await?,
+            Ask::Accesses { from } => self.give_accesses(asker, answering, from).await?,
         };
         let nonce = question.nonce;
         let sealed = hpke::seal(&reply_to, INFO, nonce.as_slice(), &plain, &mut os_rng())

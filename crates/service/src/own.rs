@@ -33,7 +33,7 @@ use crate::{
     audit::LiveConsent,
     error::{Error, Result},
     ports::{BlockRef, Call},
-    records::{read_error, read_request},
+    records::read_error,
     session::Actor,
     transactions::{Order, WAIT_MS, refused},
 };
@@ -317,12 +317,10 @@ impl Service {
         let (meta, pepper, proof) = tokio::task::spawn_blocking(move || {
             let meta = service.checked_meta(&version)?;
             let consent = LiveConsent::new(&service, &actor)?;
-            let request = read_request(&actor, &meta);
             let pepper = service
-                .vault
-                .custodian()
-                .release(&request, &consent, &receipt, service.clock.now())
+                .pepper_of(&actor, &meta, &consent, &receipt)
                 .map_err(|error| read_error(&version, error))?;
+            service.released.forget(std::iter::once(&receipt));
             let proof = service.record_proof(&version, &meta, Disclosure::Nothing)?;
             Ok::<_, Error>((meta, pepper, proof))
         })

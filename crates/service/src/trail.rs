@@ -91,7 +91,8 @@ impl Service {
         }
     }
 
-    /// The receipt that an AuditEvent's id means: a hosted organisation and a place in its sequence.
+    /// The receipt that an AuditEvent's id means: an organisation and a place in its sequence. Of other members' sequences
+    /// this node has what their custodians released of its patients' records.
     fn receipt_named(&self, id: &str) -> Result<Option<Appended>> {
         let Some((short, Ok(sequence))) = id
             .split_once('-')
@@ -99,14 +100,14 @@ impl Service {
         else {
             return Ok(None);
         };
-        let hosted = self.hosted_organizations()?;
-        let Some(organization) = hosted.iter().find(|one| hex_short(one.0) == short) else {
+        let known = self.all_organizations()?;
+        let Some(organization) = known.into_iter().find(|one| hex_short(*one) == short) else {
             return Ok(None);
         };
         let found = self
             .index
             .local()
-            .receipts_from(organization.0, sequence, 1)
+            .receipts_from(organization, sequence, 1)
             .map_err(Error::index("reading an access receipt"))?
             .pop();
         Ok(found.filter(|one| one.receipt.sequence == sequence))

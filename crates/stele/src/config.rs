@@ -98,9 +98,60 @@ pub(crate) struct NetworkConfig {
     /// others could use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gateway: Option<String>,
+    /// Who shares the peppers of what is written here.
+    #[serde(default)]
+    pub(crate) custody: CustodyConfig,
     /// The other members, as far as they do not say themselves where they are; a newcomer needs to know one gateway.
     #[serde(default)]
     pub(crate) peers: Vec<PeerConfig>,
+}
+
+/// How many members share the peppers of what is written here, and how many of them it takes to open a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CustodyConfig {
+    /// Custodians, this member among them: 1 to 5. Until there are as many members, this one keeps its peppers alone.
+    pub(crate) custodians: u8,
+    /// Custodians that have to release: 1 to `custodians`.
+    pub(crate) threshold: u8,
+    /// Seconds after which this member alone can no longer open what it wrote: 1 to 86400, at most twice that.
+    pub(crate) period_s: u64,
+}
+
+impl Default for CustodyConfig {
+    fn default() -> Self {
+        Self {
+            custodians: 3,
+            threshold: 2,
+            period_s: 60,
+        }
+    }
+}
+
+impl CustodyConfig {
+    fn check(self) -> Result<()> {
+        let most = u8::try_from(stele_vault::custody::CUSTODIANS_MAX).unwrap_or(u8::MAX);
+        if !(1..=most).contains(&self.custodians) {
+            bail!(
+                "network.custody.custodians = {}: must be 1 to {most}",
+                self.custodians
+            );
+        }
+        if !(1..=self.custodians).contains(&self.threshold) {
+            bail!(
+                "network.custody.threshold = {}: must be 1 to custodians = {}",
+                self.threshold,
+                self.custodians
+            );
+        }
+        if !(1..=86_400).contains(&self.period_s) {
+            bail!(
+                "network.custody.period_s = {}: must be 1 to 86400",
+                self.period_s
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Another member.
@@ -270,6 +321,7 @@ impl NetworkConfig {
         if let Some(gateway) = &self.gateway {
             check_gateway(gateway).context("network")?;
         }
+        self.custody.check()?;
         for (position, peer) in self.peers.iter().enumerate() {
             let said = peer.said();
             if peer.organization.is_none() && peer.key.is_none() {
@@ -698,6 +750,22 @@ mod tests {
             (
                 "[network]\nlisten = \"127.0.0.1:0\"".into(),
                 Some("genesis"),
+            ),
+            (
+                format!("{head}[network.custody]\ncustodians = 5\nthreshold = 3\n{good}"),
+                None,
+            ),
+            (
+                format!("{head}[network.custody]\ncustodians = 6"),
+                Some("custodians = 6"),
+            ),
+            (
+                format!("{head}[network.custody]\nthreshold = 4"),
+                Some("threshold = 4"),
+            ),
+            (
+                format!("{head}[network.custody]\nperiod_s = 0"),
+                Some("period_s = 0"),
             ),
         ] {
             let read = toml::from_str::<Config>(&text).map_err(anyhow::Error::from);

@@ -38,7 +38,7 @@ use stele_gateway::{
 };
 use stele_index::Index;
 use stele_portal::{Export, ExportForm, PortalConfig};
-use stele_service::{Service, people::Site, ports::Peers};
+use stele_service::{Service, network::Sharing, people::Site, ports::Peers};
 use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -58,6 +58,9 @@ const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often new grants of other members' patients are looked for.
 const FOREIGN_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often the custody of this member's peppers is looked after.
+const CUSTODY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a running node is reached; also written to `ready.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,6 +105,7 @@ pub(crate) struct Node {
     consensus: stele_consensus::Handle,
     talk: tokio::task::JoinSet<()>,
     foreign: Option<tokio::task::JoinHandle<()>>,
+    custody: Option<tokio::task::JoinHandle<()>>,
     introduce: Option<tokio::task::JoinHandle<()>>,
     rpc: RpcHandle,
     stop: watch::Sender<bool>,
@@ -331,6 +335,10 @@ impl Node {
         let talk = talk(&stores, &consensus, app.clone(), ear);
         let service = use_cases(config, &stores, ledger)?;
         let introduce = meet_members(config, &stores, &service, gateways, &app)?;
+        service
+            .begin_custody()
+            .await
+            .context("sharing the peppers of new records")?;
         finish_half_done(&service, &stores, &app).await?;
         let rpc_url = Arc::default();
         let (http_addr, http, stop) =
@@ -354,6 +362,10 @@ impl Node {
             let following = Arc::clone(&service).run_foreign_records(FOREIGN_PAUSE);
             tokio::spawn(following)
         });
+        let custody = config
+            .network
+            .is_some()
+            .then(|| tokio::spawn(Arc::clone(&service).run_custody(CUSTODY_PAUSE)));
         let mllp_addr = mllp.as_ref().map(MllpHandle::local_addr);
         let ready = stores.ready(http_addr, rpc.local_addr(), metrics_addr, mllp_addr);
         let ready_file = write_ready(config, &ready)?;
@@ -367,6 +379,7 @@ impl Node {
             consensus,
             talk,
             foreign,
+            custody,
             introduce,
             rpc,
             stop,
@@ -400,7 +413,8 @@ impl Node {
         self.metrics.abort();
         self.spare.abort();
         self.talk.abort_all();
-        for task in [&self.foreign, &self.introduce].into_iter().flatten() {
+        let tasks = [&self.foreign, &self.custody, &self.introduce];
+        for task in tasks.into_iter().flatten() {
             task.abort();
         }
         self.rpc.stop().await;
@@ -475,6 +489,25 @@ fn use_cases(config: &Config, stores: &Stores, ledger: Arc<NodeLedger>) -> Resul
     Ok(service)
 }
 
+/// Lets the use cases ask the other members: those that the configuration names, and those that were known at the last
+/// stop.
+fn reach_members(service: &Arc<Service>, gateways: &Arc<Gateways>) {
+    service.set_peers(Arc::clone(gateways) as Arc<dyn Peers>);
+    gateways.learn(service.read_cards(gateways.kept()));
+}
+
+/// As a running node does, for work on stores whose node is stopped: peppers may be shared with other members.
+pub(crate) fn reach_members_of(
+    config: &Config,
+    stores: &Stores,
+    service: &Arc<Service>,
+) -> Result<()> {
+    if let Some(gateways) = gateways(config, stores)? {
+        reach_members(service, &gateways);
+    }
+    Ok(())
+}
+
 fn gateways(config: &Config, stores: &Stores) -> Result<Option<Arc<Gateways>>> {
     let Some(network) = &config.network else {
         return Ok(None);
@@ -496,8 +529,12 @@ fn meet_members(
     let (Some(network), Some(gateways)) = (&config.network, gateways) else {
         return Ok(None);
     };
-    service.set_peers(Arc::clone(&gateways) as Arc<dyn Peers>);
-    gateways.learn(service.read_cards(gateways.kept()));
+    reach_members(service, &gateways);
+    service.set_sharing(Sharing {
+        custodians: network.custody.custodians,
+        threshold: network.custody.threshold,
+        period: Duration::from_secs(network.custody.period_s),
+    });
     let validators = signers(&config.data, &stores.vault)?
         .iter()
         .map(|signer| B256::from(*signer.public_key().as_bytes()))

@@ -7,9 +7,11 @@
 //! 3. while the ledger's finalized state permits it ([`Permission`]);
 //! 4. while that state is fresh: not older than the staleness bound.
 //!
-//! Peppers are not stored one by one: each is derived from a shred tree of the custodian's own. A
-//! pepper is as random as the tree's seed, needs no write, and erasing a record punctures the tree,
-//! after which nobody can derive it. The custodian never sees an envelope, a key or a plaintext.
+//! Peppers are not stored one by one: each is derived from shred trees. A pepper is as random as the
+//! trees' seeds, needs no write, and erasing a record punctures the trees, after which nobody can
+//! derive it. Where this custodian is the only one there is one tree, of its own; where custodians
+//! share peppers by threshold ([`crate::custody`]) each releases its shares under the same rules. The
+//! custodian never sees an envelope, a key or a plaintext.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +19,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B128};
 use futures::future::BoxFuture;
 use stele_core::{
     crypto::Secret32,
@@ -27,6 +29,7 @@ use stele_core::{
 };
 
 use crate::{
+    custody::{Before, Custodies, Custody, ErasedPlace, ShareOf, SharedPepper, Undealt},
     error::{Error, Result},
     shred::ShredTree,
 };
@@ -167,16 +170,19 @@ impl DurableReceipt {
     }
 }
 
-/// The custodian of one organisation. Alone in a consortium of one; one of several later.
+/// The custodian of one organisation: alone for what it keeps in its own tree, one of several for peppers that
+/// are shared.
 pub struct Custodian {
     shred: ShredTree,
+    custodies: Custodies,
     staleness_ms: AtomicU64,
 }
 
 impl Custodian {
-    pub(crate) const fn new(shred: ShredTree) -> Self {
+    pub(crate) const fn new(shred: ShredTree, custodies: Custodies) -> Self {
         Self {
             shred,
+            custodies,
             staleness_ms: AtomicU64::new(STALENESS_MS),
         }
     }
@@ -186,7 +192,7 @@ impl Custodian {
         self.staleness_ms.store(bound_ms, Ordering::Relaxed);
     }
 
-    /// Releases the pepper of one record version.
+    /// Releases the pepper of one record version that this custodian keeps alone.
     ///
     /// # Errors
     /// [`Error::NoReceipt`] if the receipt does not cover the request; [`Error::Refused`] without
@@ -198,6 +204,41 @@ impl Custodian {
         receipt: &DurableReceipt,
         now: Timestamp,
     ) -> Result<Pepper> {
+        self.judge(request, permission, receipt, now)?;
+        self.pepper(&request.record, request.version)
+    }
+
+    /// Releases the shares of one record version's pepper from those `wanted` trees of a custody that are here, each
+    /// with the number of its tree; none if the custody is not known here. A request that names another log, slot or
+    /// period than the record's gets shares of nothing.
+    ///
+    /// # Errors
+    /// As [`Self::release`].
+    pub fn release_shares(
+        &self,
+        request: &ReadRequest,
+        (custody, period, wanted): (B128, u32, u16),
+        permission: &dyn Permission,
+        receipt: &DurableReceipt,
+        now: Timestamp,
+    ) -> Result<Vec<(u8, Secret32)>> {
+        self.judge(request, permission, receipt, now)?;
+        let of = ShareOf {
+            log: request.log,
+            slot: request.slot,
+            record: &request.record,
+            version: request.version,
+        };
+        self.custodies.shares(custody, period, wanted, &of)
+    }
+
+    fn judge(
+        &self,
+        request: &ReadRequest,
+        permission: &dyn Permission,
+        receipt: &DurableReceipt,
+        now: Timestamp,
+    ) -> Result<()> {
         if !receipt.covers(request) {
             return Err(Error::NoReceipt {
                 record: request.record,
@@ -214,7 +255,139 @@ impl Custodian {
         if age_ms > limit_ms {
             return Err(Error::Stale { age_ms, limit_ms });
         }
-        self.pepper(&request.record, request.version)
+        Ok(())
+    }
+
+    /// The pepper of a record version that does not exist yet, and where its shares lie if it is shared.
+    pub(crate) fn seal(&self, of: &ShareOf<'_>) -> Result<(Pepper, Option<SharedPepper>)> {
+        match self.custodies.seal(of)? {
+            Some((pepper, place)) => Ok((pepper, Some(place))),
+            None => Ok((self.pepper(of.record, of.version)?, None)),
+        }
+    }
+
+    /// Whether peppers of older records are still this custodian's alone: 0 where none are.
+    #[must_use]
+    pub fn keeps_alone(&self) -> bool {
+        self.custodies.before() != Some(Before::Gone)
+    }
+
+    /// Where the shares of the pepper of a record version lie that this custodian kept alone until now.
+    pub(crate) fn share_anew(&self, of: &ShareOf<'_>) -> Result<Option<SharedPepper>> {
+        let pepper = self.pepper(of.record, of.version)?;
+        let sealed = self.custodies.seal(of)?;
+        Ok(sealed.map(|(shared, place)| place.masked(&shared, &pepper)))
+    }
+
+    pub(crate) fn before(&self) -> Option<Before> {
+        self.custodies.before()
+    }
+
+    pub(crate) fn set_before(&self, before: Before) -> Result<()> {
+        self.custodies.set_before(before)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shares(
+        &self,
+        custody: B128,
+        period: u32,
+        of: &ShareOf<'_>,
+    ) -> Result<Vec<Secret32>> {
+        let shares = self.custodies.shares(custody, period, u16::MAX, of)?;
+        Ok(shares.into_iter().map(|(_, share)| share).collect())
+    }
+
+    /// Destroys every pepper that this custodian keeps alone.
+    pub(crate) fn destroy_own(&self) -> Result<()> {
+        self.shred.renew()
+    }
+
+    /// A custody, if it is known here.
+    #[must_use]
+    pub fn custody(&self, id: B128) -> Option<Custody> {
+        self.custodies.custody(id)
+    }
+
+    /// The custody that new records are sealed under; `None` where this custodian is the only one.
+    #[must_use]
+    pub fn current(&self) -> Option<Custody> {
+        self.custodies.current()
+    }
+
+    /// The custodians of all custodies that were founded here.
+    #[must_use]
+    pub fn partners(&self) -> BTreeSet<Address> {
+        self.custodies.partners()
+    }
+
+    /// Makes the trees of a new custody, and seals new records under it from now on. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a custody that is none; [`Error::Io`].
+    pub fn found(&self, custody: Custody) -> Result<()> {
+        self.custodies.found(custody)
+    }
+
+    /// Takes note of a custody whose records this node reads.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for one that is none, or another than is known under its id; [`Error::OutOfRange`] for too
+    /// many of one owner; [`Error::Io`].
+    pub fn learn(&self, custody: &Custody) -> Result<()> {
+        self.custodies.learn(custody)
+    }
+
+    /// Keeps a tree that its owner deals to `own`, one of the custodians here. Durable when it returns; one that is kept
+    /// already stays as it is.
+    ///
+    /// # Errors
+    /// As [`Self::learn`]; [`Error::Malformed`] for a tree that `own` has no part in, or bytes that are none.
+    pub fn take(&self, custody: &Custody, tree: u8, own: Address, nodes: &[u8]) -> Result<()> {
+        self.custodies.take(custody, tree, own, nodes)
+    }
+
+    /// Trees that a custodian has not confirmed yet.
+    #[must_use]
+    pub fn undealt(&self) -> Vec<Undealt> {
+        self.custodies.undealt()
+    }
+
+    /// A tree in the clear, to be sealed to one of its custodians and to nobody else. `None` if it is not here.
+    #[must_use]
+    pub fn dealt_nodes(&self, custody: B128, tree: u8) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+        self.custodies.nodes(custody, tree)
+    }
+
+    /// Notes that a custodian keeps a tree durably.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then it is dealt once more.
+    pub fn confirm(&self, custody: B128, tree: u8, by: Address) -> Result<()> {
+        self.custodies.confirm(custody, tree, by)
+    }
+
+    /// Ends the period under way, if something was sealed in it, and forgets what the owner need not know any longer;
+    /// nothing of periods that are `in_use`, for a crash would have to finish them.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Crypto`]; to be called again.
+    pub fn end_period(&self, in_use: &[(B128, u32)]) -> Result<()> {
+        self.custodies.end_period()?;
+        self.custodies.forget(in_use)
+    }
+
+    /// Destroys shares, durably, on behalf of the owner of their custodies. Others' are passed over.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Crypto`]; to be called again.
+    pub fn destroy_shares(&self, owner: Address, places: &[ErasedPlace]) -> Result<()> {
+        let is_owners = |place: &ErasedPlace| {
+            let custody = self.custodies.custody(place.custody);
+            custody.is_some_and(|custody| custody.owner == owner)
+        };
+        let own: Vec<_> = places.iter().copied().filter(is_owners).collect();
+        self.custodies.destroy(&own)
     }
 
     /// The pepper itself, for sealing a record version that does not exist yet. Never reachable
@@ -226,9 +399,10 @@ impl Custodian {
             .ok_or(Error::Erased { record: *record })
     }
 
-    /// Destroys the peppers of all versions of some records, durably.
-    pub(crate) fn destroy(&self, records: &[[u8; 32]]) -> Result<()> {
-        self.shred.puncture(records)
+    /// Destroys the peppers of all versions of some records, and shares, durably.
+    pub(crate) fn destroy(&self, records: &[[u8; 32]], shares: &[ErasedPlace]) -> Result<()> {
+        self.shred.puncture(records)?;
+        self.custodies.destroy(shares)
     }
 }
 

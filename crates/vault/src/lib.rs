@@ -21,6 +21,7 @@
 
 pub mod cid;
 pub mod custodian;
+pub mod custody;
 pub mod envelope;
 pub mod ipfs;
 pub mod keys;
@@ -36,6 +37,7 @@ mod erase;
 mod error;
 mod foreign;
 mod ggm;
+mod reshare;
 mod shred;
 mod vault;
 

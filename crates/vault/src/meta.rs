@@ -3,7 +3,7 @@
 //! Sealed under a key of the shred tree, so that a stolen disk yields ciphertext only, and erasing a
 //! record makes every copy of its salts and envelope unreadable, in old segments too.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B128, B256};
 use cid::Cid;
 use stele_core::{
     crypto::{Secret32, aead, aead::WRAPPED_LEN, os_rng},
@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     codec::{Reader, put_bytes},
+    custody::SharedPepper,
     envelope::Envelope,
     error::{Error, Result},
     shred::ShredTree,
@@ -21,8 +22,10 @@ use crate::{
 
 /// Kept by this vault's own custodian.
 const VERSION: u8 = 1;
-/// Followed by the organisation whose custodian keeps the pepper.
+/// Followed by the organisation that keeps the record.
 const VERSION_FOREIGN: u8 = 2;
+/// Added to either: followed, after that, by where the shares of the pepper lie.
+const SHARED: u8 = 2;
 const WHAT: &str = "a record's meta";
 
 /// Everything about one record version that is neither content nor on the ledger.
@@ -30,8 +33,11 @@ const WHAT: &str = "a record's meta";
 pub struct RecordMeta {
     /// The log its leaf stands in.
     pub log: LogId,
-    /// Organisation whose custodian releases its pepper; `None` for this vault's own.
+    /// Organisation that keeps the record, and releases its pepper where that is not shared; `None` for this vault's
+    /// own.
     pub custodian: Option<Address>,
+    /// Where the shares of its pepper lie; `None` where one custodian keeps it.
+    pub shared: Option<SharedPepper>,
     /// What the leaf commits to.
     pub preimage: LeafPreimage,
     /// Salt of the leaf.
@@ -96,12 +102,19 @@ impl RecordMeta {
     fn encode(&self) -> Zeroizing<Vec<u8>> {
         let preimage = &self.preimage;
         let mut out = Zeroizing::new(Vec::with_capacity(448));
+        let more = if self.shared.is_some() { SHARED } else { 0 };
         match self.custodian {
-            None => out.push(VERSION),
+            None => out.push(VERSION + more),
             Some(custodian) => {
-                out.push(VERSION_FOREIGN);
+                out.push(VERSION_FOREIGN + more);
                 out.extend_from_slice(custodian.as_slice());
             }
+        }
+        if let Some(shared) = &self.shared {
+            out.extend_from_slice(shared.custody.as_slice());
+            out.extend_from_slice(&shared.period.to_be_bytes());
+            put_bytes(&mut out, shared.checks.as_flattened());
+            put_bytes(&mut out, shared.mask.as_ref().map_or(&[], |mask| mask));
         }
         out.extend_from_slice(self.log.as_slice());
         out.push(match preimage.kind {
@@ -128,10 +141,17 @@ impl RecordMeta {
 
     fn decode(bytes: &[u8], record: RecordId, version: u32) -> Result<Self> {
         let mut reader = Reader::new(bytes, WHAT);
-        let custodian = match reader.u8()? {
+        let version_of_meta = reader.u8()?;
+        let is_shared = version_of_meta > VERSION_FOREIGN;
+        let custodian = match version_of_meta - if is_shared { SHARED } else { 0 } {
             VERSION => None,
             VERSION_FOREIGN => Some(Address::new(reader.array()?)),
             _ => return Err(reader.error("its version is unknown")),
+        };
+        let shared = if is_shared {
+            Some(shared_pepper(&mut reader)?)
+        } else {
+            None
         };
         let log = LogId::new(reader.array()?);
         let kind = match reader.u8()? {
@@ -167,6 +187,7 @@ impl RecordMeta {
         Ok(Self {
             log,
             custodian,
+            shared,
             preimage,
             leaf_salt,
             element_salt,
@@ -205,6 +226,27 @@ impl RecordMeta {
     }
 }
 
+fn shared_pepper(reader: &mut Reader<'_>) -> Result<SharedPepper> {
+    let (custody, period) = (B128::new(reader.array()?), reader.u32()?);
+    let (checks, rest) = reader.bytes()?.as_chunks();
+    if !rest.is_empty() {
+        return Err(reader.error("the checks of its shares are cut off"));
+    }
+    let mask = match reader.bytes()? {
+        [] => None,
+        mask => Some(
+            mask.try_into()
+                .map_err(|_| reader.error("the mask of its pepper has a wrong length"))?,
+        ),
+    };
+    Ok(SharedPepper {
+        custody,
+        period,
+        checks: checks.to_vec(),
+        mask,
+    })
+}
+
 /// Key of the meta table: record, then version, so that versions of a record stand together.
 pub(crate) fn table_key(record: &RecordId, version: u32) -> Vec<u8> {
     [record.as_bytes(), &version.to_be_bytes()].concat()
@@ -232,6 +274,7 @@ mod tests {
         RecordMeta {
             log: LogId::repeat_byte(1),
             custodian: None,
+            shared: None,
             preimage: LeafPreimage {
                 record: RecordId(B256::repeat_byte(2)),
                 version: 3,
@@ -263,7 +306,27 @@ mod tests {
             custodian: Some(Address::repeat_byte(13)),
             ..meta(Some(envelope))
         };
-        for meta in [meta(None), meta(Some(envelope)), foreign] {
+        let shared = Some(SharedPepper {
+            custody: B128::repeat_byte(14),
+            period: 15,
+            checks: vec![[16; 16], [17; 16]],
+            mask: Some([18; 32]),
+        });
+        let shared_foreign = RecordMeta {
+            shared: shared.clone(),
+            ..foreign.clone()
+        };
+        let shared = RecordMeta {
+            shared,
+            ..meta(Some(envelope))
+        };
+        for meta in [
+            meta(None),
+            meta(Some(envelope)),
+            foreign,
+            shared,
+            shared_foreign,
+        ] {
             let sealed = meta.seal(&shred).unwrap().unwrap();
             let record = meta.record();
             assert_eq!(RecordMeta::open(&shred, record, 3, &sealed).unwrap(), meta);
@@ -281,8 +344,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
-            let mut framed = vec![VERSION];
+        fn arbitrary_bytes_never_panic(
+            version in 0_u8..7,
+            bytes in proptest::collection::vec(any::<u8>(), 0..500),
+        ) {
+            let mut framed = vec![version];
             framed.extend_from_slice(&bytes);
             if let Ok(meta) = RecordMeta::decode(&framed, RecordId::default(), 1) {
                 prop_assert_eq!(&*meta.encode(), &framed);

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cid::{Digest, LEAF_LEN, digest_of, import},
-    custodian::Pepper,
+    custody::{ShareOf, SharedPepper},
     envelope::{Encapsulation, Envelope, content_key},
     error::{Error, Result},
     keys::KeyPlace,
@@ -98,6 +98,7 @@ struct Prepared {
     place: KeyPlace,
     envelope: Envelope,
     content_key: Secret32,
+    shared: Option<SharedPepper>,
     leaf_salt: [u8; 32],
     element_salt: Secret32,
 }
@@ -233,13 +234,19 @@ impl Vault {
             }
         };
         let (envelope, key) = Envelope::seal(*encapsulation, exporter, id, version, rng)?;
-        let pepper: Pepper = self.custodian.pepper(id, version)?;
+        let (pepper, shared) = self.custodian.seal(&ShareOf {
+            log: record.log,
+            slot: place.slot,
+            record: id,
+            version,
+        })?;
         let mut leaf_salt = [0; 32];
         rng.fill_bytes(&mut leaf_salt);
         Ok(Prepared {
             place,
             envelope,
             content_key: content_key(&key, &pepper, id, version),
+            shared,
             leaf_salt,
             element_salt: Secret32::random(rng),
         })
@@ -326,6 +333,7 @@ fn element_root(record: &NewRecord<'_>, prepared: &Prepared, text: &str) -> Resu
 fn tombstone_meta(record: &NewRecord<'_>, prepared: &Prepared) -> RecordMeta {
     RecordMeta {
         custodian: None,
+        shared: prepared.shared.clone(),
         log: record.log,
         preimage: LeafPreimage {
             record: record.record,

@@ -16,6 +16,7 @@ use stele_core::{
 use crate::{
     cid::Digest,
     custodian::Custodian,
+    custody::Custodies,
     error::{Error, Result},
     keys::{Holder, KeyService},
     meta::{self, RecordMeta},
@@ -71,6 +72,8 @@ pub struct Vault {
     master_path: PathBuf,
     /// One change of the unlocking key at a time.
     unlocking: Mutex<()>,
+    /// Metas are rewritten, or records removed; never both.
+    pub(crate) rewriting: tokio::sync::Mutex<()>,
 }
 
 impl Vault {
@@ -103,9 +106,10 @@ impl Vault {
             reserve_bytes: config.reserve_bytes,
             cache_bytes: config.cache_bytes,
         })?);
+        let custodies = Custodies::open(&folder.join("custody"), master.clone())?;
         let vault = Self {
             records: tree("records.shred")?,
-            custodian: Custodian::new(tree("custodian.shred")?),
+            custodian: Custodian::new(tree("custodian.shred")?, custodies),
             keys: KeyService::new(Arc::clone(&store), tree("keys.shred")?),
             store,
             exporters: RwLock::new(HashMap::new()),
@@ -113,8 +117,10 @@ impl Vault {
             master,
             master_path,
             unlocking: Mutex::new(()),
+            rewriting: tokio::sync::Mutex::new(()),
         };
         vault.reapply_tombstones().await?;
+        vault.end_keeping_alone()?;
         vault.store.sweep().await?;
         Ok(vault)
     }

@@ -185,6 +185,38 @@ impl LocalStore {
         )
     }
 
+    /// Keeps receipts out of another organisation's sequence, which has its own heads and need not be whole here. Those
+    /// that are kept already are passed over.
+    ///
+    /// # Errors
+    /// [`Error::Sql`].
+    pub fn keep_receipts(&self, receipts: &[AccessReceipt]) -> Result<()> {
+        const WHAT: &str = "keeping access receipts of another member";
+        let mut connection = self.writer.lock();
+        let step = connection.transaction().attempt(WHAT)?;
+        {
+            let mut statement = step
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO receipts (organization, sequence, receipt, head, log, at_ms)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )
+                .attempt(WHAT)?;
+            for receipt in receipts {
+                statement
+                    .execute(params![
+                        receipt.organization.as_slice(),
+                        receipt.sequence.cast_signed(),
+                        alloy_rlp::encode(receipt),
+                        B256::ZERO.as_slice(),
+                        receipt.log.as_slice(),
+                        receipt.at_ms.cast_signed()
+                    ])
+                    .attempt(WHAT)?;
+            }
+        }
+        step.commit().attempt(WHAT)
+    }
+
     fn receipts(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Appended>> {
         const WHAT: &str = "reading access receipts";
         let reader = self.file.reader()?;

@@ -53,29 +53,44 @@ impl Service {
         purposes: u16,
         log: Address,
     ) -> Result<Actor> {
-        let known = self.account(account)?.filter(|found| found.active);
-        let belongs = match known {
-            Some(found) if found.kind == 1 => account == asker.0,
-            Some(found) => found.kind == 2 && found.sponsor == asker,
-            None => false,
-        };
-        if !belongs {
-            return Err(Error::NotPermitted {
-                message: format!("{account} does not act for organisation {asker}"),
-            });
-        }
         let host = OrganizationId(self.organization_hosting(log));
         if !self.is_hosted(host)? {
             return Err(Error::not_found("patient account", &log.to_string()));
         }
+        let actor = self.acting_for(asker, account, purposes, host)?;
+        if actor.kind == ActorKind::Patient {
+            return Err(Error::NotPermitted {
+                message: format!("{account} is nobody of organisation {asker}"),
+            });
+        }
+        Ok(actor)
+    }
+
+    /// An account of another member as an actor whose accesses go into the sequence of `organization`, one of this
+    /// node's.
+    pub(super) fn acting_for(
+        &self,
+        asker: OrganizationId,
+        account: Address,
+        purposes: u16,
+        organization: OrganizationId,
+    ) -> Result<Actor> {
+        let known = self.account(account)?.filter(|found| found.active);
+        let kind = match known {
+            Some(found) if found.kind == 1 && account == asker.0 => Some(ActorKind::System),
+            Some(found) if found.kind == 2 && found.sponsor == asker => {
+                Some(ActorKind::Practitioner)
+            }
+            Some(found) if found.kind == 3 && found.sponsor == asker => Some(ActorKind::Patient),
+            _ => None,
+        };
+        let kind = kind.ok_or_else(|| Error::NotPermitted {
+            message: format!("{account} does not act for organisation {asker}"),
+        })?;
         Ok(Actor {
-            kind: if account == asker.0 {
-                ActorKind::System
-            } else {
-                ActorKind::Practitioner
-            },
+            kind,
             account,
-            organization: host,
+            organization,
             purposes: Purpose::ALL
                 .into_iter()
                 .filter(|purpose| purposes & purpose.bit() != 0)
@@ -131,6 +146,7 @@ impl Service {
             grants: Vec::new(),
             records: Vec::new(),
             encapsulations: Vec::new(),
+            custodies: Vec::new(),
             next: (end < size).then_some(end),
         };
         let grants = self.vault.keys().grants(reader, log);
@@ -159,6 +175,12 @@ impl Service {
                 let encapsulation = self.vault.encapsulation(&envelope.encapsulation);
                 let bytes = encapsulation.map_err(Error::vault(WHAT))?.encode();
                 page.encapsulations.push(STANDARD.encode(bytes));
+            }
+            if let Some(shared) = &meta.shared
+                && page.custodies.iter().all(|one| one.id != shared.custody)
+            {
+                page.custodies
+                    .extend(self.vault.custodian().custody(shared.custody));
             }
             page.records.push(SharedRecord {
                 resource_type: version.resource_type.to_owned(),

@@ -63,7 +63,11 @@ impl Service {
         loop {
             tokio::time::sleep(pause).await;
             let height = self.ledger.height();
-            if seen == Some(height) {
+            let is_moved = self.released.take_moved();
+            if is_moved {
+                followed.done.clear();
+            }
+            if seen == Some(height) && !is_moved {
                 continue;
             }
             match self.follow(&mut followed).await {
@@ -224,6 +228,24 @@ impl Service {
             })
             .collect::<Option<Vec<_>>>()
             .ok_or_else(bad)?;
+        for custody in &page.custodies {
+            if custody.owner != shared.host.0 {
+                return Err(bad());
+            }
+            self.vault
+                .custodian()
+                .learn(custody)
+                .map_err(Error::vault(WHAT))?;
+        }
+        let copies: Vec<RecordMeta> = page
+            .records
+            .iter()
+            .filter_map(|record| given_meta(shared, record))
+            .collect();
+        self.vault
+            .follow_shared(&copies)
+            .await
+            .map_err(Error::vault(WHAT))?;
         let mut taken = Vec::new();
         for record in page.records {
             if let Some(one) = self.checked_record(shared, record)? {
@@ -250,10 +272,7 @@ impl Service {
     ) -> Result<Option<(JournalVersion, RecordMeta, LeafPlace)>> {
         const WHAT: &str = "checking a record of another member";
         let bad = || unreadable(shared.host);
-        let bytes = STANDARD.decode(&record.meta).map_err(|_| bad())?;
-        let mut meta =
-            RecordMeta::from_bytes(&bytes, record.record, record.version).map_err(|_| bad())?;
-        meta.custodian = Some(shared.host.0);
+        let meta = given_meta(shared, &record).ok_or_else(bad)?;
         let leaf = self
             .index
             .chain()
@@ -391,6 +410,14 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// The meta of a record that another member gave, as it is kept here. `None` if it can't be read.
+fn given_meta(shared: &Shared, given: &SharedRecord) -> Option<RecordMeta> {
+    let bytes = STANDARD.decode(&given.meta).ok()?;
+    let mut meta = RecordMeta::from_bytes(&bytes, given.record, given.version).ok()?;
+    meta.custodian = Some(shared.host.0);
+    Some(meta)
 }
 
 fn unreadable(host: OrganizationId) -> Error {

@@ -22,6 +22,7 @@ use crate::{
     Service,
     audit::LiveConsent,
     error::{Error, Result},
+    network::Keeper,
     session::Actor,
 };
 
@@ -66,7 +67,7 @@ impl Service {
             (receipts, parts.into_iter().map(Part::Prepared).collect())
         };
         let receipts = Arc::new(receipts);
-        self.ask_custodians(self.custodians_of(&parts), &receipts)
+        self.ask_keepers(actor, self.keepers_of(&parts), &receipts)
             .await?;
         let opening = parts.into_iter().map(|part| {
             let (actor, receipts) = (actor.clone(), Arc::clone(&receipts));
@@ -138,27 +139,27 @@ impl Service {
         Ok(prepared)
     }
 
-    /// Members other than this one that keep peppers of what was found, with the log. None when there are no others.
-    fn custodians_of(&self, parts: &[Part]) -> BTreeSet<(Address, Address)> {
+    /// Who has to be asked for peppers of what was found, with the log. None when there are no other members.
+    fn keepers_of(&self, parts: &[Part]) -> BTreeSet<(Address, Keeper)> {
         if self.peers.get().is_none() {
             return BTreeSet::new();
         }
-        let of = |meta: &RecordMeta| meta.custodian.map(|custodian| (meta.log, custodian));
-        let mut custodians = BTreeSet::new();
+        let of = |meta: &RecordMeta| Keeper::of(meta).map(|keeper| (meta.log, keeper));
+        let mut keepers = BTreeSet::new();
         for part in parts {
             match part {
                 Part::Prepared(prepared) => {
                     let metas = prepared.iter().filter_map(|one| one.ready.as_ref().ok());
-                    custodians.extend(metas.filter_map(|(meta, _)| of(meta)));
+                    keepers.extend(metas.filter_map(|(meta, _)| of(meta)));
                 }
                 // What can't be read is named when it is opened.
-                Part::Found(found) => custodians.extend(found.iter().filter_map(|version| {
+                Part::Found(found) => keepers.extend(found.iter().filter_map(|version| {
                     let meta = self.vault.meta(&version.placement.record, version.version);
                     of(&meta.ok()??)
                 })),
             }
         }
-        custodians
+        keepers
     }
 
     fn open_all(
@@ -225,15 +226,7 @@ impl Service {
         consent: &dyn Permission,
         receipt: &DurableReceipt,
     ) -> stele_vault::Result<Zeroizing<String>> {
-        let pepper = match meta.custodian {
-            None => self.vault.custodian().release(
-                &read_request(actor, meta),
-                consent,
-                receipt,
-                self.clock.now(),
-            )?,
-            Some(custodian) => self.pepper_from(custodian, actor, meta, consent, receipt)?,
-        };
+        let pepper = self.pepper_of(actor, meta, consent, receipt)?;
         let large = meta.size_bytes > super::write::CONTENT_MAX as u64;
         if large || meta.preimage.element_root.is_zero() {
             return tokio::runtime::Handle::current()

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::B128;
 use stele_core::{consent::Purpose, id::OrganizationId, receipt::AccessAction};
 use stele_vault::{RecordMeta, custodian::DurableReceipt};
 
@@ -278,6 +279,24 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 impl Service {
+    /// Where the peppers of writes under way lie: to finish one after a crash it must be opened.
+    pub(crate) fn periods_in_use(&self) -> Result<Vec<(B128, u32)>> {
+        const WHAT: &str = "reading the journal";
+        let entries = self.index.local().unfinished(JOURNAL);
+        let mut in_use = Vec::new();
+        for (_, state) in entries.map_err(Error::index(WHAT))? {
+            let entry: JournalEntry =
+                serde_json::from_slice(&state).map_err(|error| Error::internal(WHAT, error))?;
+            for version in &entry.versions {
+                let meta = self.vault.meta(&version.record, version.version);
+                // What can't be read can't be finished either.
+                let shared = meta.ok().flatten().and_then(|meta| meta.shared);
+                in_use.extend(shared.map(|shared| (shared.custody, shared.period)));
+            }
+        }
+        Ok(in_use)
+    }
+
     /// Whether a crash left work to finish.
     ///
     /// # Errors

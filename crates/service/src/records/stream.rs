@@ -33,6 +33,7 @@ use crate::{
     Service,
     audit::LiveConsent,
     error::{Error, Result},
+    network::Keeper,
     session::Actor,
 };
 
@@ -225,17 +226,17 @@ impl Service {
         let receipt = self.write_receipt(receipt, &records).await?;
         let meta = self.checked_meta(&found)?;
         let consent = LiveConsent::new(self, actor)?;
-        let pepper = match meta.custodian {
+        let pepper = match Keeper::of(&meta) {
             None => self.vault.custodian().release(
                 &read_request(actor, &meta),
                 &consent,
                 &receipt,
                 self.clock.now(),
             ),
-            Some(custodian) => {
+            Some(keeper) => {
                 let receipts = BTreeMap::from([(meta.log, receipt.clone())]);
-                let custodians = BTreeSet::from([(meta.log, custodian)]);
-                self.ask_custodians(custodians, &receipts).await?;
+                let keepers = BTreeSet::from([(meta.log, keeper)]);
+                self.ask_keepers(actor, keepers, &receipts).await?;
                 let pepper = self.released_pepper(actor, &meta, &consent, &receipt);
                 self.released.forget(receipts.values());
                 pepper

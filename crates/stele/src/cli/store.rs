@@ -59,12 +59,19 @@ impl IndexCommand {
         let IndexWhat::Rebuild(rebuild) = self.what;
         let config = rebuild.settings.resolve()?;
         let stores = Stores::open(&config, None).await?;
+        if stores.vault.custodian().current().is_some() && config.network.is_none() {
+            bail!(
+                "the peppers of these records are shared with other members: name the member's configuration, \
+                 --config stele.toml, so that they can be asked"
+            );
+        }
         stores
             .index
             .chain()
             .clear()
             .context("emptying the chain index")?;
         let service = offline(&stores)?;
+        crate::node::reach_members_of(&config, &stores, &service)?;
         let bar = indicatif::ProgressBar::new(0);
         let progress = bar.clone();
         let done = service

@@ -127,6 +127,79 @@ impl Consortium {
         consortium
     }
 
+    /// Folders of some members, whose own keeping of peppers ends soon; none runs yet.
+    pub(crate) fn with_short_periods(members: u16) -> Self {
+        let consortium = Self::new(members);
+        for number in 1..=usize::from(members) {
+            let path = consortium.config(number);
+            let text = std::fs::read_to_string(&path).unwrap();
+            let short = text.replace("period_s = 60", "period_s = 1");
+            assert_ne!(text, short);
+            std::fs::write(&path, short).unwrap();
+        }
+        consortium
+    }
+
+    /// What a member has on disk of the custody that it writes under.
+    pub(crate) fn custody_of(&self, number: usize) -> Value {
+        let folder = self.data(number).join("vault/custody");
+        let files = std::fs::read_dir(folder).unwrap();
+        let states = files.filter_map(|file| {
+            let path = file.unwrap().path();
+            let is_state = path
+                .extension()
+                .is_some_and(|extension| extension == "json");
+            let text = is_state.then(|| std::fs::read(path).unwrap())?;
+            serde_json::from_slice::<Value>(&text).ok()
+        });
+        let own = states.into_iter().find(|state| state["writing"] == true);
+        own.expect("it shares its peppers")
+    }
+
+    /// The other members that share the peppers of what a member writes, by number, in order.
+    pub(crate) fn custodians_of(&self, number: usize) -> Vec<usize> {
+        let own = self.custody_of(number);
+        let all = own["custody"]["custodians"].as_array().unwrap();
+        let number_of = |account: &Value| {
+            let members = 1..=self.members.len();
+            let is = |other: &usize| {
+                let account = account.as_str().unwrap();
+                self.organization(*other).eq_ignore_ascii_case(account)
+            };
+            members.into_iter().find(is).unwrap()
+        };
+        let others = all.iter().map(number_of);
+        others.filter(|other| *other != number).collect()
+    }
+
+    /// What a member measures under a name without labels.
+    pub(crate) async fn measured(&self, number: usize, name: &str) -> u64 {
+        let text = reqwest::get(self.metrics(number))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in {text}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Waits until a member measures none of something.
+    pub(crate) async fn until_none(&self, number: usize, name: &str) {
+        let none = async {
+            while self.measured(number, name).await > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, none)
+            .await
+            .unwrap_or_else(|_| panic!("{name} of member-{number} never comes to none"));
+    }
+
     /// Makes the folder of another member, which is told of the first one only, and gives its number.
     pub(crate) fn join(&mut self) -> usize {
         let number = self.members.len() + 1;

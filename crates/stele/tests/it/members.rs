@@ -148,6 +148,25 @@ async fn a_consortium_of_one_grows() {
         assert_eq!(consortium.epoch(1, epoch).await.len(), number);
     }
     assert_eq!(client.get(&url).await.status, 200);
+
+    // What it kept alone is shared now, and the tree that gave it is destroyed at the next start.
+    let shared = async {
+        while consortium.measured(1, "stele_custody_custodians").await < 3
+            || consortium.custody_of(1)["before"] != "shared"
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), shared)
+        .await
+        .expect("older peppers are shared, too");
+    let alone = "stele_custody_kept_alone";
+    assert_eq!(consortium.measured(1, alone).await, 1);
+    consortium.stop(1);
+    consortium.start(1);
+    assert_eq!(consortium.measured(1, alone).await, 0);
+    let read = client.get(&url).await;
+    assert_eq!(read.status, 200, "{}", read.text);
     let third = consortium.client(3, "system/*.cruds", None);
     let theirs = consortium.fhir(3, "Patient/theirs");
     let answer = third.put_text(&theirs, patient("theirs").to_string()).await;

@@ -17,6 +17,12 @@ use crate::{
 /// A consortium in which `p1`, a patient of the first member, has two observations; the second is of several blocks.
 async fn with_patient() -> (Consortium, Client) {
     let consortium = Consortium::running(4);
+    let home = write_patient(&consortium).await;
+    (consortium, home)
+}
+
+/// Writes that patient; gives a client of the first member.
+async fn write_patient(consortium: &Consortium) -> Client {
     let home = consortium.client(1, "system/*.cruds", None);
     let url = consortium.fhir(1, "Patient/p1");
     let made = home.put_text(&url, patient("p1").to_string()).await;
@@ -31,7 +37,7 @@ async fn with_patient() -> (Consortium, Client) {
         let made = home.put_text(&url, resource.to_string()).await;
         assert_eq!(made.status, 201, "{}", made.text);
     }
-    (consortium, home)
+    home
 }
 
 fn doctor(consortium: &Consortium, number: usize) -> String {
@@ -212,6 +218,10 @@ async fn the_custodian_refuses_after_the_end_of_a_grant() {
     );
     assert!(ended.0, "{}", ended.1);
     assert_eq!(consortium.height(2).await, height, "it has not heard of it");
+    let heard = consortium.height(1).await;
+    for number in 3..=4 {
+        consortium.until(number, heard).await;
+    }
     let refused = doctor.get(&small).await;
     assert_eq!(refused.status, 404, "{}", refused.text);
     let seen = accesses(&consortium, &home, &doctor_account).await;
@@ -220,11 +230,152 @@ async fn the_custodian_refuses_after_the_end_of_a_grant() {
         "the patient sees the refusal: {seen:?}"
     );
 
+    let members = (1..=4).map(|number| consortium.organization(number));
+    let custodians = consortium.custodians_of(1);
+    let refusing = members
+        .zip(1..)
+        .filter(|(_, number)| *number != 2 && (*number == 1 || custodians.contains(number)));
+    for (organization, number) in refusing {
+        let told = async {
+            while !observed(&consortium, &home, &doctor_account, &organization).await {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), told)
+            .await
+            .unwrap_or_else(|_| panic!("the patient never sees that member-{number} refused"));
+    }
+
     consortium.kill(1);
-    let away = doctor.get(&small).await;
-    assert_eq!(away.status, 503, "{}", away.text);
-    assert!(away.text.contains("can't be reached"), "{}", away.text);
+    let refused = doctor.get(&small).await;
+    assert_eq!(refused.status, 404, "the others refuse: {}", refused.text);
 }
+
+/// Whether the patient's trail has a refusal of somebody's reading by a custodian of an organisation.
+async fn observed(consortium: &Consortium, home: &Client, who: &str, organization: &str) -> bool {
+    let url = consortium.fhir(1, "AuditEvent?patient=p1&_count=500");
+    let trail = home.get(&url).await.json();
+    let events = trail["entry"].as_array().cloned().unwrap_or_default();
+    let is = |value: &Value, account: &str| {
+        let found = value["identifier"]["value"].as_str();
+        found.is_some_and(|found| found.eq_ignore_ascii_case(account))
+    };
+    events.iter().map(|event| &event["resource"]).any(|event| {
+        event["outcome"] == "4"
+            && is(&event["agent"][0]["who"], who)
+            && is(&event["source"]["observer"], organization)
+    })
+}
+
+/// NFR-REL1, FR-P18, LIM-13: the patient's hospital is killed, and the doctor of another one goes on reading with the
+/// peppers of the remaining custodians. Once it is back the patient sees what was read meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_read_while_their_member_is_away() {
+    let mut consortium = Consortium::with_short_periods(4);
+    for number in 1..=4 {
+        consortium.start(number);
+    }
+    let home = write_patient(&consortium).await;
+    assert_eq!(consortium.custodians_of(1).len(), 2, "two others");
+    consortium.until_none(1, UNDEALT).await;
+    let doctor_account = doctor(&consortium, 2);
+    grant(&consortium, &doctor_account);
+    let doctor = consortium.client(2, "system/*.cruds", Some(&doctor_account));
+    let small = consortium.fhir(2, "Observation/small");
+    let large = consortium.fhir(2, "Observation/large");
+    let read = until(&doctor, &small, 200).await;
+    until(&doctor, &large, 200).await;
+    let searches = |seen: &[(String, String)]| seen.iter().any(|one| one.0 == "search-type");
+    let seen = accesses(&consortium, &home, &doctor_account).await;
+    assert!(!searches(&seen), "it has only read: {seen:?}");
+
+    consortium.kill(1);
+    let again = doctor.get(&small).await;
+    assert_eq!(again.status, 200, "{}", again.text);
+    assert_eq!(again.text, read.text);
+    assert_eq!(doctor.get(&large).await.status, 200);
+    let search = consortium.fhir(2, "Observation?code=4548-4&patient=p1");
+    let found = doctor.get(&search).await.json();
+    assert_eq!(found["entry"].as_array().map(Vec::len), Some(2), "{found}");
+
+    consortium.start(1);
+    let told = async {
+        while !searches(&accesses(&consortium, &home, &doctor_account).await) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told)
+        .await
+        .expect("the patient sees what was read while the hospital was away");
+
+    // What this member can't open alone any longer it opens for its own index, too, with the node stopped.
+    consortium.stop(1);
+    let config = consortium.config(1);
+    let rebuild = ["index", "rebuild", "--json", "--config"];
+    let rebuilt = consortium.json(1, &[&rebuild[..], &[config.to_str().unwrap()]].concat());
+    assert!(rebuilt["versions"].as_u64().unwrap() >= 3, "{rebuilt}");
+    assert_eq!(rebuilt["skipped"], 0, "{rebuilt}");
+    let unnamed = consortium.try_command(1, &["index", "rebuild"]);
+    assert!(
+        !unnamed.0 && unnamed.1.contains("--config"),
+        "{}",
+        unnamed.1
+    );
+}
+
+/// LIM-13, NFR-REL1: a custodian that is not there costs no write and loses nothing: what it is to hold stays with the
+/// owner over a kill and is dealt later. From then on any two open, and the owner alone does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dealt_late_is_dealt_whole() {
+    let mut consortium = Consortium::with_short_periods(4);
+    consortium.start(1);
+    let [late, other] = consortium.custodians_of(1)[..] else {
+        panic!("two other custodians");
+    };
+    let last = (2..=4)
+        .find(|number| ![late, other].contains(number))
+        .unwrap();
+    consortium.start(other);
+    consortium.start(last);
+    let home = write_patient(&consortium).await;
+    assert!(consortium.measured(1, UNDEALT).await >= 2);
+    consortium.kill(1);
+    consortium.start(1);
+    assert!(consortium.measured(1, UNDEALT).await >= 2, "it is kept");
+    consortium.start(late);
+    consortium.until_none(1, UNDEALT).await;
+
+    let small = consortium.fhir(1, "Observation/small");
+    consortium.kill(other);
+    let opened = until(&home, &small, 200).await;
+    consortium.kill(late);
+    let alone = async {
+        loop {
+            let answer = home.get(&small).await;
+            if answer.status == 503 && answer.text.contains("can't be reached") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), alone)
+        .await
+        .expect("the owner alone opens nothing once its periods have ended");
+    consortium.start(late);
+    let again = until(&home, &small, 200).await;
+    assert_eq!(again.text, opened.text);
+
+    // An erasure is complete once every custodian has destroyed its shares, also one that was away.
+    let erased = consortium.try_command(1, &["erase", "Observation/large", "--yes"]);
+    assert!(erased.0, "{}", erased.1);
+    assert!(consortium.measured(1, UNTOLD).await > 0);
+    consortium.start(other);
+    consortium.until_none(1, UNTOLD).await;
+    assert_eq!(home.get(&small).await.status, 200, "and no other record's");
+}
+
+const UNDEALT: &str = "stele_custody_undealt_trees";
+const UNTOLD: &str = "stele_custody_untold_erasures";
 
 /// The line of the HL7 v2 listener, the only other one that is called an address.
 fn mllp(config: &str) -> String {

@@ -75,7 +75,9 @@ fn receipt() -> AccessReceipt {
 
 fn custodian(folder: &std::path::Path) -> Custodian {
     let at_rest = Secret32::new([1; 32]);
-    Custodian::new(ShredTree::open(&folder.join("custodian.shred"), at_rest).unwrap())
+    let custodies = Custodies::open(&folder.join("custody"), at_rest.clone()).unwrap();
+    let tree = ShredTree::open(&folder.join("custodian.shred"), at_rest).unwrap();
+    Custodian::new(tree, custodies)
 }
 
 async fn durable(receipt: AccessReceipt) -> DurableReceipt {
@@ -182,7 +184,7 @@ async fn a_destroyed_pepper_is_never_released_again() {
     let receipt = durable(receipt()).await;
     let before = custodian(folder.path());
     let kept = before.pepper(&record(3), 1).unwrap();
-    before.destroy(&[record(2).0.0]).unwrap();
+    before.destroy(&[record(2).0.0], &[]).unwrap();
     drop(before);
     let after = custodian(folder.path());
     assert!(matches!(

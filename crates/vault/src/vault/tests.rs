@@ -73,6 +73,71 @@ fn read(vault: &Vault, meta: &RecordMeta, holder: Holder) -> Result<String> {
     Ok(String::from_utf8(content.to_vec()).unwrap())
 }
 
+/// A record's content with the shares that this vault has, all of them while it may write.
+fn read_shared(vault: &Vault, meta: &RecordMeta) -> Result<String> {
+    let shared = meta.shared.as_ref().unwrap();
+    let of = crate::custody::ShareOf {
+        log: meta.log,
+        slot: meta.preimage.category_slot,
+        record: &meta.record(),
+        version: meta.version(),
+    };
+    let shares = vault.custodian.shares(shared.custody, shared.period, &of)?;
+    let pepper = shared.pepper(&meta.record(), meta.version(), &shares);
+    let content = vault.open_record(meta, Holder::Root, &pepper)?;
+    Ok(String::from_utf8(content.to_vec()).unwrap())
+}
+
+/// LIM-13: peppers from before there were other custodians are shared as well, without sealing anything again; their own
+/// tree is destroyed at the next start, and nothing that was erased comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn peppers_that_were_kept_alone_are_shared_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let vault = Arc::new(with_patient(folder.path()).await);
+    let one = |byte| new_record(id(byte), Content::Json(OBSERVATION));
+    let before: Vec<_> = (0..100).map(one).collect();
+    let metas = store(&vault, &before).await;
+    vault.erase(&[id(7)], NOW).await.unwrap();
+    assert!(metas.iter().all(|meta| meta.shared.is_none()));
+    vault
+        .custodian
+        .found(crate::custody::Custody {
+            id: alloy_primitives::B128::repeat_byte(1),
+            owner: Address::repeat_byte(1),
+            threshold: 2,
+            custodians: (1..4).map(Address::repeat_byte).collect(),
+        })
+        .unwrap();
+    let later = store(&vault, &[one(200)]).await;
+    assert!(later[0].shared.as_ref().unwrap().mask.is_none());
+    let sharing = Arc::clone(&vault);
+    let done = tokio::task::spawn_blocking(move || sharing.share_anew());
+    assert_eq!(done.await.unwrap().unwrap(), 99);
+    assert!(vault.custodian.keeps_alone(), "until the next start");
+    for meta in vault.all_metas() {
+        let meta = meta.unwrap();
+        assert_eq!(read_shared(&vault, &meta).unwrap(), OBSERVATION);
+        assert_eq!(
+            meta.shared.unwrap().mask.is_some(),
+            meta.preimage.record != id(200)
+        );
+    }
+    let alone = read(&vault, &metas[3], Holder::Root).unwrap();
+    assert_eq!(alone, OBSERVATION, "as yet");
+    vault.close().unwrap();
+    drop(vault);
+    let vault = open(folder.path()).await;
+    assert!(!vault.custodian.keeps_alone());
+    assert!(
+        read(&vault, &metas[3], Holder::Root).is_err(),
+        "not alone any more"
+    );
+    let meta = vault.meta(&id(3), 1).unwrap().unwrap();
+    assert_eq!(meta.leaf(), metas[3].leaf());
+    assert_eq!(read_shared(&vault, &meta).unwrap(), OBSERVATION);
+    assert!(matches!(vault.meta(&id(7), 1), Err(Error::Erased { .. })));
+}
+
 fn raw_files(folder: &Path) -> Vec<u8> {
     let mut out = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {

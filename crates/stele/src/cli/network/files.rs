@@ -101,6 +101,15 @@ gateway = "{gateway}"
 
 # Digest of the first block: genesis.json in the data folder has to give it, the same at every member.
 genesis = "{hash}"
+
+[network.custody]
+# Members that share the peppers of what is written here, this one among them, and how many of them it takes to open a
+# record. Until there are as many members, this one keeps its peppers alone.
+custodians = 3
+threshold = 2
+
+# After this time, at most twice it, this member alone can no longer open what it wrote.
+period_s = 60
 "#,
             http = self.port(0),
             rpc = self.port(2),

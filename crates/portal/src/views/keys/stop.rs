@@ -1,7 +1,10 @@
 //! Ending somebody's access as a patient who holds the keys: the browser derives the next generation of keys and seals it
 //! to those who remain.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use alloy_primitives::Address;
 use axum::{
@@ -80,8 +83,8 @@ async fn terms(
     let mut keys: BTreeMap<Address, Value> = BTreeMap::new();
     let mut lines = Vec::with_capacity(remaining.len());
     for grant in &remaining {
-        if !keys.contains_key(&grant.grantee) {
-            keys.insert(grant.grantee, sealed_to(&portal, grant.grantee).await?);
+        if let Entry::Vacant(place) = keys.entry(grant.grantee) {
+            place.insert(sealed_to(&portal, grant.grantee).await?);
         }
         lines.push(json!({
             "grantee": keys.get(&grant.grantee),

@@ -55,7 +55,8 @@ export async function invitation(who) {
 /** A browser of its own, with an authenticator that always confirms. Whatever it must not do is noted. */
 export async function visitor({ hasPrf = true, ...options } = {}) {
   const { browser, base } = await world();
-  const context = await browser.newContext({ viewport: WIDE, ...options });
+  // A worker would answer for pages that a test wants to change on their way.
+  const context = await browser.newContext({ viewport: WIDE, serviceWorkers: "block", ...options });
   const page = await context.newPage();
   const wrong = [];
   page.on("request", (request) => {

@@ -13,7 +13,7 @@ let patient;
 before(async () => {
   await world();
   const [{ id }] = await patients();
-  patient = await signedUp(id);
+  patient = await signedUp(id, { serviceWorkers: "allow" });
 }, DEADLINE);
 
 /** NFR-UX3: what browsers ask for before they offer to install a site. */

@@ -222,7 +222,7 @@ test("regulator: I can see that data is accurate, secure and handled by the rule
   await page.getByLabel("Block, transaction, account, patient number or name").fill(number);
   await page.getByRole("button", { name: "Find" }).click();
   await page.getByRole("button", { name: "Check that nothing is missing" }).click();
-  await page.getByText("Nothing is missing").waitFor();
+  await page.getByText("Nothing is missing", { exact: true }).waitFor();
   await shot(auditor, "auditor-account");
   await page.getByRole("link", { name: "Who looked" }).click();
   await page.getByRole("row", { name: /Dr Ana Reyes.*Allowed/ }).first().waitFor();

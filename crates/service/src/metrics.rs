@@ -127,6 +127,7 @@ impl Default for Metrics {
             wrong_shares: Counter::default(),
         };
         metrics.register();
+        metrics.register_custody();
         metrics
     }
 }
@@ -193,6 +194,10 @@ impl Metrics {
             "Ciphertexts in the vault, approximately",
             self.blobs.clone(),
         );
+    }
+
+    fn register_custody(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "custody_custodians",
             "Members that share the peppers of what is written now",

@@ -315,18 +315,26 @@ async fn development_organization(vault: &Vault) -> Result<OrganizationId> {
     Ok(OrganizationId(key.address()))
 }
 
-impl Node {
-    /// Starts everything on a data folder.
-    pub(crate) async fn start(config: &Config, start: Start) -> Result<Self> {
+impl Stores {
+    /// Opens the stores of a data folder, which is made if need be, and holds them against the configuration.
+    async fn prepare(config: &Config, start: Start) -> Result<Self> {
         fs::create_dir_all(&config.data)
             .with_context(|| format!("making {}", config.data.display()))?;
-        let spare = Arc::new(Spare::new(&config.data, config.reserve_bytes));
         let new = match start {
             Start::Up(new) => Some(new),
             Start::Member => None,
         };
-        let stores = Stores::open(config, new).await?;
+        let stores = Self::open(config, new).await?;
         network::check(config, &stores.genesis, start)?;
+        Ok(stores)
+    }
+}
+
+impl Node {
+    /// Starts everything on a data folder.
+    pub(crate) async fn start(config: &Config, start: Start) -> Result<Self> {
+        let spare = Arc::new(Spare::new(&config.data, config.reserve_bytes));
+        let stores = Stores::prepare(config, start).await?;
         let gateways = gateways(config, &stores)?;
         let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
         let (ledger, app, ear) = follow_chain(&config.data, &stores).await?;

@@ -56,6 +56,7 @@ export const run = async () => {
   const form = document.querySelector("form[data-passkey]");
   try {
     await check(byId("call").dataset, unbase64(form.dataset.challenge));
+    form.querySelector("button").disabled = false;
   } catch (error) {
     // Nothing that failed the check can be signed on this page.
     form.remove();

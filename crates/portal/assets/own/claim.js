@@ -11,6 +11,8 @@ const CLAIM_INFO = utf8("stele/claim/v1");
 
 export const run = () => {
   const button = byId("claim");
+  // Until here a click would have done nothing.
+  button.disabled = false;
   button.addEventListener("click", async () => {
     button.disabled = true;
     byId("problem").hidden = true;

@@ -325,7 +325,8 @@ async fn check(
                 data-allow=(passkeys.join(" ")) {
                 (csrf(&signed))
                 div.actions {
-                    button.btn.primary { (icon("fingerprint")) " " (words.button) }
+                    // Where the browser holds the keys, it reads the transaction before it lets anybody sign.
+                    button.btn.primary disabled[signed.holds_keys] { (icon("fingerprint")) " " (words.button) }
                     a.btn href="/access" { "Cancel" }
                 }
                 (device_problem())

@@ -504,7 +504,7 @@ pub(super) fn size(bytes: u64) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).unwrap_or(&"GB");
-    if tenths % 10 == 0 || tenths >= 100 {
+    if tenths.is_multiple_of(10) || tenths >= 100 {
         format!("{} {name}", tenths / 10)
     } else {
         format!("{}.{} {name}", tenths / 10, tenths % 10)

@@ -243,7 +243,7 @@ fn trees_are_taken_by_their_custodians_only() {
     assert!(stranger.is_err());
     let changed = Custody {
         threshold: 1,
-        ..members.custody.clone()
+        ..members.custody
     };
     assert!(other.learn(&changed).is_err(), "another one with its id");
     for (count, threshold, twice) in [

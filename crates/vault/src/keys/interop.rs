@@ -183,7 +183,7 @@ fn browsers_and_this_crate_agree() {
     };
     let expected = root().category(9, 2).leaf(640).unwrap();
     assert_eq!(keys.secret(&place).unwrap().seed(), expected.seed());
-    assert_eq!((keys.category, grant.epochs.clone()), (9, 600..=650));
+    assert_eq!((keys.category, grant.epochs), (9, 600..=650));
     let directory = Directory::decode(&bytes("directory")).unwrap();
     let own = Directory::derive(&root(), log(), &[(3, 0), (5, 2)], 680, 24).unwrap();
     assert_eq!(directory, own);

@@ -1,7 +1,10 @@
 //! The signed report of accesses to a record: a file that `stele verify audit` checks without a node, or a page for people
 //! to read and print that carries the same file, bound to its text by digest.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use alloy_primitives::Address;
 use axum::{
@@ -107,8 +110,8 @@ async fn page(portal: &Portal, signed: &Signed, report: &AuditReport) -> Answer<
         .flat_map(|one| [one.actor, one.organization])
         .chain([report.patient, report.signer.account]);
     for account in accounts {
-        if !names.contains_key(&account) {
-            names.insert(account, who(portal, account).await?);
+        if let Entry::Vacant(unnamed) = names.entry(account) {
+            unnamed.insert(who(portal, account).await?);
         }
     }
     let digest = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));

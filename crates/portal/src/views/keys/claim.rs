@@ -65,7 +65,7 @@ fn offered(portal: &Portal, signed: &Signed) -> Answer<Markup> {
                 li { "You trust this page each time it opens your record: it comes from the same server." }
             }
             div.actions {
-                button.btn.primary #claim type="button" data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) { (icon("key-round")) " Take over my keys" }
+                button.btn.primary #claim type="button" disabled data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) { (icon("key-round")) " Take over my keys" }
                 a.btn href="/account" { "Leave it as it is" }
             }
             p #doing role="status" {}

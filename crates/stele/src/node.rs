@@ -8,6 +8,7 @@ mod metrics;
 mod network;
 mod notices;
 mod peers;
+mod portal;
 pub(crate) mod spare;
 mod validator;
 
@@ -37,7 +38,7 @@ use stele_gateway::{
     rpc::{Origins, RpcConfig, RpcHandle},
 };
 use stele_index::Index;
-use stele_portal::{Export, ExportForm, PortalConfig};
+use stele_portal::PortalConfig;
 use stele_service::{Service, network::Sharing, people::Site, ports::Peers};
 use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
@@ -363,7 +364,7 @@ impl Node {
         let parameters = tokio::spawn(Arc::clone(&service).run_parameters());
         let mllp = serve_mllp(config, &service).await?;
         let messages = tokio::spawn(Arc::clone(&service).run_messages(stop.subscribe()));
-        let origin = portal_origin(config, http_addr);
+        let origin = portal::origin(config, http_addr);
         let notices = tokio::spawn(Arc::clone(&service).run_notices(origin, stop.subscribe()));
         let receipts = tokio::spawn(Arc::clone(&service).run_receipt_anchoring(RECEIPTS_PAUSE));
         let foreign = config.network.is_some().then(|| {
@@ -671,10 +672,10 @@ async fn serve_http(
     if config.portal.enabled {
         gateway.home = false;
         let portal = PortalConfig {
-            site: Site::new(portal_origin(config, address)),
+            site: Site::new(portal::origin(config, address)),
             upload_max_bytes: config.portal.max_upload_bytes,
             stopped: stopped.clone(),
-            export: export_writer(service, format!("{}/fhir/r4", base_url(address))),
+            export: portal::export_writer(service, format!("{}/fhir/r4", base_url(address))),
         };
         router = stele_portal::router(Arc::clone(service), portal);
     }
@@ -688,30 +689,6 @@ async fn serve_http(
         let _ = stopped.wait_for(|stop| *stop).await;
     });
     Ok((address, tokio::spawn(serving.into_future()), stop))
-}
-
-/// Where people open the portal.
-fn portal_origin(config: &Config, http: SocketAddr) -> String {
-    let origin = config.portal.origin.clone();
-    origin.unwrap_or_else(|| base_url(http))
-}
-
-/// How the portal's download of a whole record is written: as `$signed-export` does it.
-fn export_writer(service: &Arc<Service>, fhir_url: String) -> Export {
-    let service = Arc::clone(service);
-    Arc::new(move |collected, form| {
-        let signer = collected.proofs.signer.clone();
-        let unsigned = stele_gateway::export::unsigned(collected, &fhir_url).map_err(|error| {
-            stele_service::Error::NotSupported {
-                message: error.to_string(),
-            }
-        })?;
-        let signed = service.sign_export(&unsigned.bundle, &signer)?;
-        Ok(match form {
-            ExportForm::Page => unsigned.page.with(&signed),
-            ExportForm::Bundle => signed,
-        })
-    })
 }
 
 /// Starts the listener for HL7 v2. Where its port is taken and nobody asked for that port, the node goes on without.

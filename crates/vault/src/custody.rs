@@ -16,7 +16,7 @@
 //!
 //! The owner of a custody writes with all its trees. Those of subsets that it is not in it keeps only as far as it still
 //! needs them: until their custodians have confirmed them durably, and from then on for the periods to come
-//! ([`Custodies::forget`]); what it wrote before it can no more open alone than anybody else.
+//! (`Custodies::forget`); what it wrote before it can no more open alone than anybody else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

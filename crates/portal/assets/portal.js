@@ -111,7 +111,9 @@ for (const button of document.querySelectorAll("[data-print]")) {
 if (document.querySelector("[data-live]")) {
   const said = document.querySelector("#said");
   let waiting = false;
+  let again = false;
   const renew = async () => {
+    again = waiting;
     if (waiting) return;
     waiting = true;
     try {
@@ -128,10 +130,14 @@ if (document.querySelector("[data-live]")) {
       if (changed && said) said.textContent = "This page has been brought up to date.";
     } finally {
       waiting = false;
+      if (again) renew();
     }
   };
   const events = new EventSource("/events");
-  events.addEventListener("changed", renew);
+  // What a block brought is found by a search a moment after the block is final, and later where much is going on.
+  events.addEventListener("changed", () => {
+    for (const later of [0, 1_000, 4_000]) setTimeout(renew, later);
+  });
 }
 
 // Keeps public files for the page that says "offline"; nothing of a record (sw.js).

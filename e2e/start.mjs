@@ -9,6 +9,8 @@ import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
 const READY_DEADLINE_MS = 60_000;
+/** How much of what a node logged is shown where a test failed. */
+const LOG_CHARACTERS = 20_000;
 
 /**
  * Starts `stele up` with these flags; gives its ready line, its folder, `stele`, which runs a command on it, `stop`, and
@@ -52,7 +54,8 @@ function binary() {
 
 /** Starts the binary and waits for the line that says where it is reached. */
 async function run(...args) {
-  const child = spawn(binary(), args, { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(binary(), args, { stdio: ["ignore", "pipe", "pipe"] });
+  const log = kept(child.stderr);
   // Killed with the tests' process, whatever ends that: there is nothing to close down well.
   process.prependOnceListener("exit", () => child.kill("SIGKILL"));
   const lines = createInterface({ input: child.stdout });
@@ -70,5 +73,18 @@ async function run(...args) {
   } finally {
     clearTimeout(timer);
   }
-  throw new Error(`${binary()} ended before it was ready`);
+  throw new Error(`${binary()} ended before it was ready:\n${log()}`);
+}
+
+/** Keeps the end of a node's log, and shows it where a test of this process failed: else nobody wants to read it. */
+function kept(stream) {
+  let text = "";
+  stream.setEncoding("utf8").on("data", (more) => {
+    text = (text + more).slice(-LOG_CHARACTERS);
+  });
+  stream.unref();
+  process.once("exit", (code) => {
+    if (code || process.exitCode) console.error(text);
+  });
+  return () => text;
 }

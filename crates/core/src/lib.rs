@@ -5,6 +5,7 @@ pub mod account;
 pub mod block;
 pub mod certificate;
 pub mod consent;
+pub mod contain;
 pub mod crypto;
 pub mod element;
 pub mod epoch;

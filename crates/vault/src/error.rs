@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use cid::Cid;
 use stele_core::{
+    contain::Panicked,
     crypto, element,
     id::{LogId, RecordId},
 };
@@ -35,6 +36,9 @@ pub enum Error {
         #[source]
         source: Arc<fjall::Error>,
     },
+    /// The database's own files are damaged, so that it cannot be opened.
+    #[error("the vault's files cannot be read")]
+    Unreadable(#[source] Panicked),
     /// Bytes of the database are not what was written: a checksum or a frame of its own is wrong.
     #[error("the vault's table of {table} is damaged")]
     Damaged {
@@ -225,6 +229,7 @@ impl Error {
         match self {
             Self::Io { .. } => "vault-io",
             Self::Database { .. } => "vault-database",
+            Self::Unreadable(_) => "vault-unreadable",
             Self::Damaged { .. } => "vault-damaged",
             Self::Objects { .. } => "vault-objects",
             Self::DiskFull { .. } => "vault-disk-full",
@@ -293,6 +298,7 @@ impl Error {
             }
             Self::Element { .. } => "The resource is not valid JSON.",
             Self::Io { .. }
+            | Self::Unreadable(_)
             | Self::Database { .. }
             | Self::Objects { .. }
             | Self::Closed

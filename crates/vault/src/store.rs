@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cid::Cid;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path as ObjectPath};
+use stele_core::contain::contain;
 
 use crate::{
     cid::{DAG_PB, Digest, LEAF_LEN, RAW, cid_of, digest_of, sha256},
@@ -223,11 +224,17 @@ impl Store {
         std::fs::create_dir_all(config.folder)
             .map_err(Error::io("creating the folder", config.folder))?;
         settle::drop_settled_journal(config.folder)?;
-        let db = Database::builder(config.folder)
-            .cache_size(config.cache_bytes)
-            .open()
-            .map_err(Error::database("opening"))?;
-        let tables = Tables::open(&db)?;
+        let (folder, cache_bytes) = (config.folder.to_owned(), config.cache_bytes);
+        // Recovery parses files before their checksums can be known and may panic on damaged ones.
+        let (db, tables) = contain("opening the vault", move || {
+            let db = Database::builder(&folder)
+                .cache_size(cache_bytes)
+                .open()
+                .map_err(Error::database("opening"))?;
+            let tables = Tables::open(&db)?;
+            Ok((db, tables))
+        })
+        .unwrap_or_else(|panicked| Err(Error::Unreadable(panicked)))?;
         let room = space::Room::new(config.folder, config.reserve_bytes);
         let committer = Committer::start(db, tables.clone(), room)?;
         Ok(Self {

@@ -4,13 +4,11 @@
 //! journal, but not the batch's sequence number nor whether its tail was cut. What the chain reads is therefore
 //! checked again one level up: trie nodes by their hash, rows by a checksum, the last height by the head marker.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-};
+use std::path::Path;
 
 use alloy_primitives::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use stele_core::contain::contain;
 
 use super::{
     Error,
@@ -62,16 +60,17 @@ impl DiskStore {
     /// # Errors
     /// [`Error::Store`] if it is locked, unreadable or damaged.
     pub fn open(folder: &Path, options: DiskOptions) -> Result<Self, Error> {
-        // Recovery parses files before their checksums can be known and may panic on damaged lengths.
-        catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(folder, options))).unwrap_or_else(
-            |_| {
-                let source = "the store's files cannot be parsed".into();
-                Err(Error::Unreadable {
-                    action: "opening",
-                    source,
-                })
-            },
-        )
+        // Recovery parses files before their checksums can be known and may panic on damaged ones.
+        let path = folder.to_owned();
+        contain("opening the chain", move || {
+            Self::open_unguarded(&path, options)
+        })
+        .unwrap_or_else(|panicked| {
+            Err(Error::Unreadable {
+                action: "opening",
+                source: Box::new(panicked),
+            })
+        })
     }
 
     fn open_unguarded(folder: &Path, options: DiskOptions) -> Result<Self, Error> {

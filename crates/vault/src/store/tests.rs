@@ -10,7 +10,15 @@ use crate::{
     ipfs,
 };
 
+fn try_open(folder: &Path) -> Result<Store> {
+    try_open_with(folder, 0)
+}
+
 fn open_with(folder: &Path, reserve_bytes: u64) -> Store {
+    try_open_with(folder, reserve_bytes).unwrap()
+}
+
+fn try_open_with(folder: &Path, reserve_bytes: u64) -> Result<Store> {
     std::fs::create_dir_all(folder.join("objects")).unwrap();
     let objects = LocalFileSystem::new_with_prefix(folder.join("objects")).unwrap();
     let objects: Arc<dyn ObjectStore> = Arc::new(objects);
@@ -20,11 +28,37 @@ fn open_with(folder: &Path, reserve_bytes: u64) -> Store {
         reserve_bytes,
         cache_bytes: 1 << 20,
     })
-    .unwrap()
 }
 
 fn open(folder: &Path) -> Store {
     open_with(folder, 0)
+}
+
+/// A store whose tables are described wrongly is refused with what is wrong: the engine's assertion, made while it holds
+/// a lock, ends neither the process nor its words.
+#[test]
+fn a_damaged_description_of_a_table_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let described = folder.path().join("db/keyspaces/1/v0");
+    let mut bytes = std::fs::read(&described).unwrap();
+    let mut refused = 0;
+    for at in 0..bytes.len() {
+        bytes[at] ^= 0x80;
+        std::fs::write(&described, &bytes).unwrap();
+        match try_open(folder.path()) {
+            Ok(store) => drop(store),
+            Err(Error::Unreadable(panicked)) => {
+                assert!(!panicked.text.is_empty());
+                refused += 1;
+                // The engine's lock stays with the thread that failed.
+                break;
+            }
+            Err(_) => (),
+        }
+        bytes[at] ^= 0x80;
+    }
+    assert_eq!(refused, 1, "no panic of the engine was met");
 }
 
 fn pattern(length: usize, seed: usize) -> Vec<u8> {

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, bail};
 /// Which of our crates a crate may depend on (ARCHITECTURE.md, "Arrows").
 const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
+    ("disk", &[]),
     ("fhir", &[]),
-    ("chain", &["core"]),
+    ("chain", &["core", "disk"]),
     ("consensus", &["core"]),
-    ("vault", &["core"]),
+    ("vault", &["core", "disk"]),
     ("index", &["core", "fhir"]),
     ("service", &["core", "fhir", "vault", "index"]),
     ("gateway", &["core", "fhir", "service"]),

@@ -5,7 +5,6 @@ pub mod account;
 pub mod block;
 pub mod certificate;
 pub mod consent;
-pub mod contain;
 pub mod crypto;
 pub mod element;
 pub mod epoch;

@@ -23,6 +23,8 @@ pub enum PatientRef {
     One(String),
     /// More than one patient. The caller must not file it under one of them only.
     Several(Vec<String>),
+    /// The patient with this identifier, named without a literal reference (a logical reference): system and value.
+    Identified(String, String),
     /// Whoever the records behind these references belong to (Provenance and AuditEvent).
     Targets(Vec<String>),
     /// A patient is meant, but named by identifier, by display text or by a contained resource
@@ -45,6 +47,7 @@ pub fn patient_of(resource: &Value) -> PatientRef {
         );
     }
     let mut is_unnamed = false;
+    let mut identified = Vec::new();
     for path in paths(resource_type) {
         let mut named = Vec::new();
         let is_meant = MEANT.contains(path);
@@ -54,7 +57,10 @@ pub fn patient_of(resource: &Value) -> PatientRef {
             &mut |element| match told(resource, element, is_meant) {
                 Told::Patient(reference) if !named.contains(&reference) => named.push(reference),
                 Told::Patient(_) | Told::Other => {}
-                Told::Unnamed => is_unnamed = true,
+                Told::Unnamed => {
+                    is_unnamed = true;
+                    identified.extend(identifier(element).filter(|one| !identified.contains(one)));
+                }
             },
         );
         match named.len() {
@@ -64,7 +70,10 @@ pub fn patient_of(resource: &Value) -> PatientRef {
         }
     }
     if is_unnamed {
-        return PatientRef::Unnamed;
+        return match (identified.pop(), identified.is_empty()) {
+            (Some((system, value)), true) => PatientRef::Identified(system, value),
+            _ => PatientRef::Unnamed,
+        };
     }
     let mut targets = Vec::new();
     for path in targets_of(resource_type) {
@@ -135,6 +144,17 @@ fn told(resource: &Value, element: &Value, is_meant: bool) -> Told {
         }
         (_, _) => Told::Other,
     }
+}
+
+/// System and value of a Reference's identifier, where it has no literal reference.
+/// Source: <https://hl7.org/fhir/R4/references.html#logical>.
+fn identifier(element: &Value) -> Option<(String, String)> {
+    if element.get("reference").is_some() {
+        return None;
+    }
+    let identifier = element.get("identifier")?;
+    let part = |name| identifier.get(name).and_then(Value::as_str);
+    Some((part("system")?.to_owned(), part("value")?.to_owned()))
 }
 
 /// The type of the contained resource with this id.
@@ -356,6 +376,19 @@ mod tests {
             (subject("#p"), PatientRef::Unnamed),
             (
                 json!({ "resourceType": "Observation", "subject": { "display": "x" } }),
+                PatientRef::Unnamed,
+            ),
+            (
+                json!({ "resourceType": "Observation", "subject": { "identifier": { "system": "s", "value": "v" } } }),
+                PatientRef::Identified("s".into(), "v".into()),
+            ),
+            (
+                json!({ "resourceType": "Observation", "subject": { "identifier": { "value": "v" } } }),
+                PatientRef::Unnamed,
+            ),
+            (
+                json!({ "resourceType": "Observation",
+                        "subject": { "reference": "#p", "identifier": { "system": "s", "value": "v" } } }),
                 PatientRef::Unnamed,
             ),
             (

@@ -308,4 +308,5 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/chain_0001.sql"),
     include_str!("schema/chain_0002.sql"),
     include_str!("schema/chain_0003.sql"),
+    include_str!("schema/chain_0004.sql"),
 ];

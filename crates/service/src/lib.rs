@@ -74,6 +74,8 @@ pub struct Service {
     pub(crate) upkeep_file: std::sync::OnceLock<std::path::PathBuf>,
     pub(crate) peers: std::sync::OnceLock<Arc<dyn ports::Peers>>,
     pub(crate) released: network::Released,
+    /// Held while a patient's public keys are asked of another member and kept.
+    pub(crate) writing_keys: tokio::sync::Mutex<()>,
     pub(crate) down: network::Down,
     pub(crate) sharing: std::sync::OnceLock<network::Sharing>,
 }
@@ -110,6 +112,7 @@ impl Service {
             upkeep_file: std::sync::OnceLock::new(),
             peers: std::sync::OnceLock::new(),
             released: network::Released::default(),
+            writing_keys: tokio::sync::Mutex::default(),
             down: network::Down::default(),
             sharing: std::sync::OnceLock::new(),
         })

@@ -14,6 +14,7 @@ mod follow;
 mod peppers;
 mod shares;
 mod trails;
+mod written;
 
 use std::sync::Arc;
 
@@ -104,6 +105,14 @@ enum Ask {
     Erased { places: Vec<(RecordId, B128, u32)> },
     /// Accesses to the asker's patients that stand in the asked organisation's sequence, from a receipt on.
     Accesses { from: u64 },
+    /// The public keys that an account of the asking organisation is to seal to, which may add to a log.
+    WritingKeys {
+        writer: Address,
+        log: Address,
+        purposes: u16,
+    },
+    /// What the asked organisation wrote at some leaves of the log of a patient of the asker.
+    Written { log: Address, leaves: Vec<u64> },
 }
 
 /// The receipt of an access, its place in the asker's sequence, and the records it covers.
@@ -169,7 +178,7 @@ struct KeyCard {
 }
 
 /// Some records of a log.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RecordsPage {
     /// Grants of keys, sealed to the reader.
@@ -182,6 +191,9 @@ struct RecordsPage {
     /// The leaf to go on from; absent at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
+    /// The first leaf whose record the answering member does not have yet, but should have soon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending: Option<u64>,
 }
 
 /// A record version as another member needs it. Byte strings are in base64.
@@ -196,6 +208,9 @@ struct SharedRecord {
     last_updated_ms: u64,
     leaf: u64,
     meta: String,
+    /// The organisation that wrote and keeps it, where that is not the one that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    custodian: Option<Address>,
 }
 
 /// A sealed answer.
@@ -290,7 +305,7 @@ impl Service {
                 from,
             } => {
                 let actor = self.reader(asker, reader, purposes, log)?;
-                let page = self.share_records(&actor, log, from).await?;
+                let page = self.share_records(asker, &actor, log, from).await?;
                 Zeroizing::new(serde_json::to_vec(&page).map_err(|error| internal(&error))?)
             }
             Ask::Transactions { transactions } => {
@@ -311,6 +326,14 @@ impl Service {
             }
             Ask::Erased { places } => self.destroy_shares(asker, &places).await?,
             Ask::Accesses { from } => self.give_accesses(asker, answering, from).await?,
+            Ask::WritingKeys {
+                writer,
+                log,
+                purposes,
+            } => self.give_writing_keys(asker, writer, log, purposes).await?,
+            Ask::Written { log, leaves } => {
+                self.give_written(asker, answering, log, leaves).await?
+            }
         };
         let nonce = question.nonce;
         let sealed = hpke::seal(&reply_to, INFO, nonce.as_slice(), &plain, &mut os_rng())

@@ -23,13 +23,14 @@ pub(crate) use pending::JournalVersion;
 pub use pending::{Outcome, Recorded, Ticket, Watch};
 pub use place::ACCOUNT_SYSTEM;
 pub(crate) use place::new_id;
+pub(crate) use place::{NewPatients, Placement};
 pub use read::COUNT_MAX;
 pub(crate) use read::{bad_cursor, index_error};
 pub use rebuild::Rebuilt;
 pub use reconcile::Reconciled;
 pub use stream::BinaryInfo;
 pub(crate) use write::LeafPlace;
-pub(crate) use write::sender_of;
+pub(crate) use write::{not_allowed, sender_of};
 
 /// One change to one resource. Resources were parsed and validated by the front.
 #[derive(Debug)]

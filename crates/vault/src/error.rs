@@ -4,7 +4,6 @@ use std::{path::PathBuf, sync::Arc};
 
 use cid::Cid;
 use stele_core::{
-    contain::Panicked,
     crypto, element,
     id::{LogId, RecordId},
 };
@@ -38,7 +37,7 @@ pub enum Error {
     },
     /// The database's own files are damaged, so that it cannot be opened.
     #[error("the vault's files cannot be read")]
-    Unreadable(#[source] Panicked),
+    Unreadable(#[source] stele_disk::Error),
     /// Bytes of the database are not what was written: a checksum or a frame of its own is wrong.
     #[error("the vault's table of {table} is damaged")]
     Damaged {

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use cid::Cid;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path as ObjectPath};
-use stele_core::contain::contain;
 
 use crate::{
     cid::{DAG_PB, Digest, LEAF_LEN, RAW, cid_of, digest_of, sha256},
@@ -86,7 +85,7 @@ impl Table {
 struct Tables([Keyspace; 8]);
 
 impl Tables {
-    fn open(db: &Database) -> Result<Self> {
+    fn open(db: &Database) -> Result<Self, fjall::Error> {
         let table = |name: &str| {
             db.keyspace(name, || {
                 let options = KeyspaceCreateOptions::default().max_memtable_size(WRITES_BYTES);
@@ -100,7 +99,6 @@ impl Tables {
                     options
                 }
             })
-            .map_err(Error::database("opening a table"))
         };
         Ok(Self([
             table("blobs")?,
@@ -224,17 +222,16 @@ impl Store {
         std::fs::create_dir_all(config.folder)
             .map_err(Error::io("creating the folder", config.folder))?;
         settle::drop_settled_journal(config.folder)?;
-        let (folder, cache_bytes) = (config.folder.to_owned(), config.cache_bytes);
-        // Recovery parses files before their checksums can be known and may panic on damaged ones.
-        let (db, tables) = contain("opening the vault", move || {
-            let db = Database::builder(&folder)
-                .cache_size(cache_bytes)
-                .open()
-                .map_err(Error::database("opening"))?;
+        let cache_bytes = config.cache_bytes;
+        let (db, tables) = stele_disk::open(config.folder, move |folder| {
+            let db = Database::builder(folder).cache_size(cache_bytes).open()?;
             let tables = Tables::open(&db)?;
             Ok((db, tables))
         })
-        .unwrap_or_else(|panicked| Err(Error::Unreadable(panicked)))?;
+        .map_err(|error| match error {
+            stele_disk::Error::Engine(error) => Error::database("opening")(error),
+            error => Error::Unreadable(error),
+        })?;
         let room = space::Room::new(config.folder, config.reserve_bytes);
         let committer = Committer::start(db, tables.clone(), room)?;
         Ok(Self {

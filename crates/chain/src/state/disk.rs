@@ -8,7 +8,6 @@ use std::path::Path;
 
 use alloy_primitives::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
-use stele_core::contain::contain;
 
 use super::{
     Error,
@@ -58,28 +57,24 @@ impl DiskStore {
     /// Opens the store in `folder`, creating it if there is none.
     ///
     /// # Errors
-    /// [`Error::Store`] if it is locked, unreadable or damaged.
+    /// [`Error::Store`] if it is locked or can't be reached, [`Error::Unreadable`] if it is damaged.
     pub fn open(folder: &Path, options: DiskOptions) -> Result<Self, Error> {
-        // Recovery parses files before their checksums can be known and may panic on damaged ones.
-        let path = folder.to_owned();
-        contain("opening the chain", move || {
-            Self::open_unguarded(&path, options)
-        })
-        .unwrap_or_else(|panicked| {
-            Err(Error::Unreadable {
-                action: "opening",
-                source: Box::new(panicked),
-            })
-        })
+        stele_disk::open(folder, move |folder| Self::open_tables(folder, options)).map_err(
+            |error| match error {
+                stele_disk::Error::Engine(error) => failed("opening", error),
+                source => Error::Unreadable {
+                    action: "opening",
+                    source: Box::new(source),
+                },
+            },
+        )
     }
 
-    fn open_unguarded(folder: &Path, options: DiskOptions) -> Result<Self, Error> {
-        let failed = |error| failed("opening", error);
+    fn open_tables(folder: &Path, options: DiskOptions) -> Result<Self, fjall::Error> {
         let database = Database::builder(folder)
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNALS_MAX_BYTES)
-            .open()
-            .map_err(failed)?;
+            .open()?;
         let mut tables = Vec::new();
         for table in Table::ALL {
             let (buffer, always_found) = match table {
@@ -98,7 +93,7 @@ impl DiskStore {
                     .max_memtable_size(buffer)
                     .expect_point_read_hits(always_found)
             };
-            tables.push(database.keyspace(table.name(), create).map_err(failed)?);
+            tables.push(database.keyspace(table.name(), create)?);
         }
         Ok(Self {
             database,

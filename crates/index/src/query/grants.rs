@@ -151,6 +151,25 @@ impl ChainIndex {
         Ok(open)
     }
 
+    /// Patients who, by a grant of a transaction after `after`, let an account of another organisation than their own add to
+    /// their record, ended grants included; and the last transaction with a grant, to go on from.
+    ///
+    /// # Errors
+    /// [`crate::Error::Sql`].
+    pub fn writers_elsewhere(&self, after: i64) -> Result<(Vec<PatientId>, i64)> {
+        const WHAT: &str = "listing patients others write for";
+        // The organisations of the first block are no rows of accounts: such a grantee acts for itself.
+        let sql = "SELECT DISTINCT g.patient FROM grants g JOIN accounts p ON p.address = g.patient
+             LEFT JOIN accounts w ON w.address = g.grantee
+             WHERE g.permissions & 2 AND g.tx > ?1 AND g.tx <= ?2
+             AND coalesce(CASE WHEN w.kind = 1 THEN w.address ELSE w.sponsor END, g.grantee) <> p.sponsor";
+        let last = "SELECT coalesce(max(tx), ?1) FROM grants WHERE permissions & 2 AND tx > ?1";
+        let last = self.list(WHAT, last, [after], |row| row.get::<_, i64>(0))?;
+        let last = last.first().copied().unwrap_or(after);
+        let read = |row: &Row<'_>| address(row, 0).map(PatientId);
+        Ok((self.list(WHAT, sql, [after, last], read)?, last))
+    }
+
     /// All requests made to a patient, newest first.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ use crate::{
 
 /// Leaves looked at for one answer.
 const LEAVES: u64 = 256;
+/// For how long a record that is not here yet is waited for.
+const ON_ITS_WAY_MS: u64 = 3_600_000;
 
 impl Service {
     /// The public key of an account of this node, signed by the account.
@@ -102,6 +104,7 @@ impl Service {
     /// The records of a log, from a leaf on, whose categories are open to a reader now; and the reader's keys.
     pub(super) async fn share_records(
         self: &Arc<Self>,
+        asker: OrganizationId,
         actor: &Actor,
         log: Address,
         from: u64,
@@ -118,7 +121,7 @@ impl Service {
         let page = self
             .read_blocking(WHAT, {
                 let reader = actor.account;
-                move |service| service.page(reader, log, open, from)
+                move |service| service.page(asker, reader, log, open, from)
             })
             .await?;
         let records: Vec<_> = page
@@ -134,7 +137,14 @@ impl Service {
         Ok(page)
     }
 
-    fn page(&self, reader: Address, log: Address, open: u64, from: u64) -> Result<RecordsPage> {
+    fn page(
+        &self,
+        asker: OrganizationId,
+        reader: Address,
+        log: Address,
+        open: u64,
+        from: u64,
+    ) -> Result<RecordsPage> {
         const WHAT: &str = "listing records for a member";
         let size = self
             .index
@@ -143,56 +153,84 @@ impl Service {
             .map_err(Error::index(WHAT))?;
         let end = from.saturating_add(LEAVES).min(size);
         let mut page = RecordsPage {
-            grants: Vec::new(),
-            records: Vec::new(),
-            encapsulations: Vec::new(),
-            custodies: Vec::new(),
             next: (end < size).then_some(end),
+            ..RecordsPage::default()
         };
         let grants = self.vault.keys().grants(reader, log);
         for grant in grants.map_err(Error::vault(WHAT))? {
             page.grants.push(STANDARD.encode(grant.encode()));
         }
-        let mut given = std::collections::BTreeSet::new();
         for leaf in from..end {
-            let found = self.index.search().at_leaf(log, leaf);
-            let Some(version) = found.map_err(Error::index(WHAT))? else {
-                continue;
-            };
-            let place = &version.placement;
-            if open >> place.category_slot & 1 == 0 {
-                continue;
+            let is_open = |slot: u8| open >> slot & 1 == 1;
+            let is_here = self.add_record(&mut page, log, leaf, asker, is_open)?;
+            if !is_here && page.pending.is_none() && self.is_on_its_way(log, leaf)? {
+                page.pending = Some(leaf);
             }
-            let Ok(Some(meta)) = self.vault.meta(&place.record, version.version) else {
-                continue;
-            };
-            if meta.custodian.is_some() {
-                continue;
-            }
-            if let Some(envelope) = &meta.envelope
-                && given.insert(envelope.encapsulation)
-            {
-                let encapsulation = self.vault.encapsulation(&envelope.encapsulation);
-                let bytes = encapsulation.map_err(Error::vault(WHAT))?.encode();
-                page.encapsulations.push(STANDARD.encode(bytes));
-            }
-            if let Some(shared) = &meta.shared
-                && page.custodies.iter().all(|one| one.id != shared.custody)
-            {
-                page.custodies
-                    .extend(self.vault.custodian().custody(shared.custody));
-            }
-            page.records.push(SharedRecord {
-                resource_type: version.resource_type.to_owned(),
-                id: version.id,
-                version: version.version,
-                record: place.record,
-                category: place.category,
-                last_updated_ms: version.last_updated.0,
-                leaf,
-                meta: STANDARD.encode(&*RecordMeta::to_bytes(&meta)),
-            });
         }
         Ok(page)
+    }
+
+    /// Whether a leaf was anchored a short while ago and its record is not found here yet, as it is brought from another
+    /// member.
+    fn is_on_its_way(&self, log: Address, leaf: u64) -> Result<bool> {
+        const WHAT: &str = "listing records for a member";
+        let anchored = self.index.chain().leaf(log, leaf);
+        Ok(anchored.map_err(Error::index(WHAT))?.is_some_and(|leaf| {
+            let age_ms = self.clock.now().0.saturating_sub(leaf.anchored.at.0);
+            leaf.category_slot.is_some() && age_ms < ON_ITS_WAY_MS
+        }))
+    }
+
+    /// Adds the record at a leaf to a page, if it is kept here, its category is open, and the asker does not keep it
+    /// itself; and what opening it takes. Whether there is one here at all.
+    pub(super) fn add_record(
+        &self,
+        page: &mut RecordsPage,
+        log: Address,
+        leaf: u64,
+        asker: OrganizationId,
+        is_open: impl Fn(u8) -> bool,
+    ) -> Result<bool> {
+        const WHAT: &str = "listing records for a member";
+        let found = self.index.search().at_leaf(log, leaf);
+        let Some(version) = found.map_err(Error::index(WHAT))? else {
+            return Ok(false);
+        };
+        let place = &version.placement;
+        if !is_open(place.category_slot) {
+            return Ok(true);
+        }
+        let Ok(Some(meta)) = self.vault.meta(&place.record, version.version) else {
+            return Ok(true);
+        };
+        if meta.custodian == Some(asker.0) {
+            return Ok(true);
+        }
+        if let Some(envelope) = &meta.envelope {
+            let encapsulation = self.vault.encapsulation(&envelope.encapsulation);
+            let bytes = encapsulation.map_err(Error::vault(WHAT))?.encode();
+            let text = STANDARD.encode(bytes);
+            if !page.encapsulations.contains(&text) {
+                page.encapsulations.push(text);
+            }
+        }
+        if let Some(shared) = &meta.shared
+            && page.custodies.iter().all(|one| one.id != shared.custody)
+        {
+            page.custodies
+                .extend(self.vault.custodian().custody(shared.custody));
+        }
+        page.records.push(SharedRecord {
+            resource_type: version.resource_type.to_owned(),
+            id: version.id,
+            version: version.version,
+            record: place.record,
+            category: place.category,
+            last_updated_ms: version.last_updated.0,
+            leaf,
+            meta: STANDARD.encode(&*RecordMeta::to_bytes(&meta)),
+            custodian: meta.custodian,
+        });
+        Ok(true)
     }
 }

@@ -26,7 +26,7 @@ use stele_vault::{
     keys::Grant,
 };
 
-use super::{Ask, RecordsPage, SharedRecord, away};
+use super::{Ask, RecordsPage, SharedRecord, away, written::Written};
 use crate::{
     Service,
     audit::LiveConsent,
@@ -44,14 +44,14 @@ struct Followed {
     forgotten: BTreeSet<Address>,
 }
 
-/// A reader of this node and a patient of another member.
-struct Shared {
-    organization: OrganizationId,
-    reader: Address,
-    patient: PatientId,
-    host: OrganizationId,
+/// A reader of this node, a patient, and the other member that gives the patient's records.
+pub(super) struct Shared {
+    pub(super) organization: OrganizationId,
+    pub(super) reader: Address,
+    pub(super) patient: PatientId,
+    pub(super) host: OrganizationId,
     /// Live grants by number, each with a purpose it allows.
-    grants: BTreeMap<u32, Purpose>,
+    pub(super) grants: BTreeMap<u32, Purpose>,
 }
 
 impl Service {
@@ -59,6 +59,7 @@ impl Service {
     /// became final. Runs until dropped.
     pub async fn run_foreign_records(self: Arc<Self>, pause: Duration) {
         let mut followed = Followed::default();
+        let mut written = Written::default();
         let mut seen = None;
         loop {
             tokio::time::sleep(pause).await;
@@ -70,7 +71,8 @@ impl Service {
             if seen == Some(height) && !is_moved {
                 continue;
             }
-            match self.follow(&mut followed).await {
+            let brought = self.bring_written(&mut written).await;
+            match self.follow(&mut followed).await.and(brought) {
                 Ok(()) => seen = Some(height),
                 Err(error) => {
                     tracing::warn!(%error, "records of other members can't be brought here now");
@@ -103,7 +105,10 @@ impl Service {
                 continue;
             }
             match self.bring(&shared, from).await {
-                Ok(()) => drop(followed.done.insert(at, (ids, size))),
+                Ok(pending) => {
+                    let next = pending.map_or(size, |leaf| leaf.min(size));
+                    followed.done.insert(at, (ids, next));
+                }
                 // One member that is away holds up nobody else.
                 Err(error) => failed = Some(error),
             }
@@ -161,7 +166,9 @@ impl Service {
         Ok(shared.into_values().collect())
     }
 
-    async fn bring(self: &Arc<Self>, shared: &Shared, from: u64) -> Result<()> {
+    /// Brings what a patient shares, from a leaf on; gives the first leaf that the patient's member does not have itself yet.
+    async fn bring(self: &Arc<Self>, shared: &Shared, from: u64) -> Result<Option<u64>> {
+        let mut pending: Option<u64> = None;
         let purposes: BTreeSet<u16> = shared.grants.values().map(|one| one.bit()).collect();
         for purpose in Purpose::ALL
             .into_iter()
@@ -190,14 +197,15 @@ impl Service {
                 let page: RecordsPage =
                     serde_json::from_slice(&answer).map_err(|_| unreadable(shared.host))?;
                 next = page.next.filter(|next| *next > from);
+                pending = [pending, page.pending].into_iter().flatten().min();
                 self.take_in(shared, &actor, page).await?;
             }
         }
-        Ok(())
+        Ok(pending)
     }
 
     /// Keeps one page: keys, metas, ciphertexts; then opens and indexes what is new.
-    async fn take_in(
+    pub(super) async fn take_in(
         self: &Arc<Self>,
         shared: &Shared,
         actor: &Actor,
@@ -228,8 +236,13 @@ impl Service {
             })
             .collect::<Option<Vec<_>>>()
             .ok_or_else(bad)?;
+        let keepers: BTreeSet<Address> = page
+            .records
+            .iter()
+            .filter_map(|one| one.custodian)
+            .collect();
         for custody in &page.custodies {
-            if custody.owner != shared.host.0 {
+            if custody.owner != shared.host.0 && !keepers.contains(&custody.owner) {
                 return Err(bad());
             }
             self.vault
@@ -355,6 +368,14 @@ impl Service {
         if taken.is_empty() {
             return Ok(());
         }
+        if actor.kind == ActorKind::Patient && self.holds_own_keys(shared.patient)? {
+            // The patient opens them in the browser, which finds them by these rows.
+            let outlined = taken.into_iter().map(|(version, meta, place)| {
+                let text = version.outline();
+                (version, meta, place, text)
+            });
+            return self.index_opened(outlined.collect()).await;
+        }
         let records: Vec<(RecordId, u32)> = taken
             .iter()
             .map(|one| (one.0.record, one.0.version))
@@ -416,11 +437,11 @@ impl Service {
 fn given_meta(shared: &Shared, given: &SharedRecord) -> Option<RecordMeta> {
     let bytes = STANDARD.decode(&given.meta).ok()?;
     let mut meta = RecordMeta::from_bytes(&bytes, given.record, given.version).ok()?;
-    meta.custodian = Some(shared.host.0);
+    meta.custodian = Some(given.custodian.unwrap_or(shared.host.0));
     Some(meta)
 }
 
-fn unreadable(host: OrganizationId) -> Error {
+pub(super) fn unreadable(host: OrganizationId) -> Error {
     Error::Member {
         message: format!("the answer of organisation {host} can't be read"),
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use stele_core::{id::PatientId, id::RecordId, leaf::LeafKind, time::Timestamp};
 use stele_index::Index;
 use tokio::sync::oneshot;
@@ -138,6 +139,19 @@ impl JournalVersion {
             category: placed.category,
             last_updated: placed.last_updated,
         }
+    }
+
+    /// What can be said of the version without its content: type, id, number and time, as a resource for the index.
+    pub(crate) fn outline(&self) -> String {
+        json!({
+            "resourceType": self.resource_type,
+            "id": self.id,
+            "meta": {
+                "versionId": self.version.to_string(),
+                "lastUpdated": self.last_updated.to_instant(),
+            },
+        })
+        .to_string()
     }
 }
 

@@ -140,14 +140,16 @@ impl Service {
             .map_or(1, |version| version.version.saturating_add(1));
         let text = set_id_and_meta(&resource.text, &id, &version.to_string(), &now.to_instant())
             .map_err(|error| invalid(&resource_type, IssueCode::Structure, error.to_string()))?;
+        let mut value = resource.value;
+        self.name_patient(&mut value, patient)?;
         Ok(Placement::Write(Box::new(Placed {
-            category: category::assign(&resource.value).number(),
+            category: category::assign(&value).number(),
             kind: if version == 1 {
                 LeafKind::Create
             } else {
                 LeafKind::Amend
             },
-            value: resource.value,
+            value,
             last_updated: now,
             resource_type,
             id,
@@ -270,6 +272,9 @@ impl Service {
             PatientRef::One(reference) => {
                 Some(self.patient_behind(resource_type, &reference, new)?)
             }
+            PatientRef::Identified(system, value) if system == ACCOUNT_SYSTEM => {
+                Some(self.patient_with_account(resource_type, &value)?)
+            }
             PatientRef::Several(_) => {
                 return Err(invalid(
                     resource_type,
@@ -278,11 +283,14 @@ impl Service {
                 ));
             }
             PatientRef::Targets(targets) => self.patient_of_targets(&targets, new)?,
-            PatientRef::Unnamed => {
+            PatientRef::Identified(..) | PatientRef::Unnamed => {
                 return Err(invalid(
                     resource_type,
                     IssueCode::Required,
-                    "the patient is named by identifier or text only; refer to it as Patient/id",
+                    format!(
+                        "the patient is named by text or another's identifier only; refer to it as Patient/id, or by \
+                         an identifier of the system {ACCOUNT_SYSTEM}"
+                    ),
                 ));
             }
         };
@@ -374,6 +382,45 @@ impl Service {
         found
             .and_then(|version| version.placement.patient)
             .ok_or_else(unknown)
+    }
+
+    /// The patient of any member with an account on the ledger: how somebody names a patient whose Patient resource is not
+    /// open to them.
+    fn patient_with_account(&self, resource_type: &str, value: &str) -> Result<PatientId> {
+        let account = value.parse::<Address>().map_err(|_| {
+            let message = "the account in the patient's identifier is not an address";
+            invalid(resource_type, IssueCode::Value, message)
+        })?;
+        let known = self.account(account)?;
+        if known.is_some_and(|found| found.kind == 3 && found.active) {
+            return Ok(PatientId(account));
+        }
+        let message = format!("the account {account} in the patient's identifier is no patient's");
+        Err(invalid(resource_type, IssueCode::NotFound, message))
+    }
+
+    /// Gives a logical reference to the patient its literal one beside it, so that the index finds the resource by it. The
+    /// text that is stored stays as it was written.
+    pub(crate) fn name_patient(&self, value: &mut Value, patient: Option<PatientId>) -> Result<()> {
+        let Some(patient) = patient else {
+            return Ok(());
+        };
+        for name in ["subject", "patient"] {
+            let Some(Value::Object(element)) = value.get_mut(name) else {
+                continue;
+            };
+            let system = element.get("identifier").and_then(|one| one.get("system"));
+            if element.contains_key("reference")
+                || system.and_then(Value::as_str) != Some(ACCOUNT_SYSTEM)
+            {
+                continue;
+            }
+            let named = self.index.search().patient_named(patient);
+            if let Some(id) = named.map_err(Error::index("naming a patient"))? {
+                element.insert("reference".into(), format!("Patient/{id}").into());
+            }
+        }
+        Ok(())
     }
 
     /// The one patient that the targets of a Provenance or AuditEvent are about.

@@ -176,7 +176,13 @@ impl Service {
     ) -> Result<u64> {
         let mut opened = Vec::with_capacity(versions.len());
         for (version, meta, place) in versions {
-            let text = self.open_for_index(&version, &meta).await?;
+            let host = OrganizationId(self.organization_hosting(meta.log));
+            let text = if self.is_hosted(host)? {
+                self.open_for_index(&version, &meta).await?
+            } else {
+                // Written into the record of another member's patient, whose keys are there.
+                version.outline()
+            };
             opened.push((version, meta, place, text));
         }
         let count = opened.len() as u64;
@@ -191,9 +197,11 @@ impl Service {
     ) -> Result<()> {
         let (mut placed, mut metas, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for (version, meta, place, text) in opened {
+            let mut value = serde_json::from_str(&text)
+                .map_err(|error| Error::internal("indexing a record", error))?;
+            self.name_patient(&mut value, version.patient)?;
             placed.push(Placed {
-                value: serde_json::from_str(&text)
-                    .map_err(|error| Error::internal("indexing a record", error))?,
+                value,
                 resource_type: version.resource_type,
                 id: version.id,
                 version: version.version,

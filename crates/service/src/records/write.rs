@@ -12,7 +12,7 @@ use stele_core::{
     account::AccountKey,
     consent::Permissions,
     crypto::os_rng,
-    id::{RECORDS, RecordId},
+    id::{PatientId, RECORDS, RecordId},
     leaf::LeafKind,
     receipt::AccessAction,
     time::Timestamp,
@@ -76,6 +76,7 @@ impl Service {
             placements.push((position, self.place(actor, write, &mut new, now).await?));
         }
         placements.sort_by_key(|(position, _)| *position);
+        self.learn_writing_keys(actor, &placements, &new).await?;
         self.require_write(actor, &placements, &new).await?;
         self.write_placed(
             actor,
@@ -386,13 +387,7 @@ impl Service {
             if new.by_id.values().any(|other| *other == patient) {
                 continue;
             }
-            let slot = self
-                .vault
-                .keys()
-                .writing_key(patient.0, one.category, one.last_updated.month())
-                .map_err(Error::vault("finding a patient's key"))?
-                .0
-                .slot;
+            let slot = self.slot_to_write(patient, one)?;
             let slots = match open.get(&patient.0) {
                 Some(slots) => *slots,
                 None => {
@@ -401,25 +396,35 @@ impl Service {
                     slots
                 }
             };
-            if actor.is_patient(patient.0) || slots >> slot & 1 == 1 {
+            if slots & slot != 0 || (slot != 0 && actor.is_patient(patient.0)) {
                 continue;
             }
             self.refuse(
                 actor,
                 patient.0,
                 AccessAction::Write,
-                1 << slot,
+                slot,
                 &[(one.record, one.version)],
             )
             .await?;
-            return Err(Error::NotPermitted {
-                message: format!(
-                    "the patient has not allowed adding to {} for this purpose; ask the patient",
-                    one.resource_type
-                ),
-            });
+            return Err(not_allowed(&one.resource_type));
         }
         Ok(())
+    }
+
+    /// The category's slot as a bit; none where another member did not name it, since the patient did not open it.
+    fn slot_to_write(&self, patient: PatientId, one: &Placed) -> Result<u64> {
+        let keys = self.vault.keys();
+        let key = keys.writing_key(patient.0, one.category, one.last_updated.month());
+        match key {
+            Ok((place, _)) => Ok(1 << place.slot),
+            Err(stele_vault::Error::UnknownLog { .. })
+                if self.host_elsewhere(patient)?.is_some() =>
+            {
+                Ok(0)
+            }
+            Err(error) => Err(Error::vault("finding a patient's key")(error)),
+        }
     }
 
     pub(crate) async fn index_versions(
@@ -542,6 +547,15 @@ pub(crate) const fn sender_of(actor: &Actor) -> Address {
     match actor.kind {
         ActorKind::System | ActorKind::Practitioner => actor.organization.0,
         ActorKind::Patient => actor.account,
+    }
+}
+
+/// What a writer is told whom the patient has not let add.
+pub(crate) fn not_allowed(resource_type: &str) -> Error {
+    Error::NotPermitted {
+        message: format!(
+            "the patient has not allowed adding to {resource_type} for this purpose; ask the patient"
+        ),
     }
 }
 

@@ -56,20 +56,18 @@ fn doctor(consortium: &Consortium, number: usize) -> String {
 }
 
 fn grant(consortium: &Consortium, to: &str) -> String {
-    let granted = consortium.json(
-        1,
-        &[
-            "grant",
-            "p1",
-            "--to",
-            to,
-            "--categories",
-            "laboratory",
-            "--days",
-            "30",
-            "--json",
-        ],
-    );
+    grant_to(consortium, to, "read")
+}
+
+fn grant_to(consortium: &Consortium, to: &str, permissions: &str) -> String {
+    let command = [
+        ["grant", "p1"],
+        ["--to", to],
+        ["--categories", "laboratory"],
+        ["--permissions", permissions],
+        ["--days", "30"],
+    ];
+    let granted = consortium.json(1, &[command.as_flattened(), &["--json"]].concat());
     granted["id"].as_u64().unwrap().to_string()
 }
 
@@ -175,6 +173,79 @@ async fn a_doctor_of_another_member_reads_by_grant_only() {
     grant(&consortium, &doctor_account);
     let again = until(&doctor, &small, 200).await;
     assert_eq!(again.text, read.text, "a new grant opens it again");
+}
+
+/// FR-P16, FR-L1, S15: a laboratory of another member adds a result to the patient's record and can't read it back, nor any
+/// other. The patient's hospital finds and serves it byte for byte, and so does a third member whose doctor may read. After the
+/// end of the grant nothing can be added, and what was never opened to adding never could.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_laboratory_of_another_member_adds_and_cannot_read_back() {
+    let (consortium, home) = with_patient().await;
+    let laboratory = doctor(&consortium, 2);
+    let technician = consortium.client(2, "system/*.cruds", Some(&laboratory));
+    let reader_account = doctor(&consortium, 3);
+    let reader = consortium.client(3, "system/*.cruds", Some(&reader_account));
+    let invited = consortium.json(1, &["portal", "invite", "p1", "--json"]);
+    let account = invited["account"].as_str().unwrap();
+    let about =
+        json!({ "identifier": { "system": "https://stele.health/account", "value": account } });
+    let mut result: Value = serde_json::from_str(&observation("p1", "8.88")).unwrap();
+    result["subject"] = about.clone();
+    let named = |id: &str| {
+        let mut named = result.clone();
+        named["id"] = json!(id);
+        (
+            consortium.fhir(2, &format!("Observation/{id}")),
+            named.to_string(),
+        )
+    };
+
+    let (url, early) = named("early");
+    let refused = technician.put_text(&url, early).await;
+    assert_eq!(refused.status, 403, "nothing was granted: {}", refused.text);
+
+    grant(&consortium, &reader_account);
+    let granted = grant_to(&consortium, &laboratory, "write");
+    consortium.until(2, consortium.height(1).await).await;
+    let (url, text) = named("hba1c");
+    let made = technician.put_text(&url, text).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(technician.get(&url).await.status, 404, "not read back");
+    for query in ["Observation/small", "Patient/p1"] {
+        let url = consortium.fhir(2, query);
+        assert_eq!(technician.get(&url).await.status, 404, "{query}");
+    }
+    let search = technician
+        .get(&consortium.fhir(2, "Observation?code=4548-4"))
+        .await;
+    assert!(!search.text.contains("8.88"), "{}", search.text);
+    let condition =
+        json!({ "resourceType": "Condition", "subject": about, "code": { "text": "Asthma" } });
+    let other = technician
+        .post(&consortium.fhir(2, "Condition"), &condition)
+        .await;
+    assert_eq!(other.status, 403, "another category: {}", other.text);
+
+    let at_home = until(&home, &consortium.fhir(1, "Observation/hba1c"), 200).await;
+    assert!(at_home.text.contains("8.88"), "{}", at_home.text);
+    let search = consortium.fhir(
+        1,
+        "Observation?patient=p1&value-quantity=8.88&_total=accurate",
+    );
+    let found = home.get(&search).await.json();
+    assert_eq!(found["total"], 1, "found by the patient: {found}");
+    let elsewhere = until(&reader, &consortium.fhir(3, "Observation/hba1c"), 200).await;
+    assert_eq!(elsewhere.text, at_home.text, "byte for byte");
+
+    let ended = consortium.try_command(
+        1,
+        &["revoke", "p1", "--from", &laboratory, "--id", &granted],
+    );
+    assert!(ended.0, "{}", ended.1);
+    consortium.until(2, consortium.height(1).await).await;
+    let (url, late) = named("late");
+    let refused = technician.put_text(&url, late).await;
+    assert_eq!(refused.status, 403, "{}", refused.text);
 }
 
 /// FR-P18, NFR-SEC5: a hospital that does not know, or does not want to know, that a grant has ended asks the custodian

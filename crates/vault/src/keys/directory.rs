@@ -73,6 +73,23 @@ impl Directory {
         })
     }
 
+    /// The categories of `newer` in place of this directory's own, and those of this one that it lacks. Only `newer` where
+    /// the two are of different logs or begin at different months.
+    #[must_use]
+    pub fn renewed(self, newer: Self) -> Self {
+        if (self.log, self.first_epoch) != (newer.log, newer.first_epoch) {
+            return newer;
+        }
+        let mut entries = newer.entries;
+        let kept = self.entries.into_iter();
+        let kept: Vec<Entry> = kept
+            .filter(|old| entries.iter().all(|new| new.category != old.category))
+            .collect();
+        entries.extend(kept);
+        entries.sort_by_key(|entry| entry.slot);
+        Self { entries, ..newer }
+    }
+
     /// The log it is for.
     #[must_use]
     pub const fn log(&self) -> LogId {
@@ -210,6 +227,18 @@ mod tests {
         let other =
             Directory::derive(&root, LogId::repeat_byte(1), &[(3, 0), (5, 3)], 680, 3).unwrap();
         assert_ne!(directory.root(), other.root());
+    }
+
+    #[test]
+    fn a_newer_directory_keeps_what_it_does_not_name() {
+        let root = RootKey::new(Secret32::new([1; 32]));
+        let log = LogId::repeat_byte(1);
+        let of = |categories: &[(u8, u32)], month| {
+            Directory::derive(&root, log, categories, month, 1).unwrap()
+        };
+        let both = of(&[(3, 0), (5, 2)], 680).renewed(of(&[(5, 3), (7, 0)], 680));
+        assert_eq!(both, of(&[(3, 0), (5, 3), (7, 0)], 680));
+        assert_eq!(both.renewed(of(&[(5, 4)], 681)), of(&[(5, 4)], 681));
     }
 
     proptest! {

@@ -33,7 +33,7 @@ pub struct Panicked {
 ///
 /// # Errors
 /// [`Panicked`] if the work panicked, or its thread could not be started.
-pub fn contain<T, W>(name: &str, work: W) -> Result<T, Panicked>
+pub(crate) fn contain<T, W>(name: &str, work: W) -> Result<T, Panicked>
 where
     T: Send + 'static,
     W: FnOnce() -> T + Send + 'static,

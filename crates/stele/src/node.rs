@@ -6,6 +6,7 @@ pub(crate) mod ledger;
 mod members;
 mod metrics;
 mod network;
+mod newcomer;
 mod notices;
 mod peers;
 mod portal;
@@ -340,10 +341,14 @@ impl Node {
         let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
         let (ledger, app, ear) = follow_chain(&config.data, &stores).await?;
         let network = network::of(config, gateways.as_ref());
+        app.set_joining(newcomer::is_one(config, &stores.chain, &app.mouth()));
         let consensus = start_consensus(config, &stores, network, app.clone()).await?;
-        let talk = talk(&stores, &consensus, app.clone(), ear);
-        let service = use_cases(config, &stores, ledger)?;
+        let mut talk = talk(&stores, &consensus, app.clone(), ear);
+        let service = use_cases(config, &stores, Arc::clone(&ledger))?;
+        let joins =
+            newcomer::Joining::of(config, &stores, &service, gateways.as_ref(), &ledger, &app);
         let introduce = meet_members(config, &stores, &service, gateways, &app)?;
+        joins.map(|joins| talk.spawn(joins.run()));
         service
             .begin_custody()
             .await

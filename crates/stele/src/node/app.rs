@@ -82,6 +82,11 @@ impl App {
         drop(self.others.set(others));
     }
 
+    /// Whether a snapshot is on its way.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.joining.load(Ordering::Acquire)
+    }
+
     /// The other members, once they are named.
     pub(crate) fn others(&self) -> Arc<OnceLock<Others>> {
         Arc::clone(&self.others)
@@ -141,7 +146,7 @@ impl Application for App {
     }
 
     async fn fetch(&self, from: u64) -> Option<Run> {
-        if self.joining.load(Ordering::Acquire) {
+        if self.is_joining() {
             return None;
         }
         self.others.get()?.blocks(from).await

@@ -86,6 +86,11 @@ impl NodeLedger {
         })
     }
 
+    /// The chain behind it.
+    pub(crate) fn chain(&self) -> Arc<Chain> {
+        Arc::clone(&self.chain)
+    }
+
     /// Admits a signed transaction.
     pub(crate) fn admit(&self, transaction: Bytes) -> Result<Arc<Pooled>, LedgerError> {
         self.chain

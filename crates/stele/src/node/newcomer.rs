@@ -14,7 +14,7 @@ use stele_chain::{Chain, Lack, Newcomer, SnapshotError};
 use stele_core::id::OrganizationId;
 use stele_service::Service;
 
-use super::{Stores, app::App, gossip::Mouth, ledger::NodeLedger, peers::Gateways};
+use super::{app::App, gossip::Mouth, ledger::NodeLedger, peers::Gateways};
 use crate::config::Config;
 use givers::{Givers, Others};
 
@@ -40,19 +40,18 @@ impl Joining {
     /// Of a node that begins as a newcomer, and of no other.
     pub(super) fn of(
         config: &Config,
-        stores: &Stores,
         service: &Arc<Service>,
-        gateways: Option<&Arc<Gateways>>,
+        gateways: Option<Arc<Gateways>>,
         ledger: &Arc<NodeLedger>,
         app: &App,
     ) -> Option<Self> {
-        if !is_one(config, &stores.chain, &app.mouth()) {
+        if !app.is_joining() {
             return None;
         }
-        let others = Others::new(Arc::clone(service), Arc::clone(gateways?));
+        let others = Others::new(Arc::clone(service), gateways?);
         let blocks_min = config.network.as_ref()?.snapshot_blocks;
         Some(Self {
-            taking: Taking::new(Arc::clone(&stores.chain), Arc::new(others), blocks_min),
+            taking: Taking::new(ledger.chain(), Arc::new(others), blocks_min),
             ledger: Arc::clone(ledger),
             service: Arc::clone(service),
             app: app.clone(),

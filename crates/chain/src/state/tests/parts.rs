@@ -85,7 +85,7 @@ proptest! {
         let (here, there) = (taken.verify(&mut |_| {}), view.verify(&mut |_| {}));
         prop_assert_eq!(here.unwrap(), there.unwrap());
         // And it goes on.
-        let mut after = model.clone();
+        let mut after = model;
         let next = next_block(&taker, head.hash, &blocks[0], &mut after);
         taker.commit(&next, &[], b"c").unwrap();
         prop_assert_eq!(taker.latest().state_root(), after.root());

@@ -27,7 +27,8 @@ use crate::{
     genesis::Genesis,
     pool::{Admission, Pool, PoolLimits, PoolStatus, Pooled},
     recent::{FinalBlock, RecentBlocks},
-    state::{self, State, StateOptions, StateView},
+    snapshot::Pinned,
+    state::{self, Incoming, State, StateOptions, StateView},
 };
 
 /// Limits of a chain on this node; none of them is part of consensus.
@@ -60,6 +61,8 @@ pub struct Chain {
     /// The last final blocks since this was opened, oldest first: at most [`HISTORY_BLOCKS`].
     history: RwLock<VecDeque<Arc<Latest>>>,
     executed: Mutex<Executed>,
+    /// States that newcomers are given.
+    pub(crate) pinned: Mutex<Vec<Arc<Pinned>>>,
 }
 
 /// Final blocks whose state can be asked for: as many as go-ethereum keeps. A snapshot of the store costs nothing but
@@ -164,6 +167,7 @@ impl Chain {
             pool: Pool::new(pool),
             code: CodeCache::default(),
             recent: RecentBlocks::default(),
+            pinned: Mutex::default(),
         })
     }
 
@@ -226,6 +230,34 @@ impl Chain {
     /// was opened, or is not final yet.
     pub fn view_at(&self, height: u64) -> Result<StateView, QueryError> {
         self.at(height).map(|kept| kept.view.clone())
+    }
+
+    /// Goes on from the end of a chain that came in whole.
+    pub(crate) fn leap(&self, incoming: Incoming) -> Result<(), Error> {
+        let head = self.state.adopt(incoming)?;
+        let latest = Arc::new(Latest::of(&self.state, &self.genesis_block)?);
+        let epochs = Epochs::load(&self.genesis, &self.genesis_block, &latest.view)?;
+        self.epochs.replace(epochs);
+        let mut history = self.history.write().unwrap_or_else(PoisonError::into_inner);
+        *history = VecDeque::from([Arc::clone(&latest)]);
+        drop(history);
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&latest);
+        self.forget_executed(head.height, head.hash);
+        for sender in self.pool.senders() {
+            let nonce = latest.view.account(sender)?.map_or(0, |found| found.nonce);
+            self.pool.advance(sender, nonce);
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Final blocks whose state is kept, oldest first.
+    pub(crate) fn kept(&self) -> Vec<Arc<Latest>> {
+        let history = self.history.read().unwrap_or_else(PoisonError::into_inner);
+        history.iter().cloned().collect()
     }
 
     fn remember(&self, latest: &Arc<Latest>) {
@@ -355,6 +387,7 @@ impl Chain {
         self.remember(&latest);
         *self.latest.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&latest);
         self.forget_executed(height, hash);
+        self.unpin(height);
         self.clear_pool(&executed.transactions, &latest.view)?;
         Ok(Committed::New {
             block: Arc::clone(block),

@@ -91,6 +91,12 @@ impl Epochs {
         })))
     }
 
+    /// Knows from now on what `other` knows.
+    pub(crate) fn replace(&self, other: Self) {
+        let known = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
     pub(crate) fn current(&self) -> Arc<Epoch> {
         Arc::clone(&self.read().current)
     }
@@ -201,9 +207,18 @@ impl Chain {
     /// # Errors
     /// Unreadable or damaged rows.
     pub fn validator_changes(&self) -> Result<Vec<Change>, state::Error> {
+        self.changes_up_to(u64::MAX)
+    }
+
+    /// The changes of validators up to the beginning of epoch `number`.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub(crate) fn changes_up_to(&self, number: u64) -> Result<Vec<Change>, state::Error> {
         let view = self.view();
         let mut changes = Vec::new();
-        for epoch in self.epochs(1) {
+        let epochs = self.epochs(1).into_iter();
+        for epoch in epochs.filter(|epoch| epoch.number() <= number) {
             let height = epoch.first().saturating_sub(1);
             let (header, certificate) = view
                 .header(height)?

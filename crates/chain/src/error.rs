@@ -381,7 +381,55 @@ pub enum QueryError {
         /// Most bytes recorded.
         max: usize,
     },
+    /// A question about parts of the state that can't be read.
+    #[error("the list of wanted parts of the state can't be read")]
+    Wants,
     /// The state could not be read.
     #[error("the chain's state failed")]
     State(#[from] state::Error),
+}
+
+/// Why a snapshot that another member gives is not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Its header is not one that the validators finalized, or the proof of who they are does not hold.
+    #[error("the header of the snapshot is not proven: {problem}")]
+    Offer {
+        /// What is wrong.
+        problem: String,
+    },
+    /// A part of the state is not the one that has to come.
+    #[error("the state at height {height} is not what the header commits to")]
+    Part {
+        /// Height of the snapshot.
+        height: u64,
+        /// What was expected.
+        source: state::WrongPart,
+    },
+    /// Blocks before the snapshot are not those that the validators finalized.
+    #[error("the blocks from height {height} on: {problem}")]
+    Blocks {
+        /// The first of them.
+        height: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nothing was wrong with what was given, but with this node.
+    #[error("keeping a snapshot")]
+    Own(#[from] Error),
+}
+
+impl SnapshotError {
+    /// Whether the fault is this node's, not the giver's.
+    #[must_use]
+    pub const fn is_own(&self) -> bool {
+        matches!(self, Self::Own(_))
+    }
+}
+
+impl From<state::Error> for SnapshotError {
+    fn from(error: state::Error) -> Self {
+        Self::Own(Error::State(error))
+    }
 }

@@ -40,16 +40,20 @@ mod pool;
 mod query;
 mod recent;
 mod rules;
+mod snapshot;
 pub mod state;
 mod trace;
 
 pub use chain::{Chain, ChainOptions, Committed, HISTORY_BLOCKS, Verdict};
 pub use check::{Certificates, CheckReport, CheckStep, verify_chain};
 pub use contracts::PROTOCOL;
-pub use error::{Error, InvalidBlock, InvalidTransaction, QueryError, Rejected, RejectionKind};
+pub use error::{
+    Error, InvalidBlock, InvalidTransaction, QueryError, Rejected, RejectionKind, SnapshotError,
+};
 pub use executor::{CLOCK_SKEW_MAX_MS, HeaderCheck, check_header};
 pub use genesis::{Allocation, Genesis, Organization, Seat};
 pub use pool::{PoolLimits, PoolStatus, Pooled};
 pub use query::{CallOutcome, CallRequest, Estimate, IncludedReceipt, IncludedTransaction};
 pub use recent::FinalBlock;
+pub use snapshot::{Lack, Newcomer, Offer};
 pub use trace::TracedTransaction;

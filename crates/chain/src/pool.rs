@@ -230,6 +230,11 @@ impl Pool {
         self.queue().advance(sender, next_nonce);
     }
 
+    /// Whose transactions wait.
+    pub(crate) fn senders(&self) -> Vec<Address> {
+        self.queue().senders()
+    }
+
     /// As [`Pool::advance`], for a sender whose transaction came in beside a block: it may be executable only now.
     pub(crate) fn catch_up(&self, sender: Address, next_nonce: u64) {
         self.advance(sender, next_nonce);

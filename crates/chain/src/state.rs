@@ -16,10 +16,13 @@ mod disk;
 mod error;
 mod format;
 mod head;
+mod incoming;
 mod logs;
 mod memory;
 mod nodes;
 mod overlay;
+mod parts;
+mod place;
 mod rows;
 mod store;
 mod trie;
@@ -41,10 +44,13 @@ pub use disk::{DiskOptions, DiskStore};
 pub use error::Error;
 pub use format::FORMAT;
 pub use head::Head;
+pub(crate) use incoming::Incoming;
 pub use logs::{FoundLog, FoundLogs, LogFilter};
 pub(crate) use memory::MemoryReader;
 pub use memory::MemoryStore;
 pub use overlay::{Overlay, Pending};
+pub use parts::WrongPart;
+pub(crate) use parts::decode_wants;
 pub use store::{Batch, Operation, Reader, Row, Store, Table};
 pub use verify::{Verified, VerifyStep};
 pub use view::{AccountProof, SlotRange, StateView, StorageProof};
@@ -53,6 +59,7 @@ use self::{
     head::Marker,
     nodes::{NodeCache, Owner},
     overlay::Layer,
+    place::Place,
     view::Base,
 };
 
@@ -86,7 +93,10 @@ pub enum Commit {
 
 /// The chain's state and blocks.
 pub struct State {
-    store: Arc<dyn Store>,
+    /// Replaced once at most, by [`State::adopt`].
+    store: RwLock<Arc<dyn Store>>,
+    options: StateOptions,
+    place: Option<Place>,
     marker: Option<Marker>,
     cache: Arc<NodeCache>,
     latest: RwLock<StateView>,
@@ -105,9 +115,15 @@ impl State {
         std::fs::create_dir_all(folder)
             .map_err(|error| Error::store("creating the folder", error.into()))?;
         let marker = Marker::open(&folder.join("HEAD"))?;
-        let store = DiskStore::open(&folder.join("store"), options.disk)
+        let place = Place::of(folder)?;
+        let store = DiskStore::open(&place.store(), options.disk)
             .map_err(|error| error.at(marker.height()))?;
-        Self::with_store(Arc::new(store), Some(marker), options)
+        let mut state = Self::with_store(Arc::new(store), Some(marker), options)?;
+        if state.head().is_some_and(|head| head.height > 0) {
+            place.clean_up();
+        }
+        state.place = Some(place);
+        Ok(state)
     }
 
     /// A state in memory: nothing survives it.
@@ -143,7 +159,9 @@ impl State {
         let latest = StateView::new(Arc::new(base), Vec::new());
         latest.check_end()?;
         Ok(Self {
-            store,
+            store: RwLock::new(store),
+            options,
+            place: None,
             marker,
             cache,
             latest: RwLock::new(latest),
@@ -269,13 +287,102 @@ impl State {
             blocks::put_validators(&mut batch, validators);
         }
         self.put_state(&mut batch, latest.base(), &overlay)?;
-        self.store.write(batch)?;
+        self.store().write(batch)?;
         self.advance(head, &overlay);
         if let Some(marker) = &self.marker {
             marker.write(height, hash)?;
         }
         drop(guard);
         Ok(Commit::Written)
+    }
+
+    /// The store in use.
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn view_of(&self, head: Head) -> StateView {
+        let reader = self.store().snapshot();
+        let base = Base::new(reader, Some(head), Arc::clone(&self.cache));
+        StateView::new(Arc::new(base), Vec::new())
+    }
+
+    /// A place for the state and blocks of another node, or what is there of them already.
+    ///
+    /// # Errors
+    /// [`Error::Invariant`] once blocks are committed here, [`Error::Store`] if it can't be opened.
+    pub(crate) fn incoming(&self) -> Result<Incoming, Error> {
+        self.expect_new()?;
+        let Some(place) = &self.place else {
+            return Incoming::over(Arc::new(MemoryStore::new()));
+        };
+        let opened = DiskStore::open(&place.snapshot(), self.options.disk);
+        if let Ok(store) = opened {
+            return Incoming::over(Arc::new(store));
+        }
+        // What can't be opened is not worth a look: everything in it can be fetched again.
+        place.discard_snapshot()?;
+        let store = DiskStore::open(&place.snapshot(), self.options.disk)?;
+        Incoming::over(Arc::new(store))
+    }
+
+    /// What comes in lies where the store in use may come to lie.
+    fn expect_new(&self) -> Result<(), Error> {
+        match self.head() {
+            Some(head) if head.height == 0 => Ok(()),
+            Some(_) | None => Err(Error::Invariant("a snapshot is for a chain without blocks")),
+        }
+    }
+
+    /// Forgets what came in and is not in use.
+    ///
+    /// # Errors
+    /// [`Error::Invariant`] once blocks are committed here, [`Error::Store`] if it can't be removed.
+    pub(crate) fn discard_incoming(&self) -> Result<(), Error> {
+        self.expect_new()?;
+        self.place.as_ref().map_or(Ok(()), Place::discard_snapshot)
+    }
+
+    /// Goes on with what came in instead of with the state at height 0. From when this returns, also at every later
+    /// start.
+    ///
+    /// # Errors
+    /// [`Error::Gap`] if blocks were committed here meanwhile, [`Error::Conflict`] for another chain's,
+    /// [`Error::Invariant`] if something is lacking, [`Error::Store`] if it could not be written.
+    pub(crate) fn adopt(&self, incoming: Incoming) -> Result<Head, Error> {
+        let guard = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let here = self
+            .head()
+            .ok_or(Error::Invariant("a chain without its first block"))?;
+        let (store, head) = incoming.finish()?;
+        if here.height > 0 {
+            return Err(Error::Gap {
+                next: here.height.saturating_add(1),
+                offered: head.height,
+            });
+        }
+        expect("genesis", 0, here.genesis_hash, head.genesis_hash)?;
+        if let Some(place) = &self.place {
+            place.turn_to_snapshot()?;
+        }
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = store;
+        let view = self.view_of(head);
+        view.check_end()?;
+        let mut overlays = self
+            .overlays
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = view;
+        overlays.clear();
+        drop(overlays);
+        if let Some(marker) = &self.marker {
+            marker.write(head.height, head.hash)?;
+        }
+        drop(guard);
+        Ok(head)
     }
 
     fn put_state(&self, batch: &mut Batch, base: &Base, overlay: &Overlay) -> Result<(), Error> {
@@ -302,8 +409,7 @@ impl State {
                 self.cache.insert(node.hash, node.rlp.clone());
             }
         }
-        let base = Base::new(self.store.snapshot(), Some(head), Arc::clone(&self.cache));
-        let view = StateView::new(Arc::new(base), Vec::new());
+        let view = self.view_of(head);
         let mut overlays = self
             .overlays
             .write()

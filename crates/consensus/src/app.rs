@@ -23,11 +23,12 @@ pub trait Application: Clone + Send + Sync + 'static {
     /// domain of all votes contains its digest.
     fn genesis(&self) -> Block;
 
-    /// The last block that [`Application::commit`] made durable, genesis before the first. Asked
-    /// once, at the start.
+    /// The last block that [`Application::commit`] made durable, genesis before the first. Asked at the start, and
+    /// after each [`Application::fetch`] while this validator takes no part in the agreement: then the application may
+    /// have gone ahead by itself, to the end of a snapshot that it verified.
     fn committed(&self) -> Committed;
 
-    /// Header of that block. Asked once, at the start.
+    /// Header of that block. Asked when that is.
     fn tip(&self) -> Header;
 
     /// The epochs from `number` on that are known from committed blocks, ascending. Epoch 0 always is; the newest is

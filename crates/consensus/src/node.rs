@@ -253,6 +253,7 @@ impl Life {
                 }
                 fetched = self.application.fetch(next) => fetched,
             };
+            self.leap()?;
             let has_seat = self.schedule.seat().is_some();
             let took = match fetched {
                 Some(run) => self.take(run).await?,
@@ -270,6 +271,17 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// Goes on from where the application is, if it went ahead by itself.
+    fn leap(&self) -> Result<(), Error> {
+        let now = self.application.committed();
+        if now.height > self.outlets.committed.borrow().height {
+            tracing::info!(height = now.height, "the ledger went ahead by itself");
+            self.schedule.leapt(&self.application)?;
+            self.outlets.committed.send_replace(now);
+        }
+        Ok(())
     }
 
     async fn take(&self, run: Run) -> Result<Step, Error> {

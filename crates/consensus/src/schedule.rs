@@ -186,6 +186,17 @@ impl Schedule {
         Ok(())
     }
 
+    /// Takes note of blocks that the application has taken by itself, and of all epochs up to the next block's.
+    ///
+    /// # Errors
+    /// A validator's key is no Ed25519 key.
+    pub(crate) fn leapt<A: Application>(&self, application: &A) -> Result<(), Error> {
+        let next = u64::try_from(self.read().epochs.len()).unwrap_or(u64::MAX);
+        self.learn(application.epochs(next))?;
+        self.see(&application.tip());
+        Ok(())
+    }
+
     /// Whether a certificate is one of the newest epoch's validators.
     pub(crate) fn check(&self, certificate: &CommitCertificate) -> Result<(), Error> {
         let known = self.read();

@@ -170,7 +170,48 @@ pub fn walk(
 ) -> Result<ValidatorSet, ChangeError> {
     let mut set = genesis.clone();
     for (epoch, change) in (0_u64..).zip(changes) {
-        let mut rest = change.header.as_ref();
+        change.ends(epoch, &set, namespace)?;
+        set = set_of(&change.validators)
+            .map_err(|source| ChangeError::Certificate { epoch, source })?;
+    }
+    Ok(set)
+}
+
+/// The epochs from `first`, which is epoch 0, to the one after `changes`; as [`walk`], for whoever needs each of them.
+///
+/// # Errors
+/// The first change that does not follow.
+pub fn follow(
+    first: Epoch,
+    namespace: &[u8],
+    changes: &[Change],
+) -> Result<Vec<Epoch>, ChangeError> {
+    let mut epochs = vec![first.clone()];
+    let mut current = first;
+    for change in changes {
+        let epoch = current.number();
+        let header = change.ends(epoch, current.set(), namespace)?;
+        let following = Epoch::new(
+            epoch.saturating_add(1),
+            header.number.saturating_add(1),
+            header.hash(),
+            change.validators.clone(),
+        );
+        current = following.map_err(|source| ChangeError::Certificate { epoch, source })?;
+        epochs.push(current.clone());
+    }
+    Ok(epochs)
+}
+
+impl Change {
+    /// The header, if this ends `epoch`, which `set` finalizes.
+    fn ends(
+        &self,
+        epoch: u64,
+        set: &ValidatorSet,
+        namespace: &[u8],
+    ) -> Result<Header, ChangeError> {
+        let mut rest = self.header.as_ref();
         let header = Header::decode(&mut rest).map_err(ChangeError::Header)?;
         if !rest.is_empty() {
             return Err(ChangeError::Header(alloy_rlp::Error::UnexpectedLength));
@@ -183,16 +224,15 @@ pub fn walk(
             });
         }
         let wrong = |source| ChangeError::Certificate { epoch, source };
-        let certificate = CommitCertificate::decode(&change.certificate).map_err(wrong)?;
+        let certificate = CommitCertificate::decode(&self.certificate).map_err(wrong)?;
         certificate
-            .verify_in(epoch, &header.hash(), &set, namespace)
+            .verify_in(epoch, &header.hash(), set, namespace)
             .map_err(wrong)?;
-        if validators_hash(&change.validators) != header.next_validators_hash {
+        if validators_hash(&self.validators) != header.next_validators_hash {
             return Err(ChangeError::Announced { epoch });
         }
-        set = set_of(&change.validators).map_err(wrong)?;
+        Ok(header)
     }
-    Ok(set)
 }
 
 fn set_of(validators: &[Validator]) -> Result<ValidatorSet, CertificateError> {

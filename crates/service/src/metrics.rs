@@ -104,6 +104,9 @@ pub struct Metrics {
     undealt: Gauge,
     untold: Gauge,
     wrong_shares: Counter,
+    snapshot_bytes: Gauge,
+    snapshot_blocks: Gauge,
+    wrong_snapshots: Counter,
 }
 
 impl Default for Metrics {
@@ -125,9 +128,13 @@ impl Default for Metrics {
             undealt: Gauge::default(),
             untold: Gauge::default(),
             wrong_shares: Counter::default(),
+            snapshot_bytes: Gauge::default(),
+            snapshot_blocks: Gauge::default(),
+            wrong_snapshots: Counter::default(),
         };
         metrics.register();
         metrics.register_custody();
+        metrics.register_snapshot();
         metrics
     }
 }
@@ -223,6 +230,41 @@ impl Metrics {
             "Shares of peppers that other custodians gave and that were none",
             self.wrong_shares.clone(),
         );
+    }
+
+    fn register_snapshot(&mut self) {
+        let registry = &mut self.registry;
+        registry.register_with_unit(
+            "snapshot_state",
+            "Bytes of the state taken from other members since this one joined",
+            Unit::Bytes,
+            self.snapshot_bytes.clone(),
+        );
+        registry.register(
+            "snapshot_blocks",
+            "Blocks before that state taken from other members",
+            self.snapshot_blocks.clone(),
+        );
+        registry.register(
+            "snapshot_refused",
+            "Parts of a snapshot that other members gave and that were not proven",
+            self.wrong_snapshots.clone(),
+        );
+    }
+
+    /// How far a snapshot of the ledger is: bytes of the state, and blocks before it.
+    pub fn snapshot(&self, bytes: u64, blocks: u64) {
+        for (gauge, value) in [
+            (&self.snapshot_bytes, bytes),
+            (&self.snapshot_blocks, blocks),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Counts a part of a snapshot that another member gave and that was not proven.
+    pub fn wrong_snapshot(&self) {
+        self.wrong_snapshots.inc();
     }
 
     /// Counts an answered request. `status` is the HTTP status code.

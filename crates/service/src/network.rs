@@ -13,6 +13,7 @@ mod custody;
 mod follow;
 mod peppers;
 mod shares;
+mod snapshot;
 mod trails;
 mod written;
 
@@ -91,6 +92,12 @@ enum Ask {
     Members { cards: Vec<SignedCard> },
     /// Final blocks from a height on.
     Blocks { from: u64 },
+    /// A final block whose state can be had, with what proves it.
+    Snapshot {},
+    /// Parts of the state after a block: its height, and what is lacking, in base64.
+    State { height: u64, wants: String },
+    /// Receipts of final blocks, from a height to another.
+    Receipts { from: u64, to: u64 },
     /// Peppers of record versions that an access receipt of the asking organisation covers.
     Peppers(Box<PeppersAsked>),
     /// Shares of such peppers.
@@ -314,6 +321,9 @@ impl Service {
             }
             Ask::Members { cards } => self.swap_cards(cards)?,
             Ask::Blocks { from } => self.give_blocks(from)?,
+            Ask::Snapshot {} => self.offer_snapshot().await?,
+            Ask::State { height, wants } => self.give_state(height, &wants).await?,
+            Ask::Receipts { from, to } => self.give_receipts(from, to).await?,
             Ask::Peppers(asked) => self.release_peppers(asker, *asked).await?,
             Ask::Shares(asked) => self.release_shares(asker, answering, *asked).await?,
             Ask::Tree {

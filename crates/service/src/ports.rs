@@ -523,6 +523,31 @@ pub trait Ledger: Send + Sync + 'static {
         let _ = from;
         Ok(None)
     }
+    /// A final block whose state can be given to a newcomer, with what proves it, in the ledger's own form. `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    /// Damaged files.
+    fn snapshot_offer(&self) -> Result<Option<Bytes>, LedgerError> {
+        Ok(None)
+    }
+    /// Parts of the state after the block at a height, `wants` being what the newcomer lacks, in the ledger's own form.
+    /// `None` if that state is not kept.
+    ///
+    /// # Errors
+    /// [`LedgerError::Question`] if `wants` can't be read; damaged files.
+    fn state_parts(&self, height: u64, wants: &[u8]) -> Result<Option<Vec<Bytes>>, LedgerError> {
+        let _ = (height, wants);
+        Ok(None)
+    }
+    /// Encoded receipts of final blocks from a height up to another, a list a block; those that fit into an answer.
+    ///
+    /// # Errors
+    /// Damaged files.
+    fn receipts_run(&self, from: u64, to: u64) -> Result<Vec<Bytes>, LedgerError> {
+        let _ = (from, to);
+        Ok(Vec::new())
+    }
     /// A finalized or waiting transaction.
     ///
     /// # Errors

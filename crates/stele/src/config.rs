@@ -100,12 +100,21 @@ pub(crate) struct NetworkConfig {
     /// others could use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gateway: Option<String>,
+    /// A member that joins a ledger of at least so many blocks takes the state of a recent one from the others, proven by
+    /// its certificate, instead of executing all of them; 0 for never.
+    #[serde(default = "snapshot_blocks")]
+    pub(crate) snapshot_blocks: u64,
     /// Who shares the peppers of what is written here.
     #[serde(default)]
     pub(crate) custody: CustodyConfig,
     /// The other members, as far as they do not say themselves where they are; a newcomer needs to know one gateway.
     #[serde(default)]
     pub(crate) peers: Vec<PeerConfig>,
+}
+
+/// Executing a thousand blocks takes seconds; below, a snapshot would save nothing.
+const fn snapshot_blocks() -> u64 {
+    1_000
 }
 
 /// Another member.

@@ -6,9 +6,11 @@ pub(crate) mod ledger;
 mod members;
 mod metrics;
 mod network;
+mod newcomer;
 mod notices;
 mod peers;
 mod portal;
+mod signal;
 pub(crate) mod spare;
 mod validator;
 
@@ -50,6 +52,7 @@ use members::Others;
 use peers::Gateways;
 
 pub(crate) use network::ORGANIZATION_FILE;
+pub(crate) use signal::signal;
 use spare::Spare;
 pub(crate) use validator::new_validator_key;
 use validator::{signer, signers};
@@ -338,12 +341,14 @@ impl Node {
         let stores = Stores::prepare(config, start).await?;
         let gateways = gateways(config, &stores)?;
         let token_key = config::token_key(&config.data, &config.unlock(false)?, true)?;
-        let (ledger, app, ear) = follow_chain(&config.data, &stores).await?;
+        let (ledger, app, ear) = follow_chain(config, &stores).await?;
         let network = network::of(config, gateways.as_ref());
         let consensus = start_consensus(config, &stores, network, app.clone()).await?;
-        let talk = talk(&stores, &consensus, app.clone(), ear);
-        let service = use_cases(config, &stores, ledger)?;
-        let introduce = meet_members(config, &stores, &service, gateways, &app)?;
+        let mut talk = talk(&stores, &consensus, app.clone(), ear);
+        let service = use_cases(config, &stores, Arc::clone(&ledger))?;
+        let introduce = meet_members(config, &stores, &service, gateways.as_ref(), &app)?;
+        let joins = newcomer::Joining::of(config, &service, gateways, &ledger, &app);
+        joins.map(|joins| talk.spawn(joins.run()));
         service
             .begin_custody()
             .await
@@ -463,8 +468,11 @@ impl Node {
 }
 
 /// The ledger with the index brought to it, and the application that consensus drives.
-async fn follow_chain(data: &Path, stores: &Stores) -> Result<(Arc<NodeLedger>, App, gossip::Ear)> {
-    let keys = signers(data, &stores.vault)?;
+async fn follow_chain(
+    config: &Config,
+    stores: &Stores,
+) -> Result<(Arc<NodeLedger>, App, gossip::Ear)> {
+    let keys = signers(&config.data, &stores.vault)?;
     let keys = keys.iter().map(SignerSeed::public_key).collect();
     let (mouth, ear) = gossip::channel(keys);
     let mouth = Arc::new(mouth);
@@ -479,6 +487,7 @@ async fn follow_chain(data: &Path, stores: &Stores) -> Result<(Arc<NodeLedger>, 
         .await?
         .context("bringing the index to the ledger")?;
     let app = App::new(Arc::clone(&stores.chain), Arc::clone(&ledger), mouth);
+    app.set_joining(newcomer::is_one(config, &stores.chain, &app.mouth()));
     Ok((ledger, app, ear))
 }
 
@@ -532,13 +541,13 @@ fn meet_members(
     config: &Config,
     stores: &Stores,
     service: &Arc<Service>,
-    gateways: Option<Arc<Gateways>>,
+    gateways: Option<&Arc<Gateways>>,
     app: &App,
 ) -> Result<Option<tokio::task::JoinHandle<()>>> {
     let (Some(network), Some(gateways)) = (&config.network, gateways) else {
         return Ok(None);
     };
-    reach_members(service, &gateways);
+    reach_members(service, gateways);
     service.set_sharing(Sharing {
         custodians: network.custody.custodians,
         threshold: network.custody.threshold,
@@ -554,8 +563,8 @@ fn meet_members(
             .context("signing where this member is")?;
         gateways.learn(service.read_cards(vec![signed]));
     }
-    app.set_others(Others::new(Arc::clone(service), Arc::clone(&gateways)));
-    let introduce = members::introduce(Arc::clone(service), gateways);
+    app.set_others(Others::new(Arc::clone(service), Arc::clone(gateways)));
+    let introduce = members::introduce(Arc::clone(service), Arc::clone(gateways));
     Ok(Some(tokio::spawn(introduce)))
 }
 
@@ -774,22 +783,5 @@ fn base_url(address: SocketAddr) -> String {
         format!("http://localhost:{}", address.port())
     } else {
         format!("http://{address}")
-    }
-}
-
-/// Resolves when the process is asked to stop.
-pub(crate) async fn signal() {
-    let mut terminate =
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(terminate) => terminate,
-            Err(error) => {
-                tracing::warn!(%error, "no SIGTERM can be caught");
-                drop(tokio::signal::ctrl_c().await);
-                return;
-            }
-        };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

@@ -50,6 +50,10 @@ impl Sender {
 }
 
 impl Queue {
+    pub(super) fn senders(&self) -> Vec<Address> {
+        self.senders.keys().copied().collect()
+    }
+
     pub(super) fn get(&self, hash: &B256) -> Option<Arc<Pooled>> {
         let (sender, nonce) = self.by_hash.get(hash)?;
         self.senders.get(sender)?.transactions.get(nonce).cloned()

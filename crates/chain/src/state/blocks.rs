@@ -240,10 +240,27 @@ pub(crate) fn put_block(
     receipts: &[Receipt],
     certificate: &[u8],
 ) {
-    let key = head.height.to_be_bytes();
-    let mut header = head.hash.to_vec();
-    alloy_rlp::Encodable::encode(&block.header, &mut header);
+    put_head(batch, head);
+    put_rows(batch, head.hash, block, receipts, certificate);
+}
+
+/// Adds the row that says where the chain ends.
+pub(crate) fn put_head(batch: &mut Batch, head: &Head) {
     rows::put(batch, Table::Meta, HEAD_KEY, &head.encode());
+}
+
+/// Adds a block with all that is found through it, but not that the chain goes so far.
+pub(crate) fn put_rows(
+    batch: &mut Batch,
+    hash: B256,
+    block: &Block,
+    receipts: &[Receipt],
+    certificate: &[u8],
+) {
+    let height = block.header.number;
+    let key = height.to_be_bytes();
+    let mut header = hash.to_vec();
+    alloy_rlp::Encodable::encode(&block.header, &mut header);
     rows::put(batch, Table::Headers, &key, &header);
     rows::put(
         batch,
@@ -253,13 +270,10 @@ pub(crate) fn put_block(
     );
     rows::put(batch, Table::Receipts, &key, &encode_receipts(receipts));
     rows::put(batch, Table::Certificates, &key, certificate);
-    rows::put(batch, Table::Heights, head.hash.as_slice(), &key);
+    rows::put(batch, Table::Heights, hash.as_slice(), &key);
     for (index, transaction) in (0_u32..).zip(&block.transactions) {
         let hash = transaction_hash(transaction);
-        let location = TransactionLocation {
-            height: head.height,
-            index,
-        };
+        let location = TransactionLocation { height, index };
         rows::put(
             batch,
             Table::Transactions,

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod model;
+mod parts;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -203,7 +203,7 @@ impl StateView {
     }
 
     /// Accounts with stored nodes, by the hash the account trie knows them by.
-    fn storage_owners(&self) -> Result<BTreeMap<B256, Address>, Error> {
+    pub(crate) fn storage_owners(&self) -> Result<BTreeMap<B256, Address>, Error> {
         let mut owners = BTreeMap::new();
         let mut from = Vec::new();
         loop {

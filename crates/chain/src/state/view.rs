@@ -148,6 +148,18 @@ impl StateView {
         self.base.code(code_hash)
     }
 
+    /// Bytecode of the last final block's state by its hash; `None` if no account has it.
+    pub(crate) fn find_code(&self, code_hash: B256) -> Result<Option<Bytes>, Error> {
+        let base = self.base();
+        let found = rows::read(
+            base.reader(),
+            Table::Code,
+            code_hash.as_slice(),
+            base.height(),
+        )?;
+        Ok(found.filter(|code| keccak256(code) == code_hash))
+    }
+
     /// An account and slots of it with Merkle proofs against [`Self::state_root`].
     ///
     /// # Errors
@@ -311,6 +323,21 @@ impl Base {
                 format!("node {path:?} of {owner:?} is missing"),
             )),
         }
+    }
+
+    /// As [`Self::node`]; `None` if another node is there, or none.
+    pub(crate) fn find_node(
+        &self,
+        owner: Owner,
+        path: &Nibbles,
+        hash: &B256,
+    ) -> Result<Option<Bytes>, Error> {
+        if let Some(node) = self.cache.get(hash) {
+            return Ok(Some(node));
+        }
+        let found = self.reader.get(owner.table(), &owner.node_key(path));
+        let found = found.map_err(|error| error.at(self.height()))?;
+        Ok(found.filter(|node| keccak256(node) == *hash))
     }
 
     fn account(&self, address: Address) -> Result<Option<TrieAccount>, Error> {

@@ -13,5 +13,6 @@ mod cost;
 mod dev;
 mod passkey;
 mod pool;
+mod snapshot;
 mod solidity;
 mod support;

@@ -36,6 +36,8 @@ pub(crate) struct App {
     own: Arc<OwnProposals>,
     /// The other members, once they can be asked.
     others: Arc<OnceLock<Others>>,
+    /// Whether a snapshot is on its way, so that no block is executed that it makes needless.
+    joining: Arc<AtomicBool>,
 }
 
 /// Blocks that this process proposed: once one of them is final, whatever was proposed before the process started is
@@ -66,12 +68,23 @@ impl App {
             work,
             nudged: Arc::default(),
             others: Arc::default(),
+            joining: Arc::default(),
         }
+    }
+
+    /// Says whether a snapshot is on its way; until it is not, no blocks are fetched from others.
+    pub(crate) fn set_joining(&self, joining: bool) {
+        self.joining.store(joining, Ordering::Release);
     }
 
     /// Names the other members, from whom final blocks are fetched. Only the first call has an effect.
     pub(crate) fn set_others(&self, others: Others) {
         drop(self.others.set(others));
+    }
+
+    /// Whether a snapshot is on its way.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.joining.load(Ordering::Acquire)
     }
 
     /// The other members, once they are named.
@@ -133,6 +146,9 @@ impl Application for App {
     }
 
     async fn fetch(&self, from: u64) -> Option<Run> {
+        if self.is_joining() {
+            return None;
+        }
         self.others.get()?.blocks(from).await
     }
 

@@ -1,12 +1,14 @@
 //! The ledger port over the chain in this process.
 
+mod follow;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use alloy_primitives::{Address, B256, Bytes, TxKind, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use anyhow::Context as _;
 use stele_chain::{
     CallOutcome, CallRequest, Chain, Estimate, FinalBlock, IncludedReceipt, IncludedTransaction,
@@ -84,6 +86,11 @@ impl NodeLedger {
         })
     }
 
+    /// The chain behind it.
+    pub(crate) fn chain(&self) -> Arc<Chain> {
+        Arc::clone(&self.chain)
+    }
+
     /// Admits a signed transaction.
     pub(crate) fn admit(&self, transaction: Bytes) -> Result<Arc<Pooled>, LedgerError> {
         self.chain
@@ -104,40 +111,6 @@ impl NodeLedger {
             });
         }
         self.admit(encoded)
-    }
-
-    /// Brings the index to the last committed block: after a crash between the two, or after a rebuild.
-    pub(crate) fn catch_up(&self) -> anyhow::Result<u64> {
-        const STEP: usize = 512;
-        let Some(Followers { index, .. }) = &self.followers else {
-            return Ok(0);
-        };
-        let (head, _) = self.chain.finalized();
-        let mut next = index
-            .chain()
-            .height()?
-            .map_or(0, |height| height.saturating_add(1));
-        let mut batch = Vec::with_capacity(STEP);
-        let mut followed = 0_u64;
-        while next <= head.number {
-            batch.push(self.finalized_block(next)?);
-            next = next.saturating_add(1);
-            if batch.len() == STEP || next > head.number {
-                index.chain().apply_all(&batch)?;
-                followed = followed.saturating_add(batch.len() as u64);
-                batch.clear();
-            }
-        }
-        Ok(followed)
-    }
-
-    fn finalized_block(&self, height: u64) -> anyhow::Result<FinalizedBlock> {
-        let view = self.chain.view();
-        let missing = || anyhow::anyhow!("block {height} is missing from the chain");
-        let block = view.block(height)?.ok_or_else(missing)?;
-        let receipts = view.receipts(height)?.ok_or_else(missing)?;
-        let hashes: Vec<B256> = block.transactions.iter().map(keccak256).collect();
-        Ok(followed(&block, &hashes, &receipts))
     }
 
     /// Lets the index follow a block that was just committed, then tells those who wait and subscribers.
@@ -166,9 +139,12 @@ impl NodeLedger {
             });
             answer(&mut self.waiting(), hash, &found);
         }
+        self.tell_subscribers(block.header.number)
+    }
+
+    fn tell_subscribers(&self, height: u64) -> anyhow::Result<()> {
         // Every receipt of a block is much, and mostly nobody listens.
         if self.finalized.receiver_count() > 0 {
-            let height = block.header.number;
             let finalized = Finalized {
                 block: self
                     .block(BlockRef::Number(height))?
@@ -479,6 +455,23 @@ impl Ledger for NodeLedger {
         }))
     }
 
+    fn snapshot_offer(&self) -> Result<Option<Bytes>, LedgerError> {
+        let offer = self.chain.offer_snapshot().map_err(unavailable)?;
+        let text = offer.map(|offer| serde_json::to_vec(&offer)).transpose();
+        let text = text.map_err(|error| LedgerError::Unavailable {
+            message: error.to_string(),
+        })?;
+        Ok(text.map(Bytes::from))
+    }
+
+    fn state_parts(&self, height: u64, wants: &[u8]) -> Result<Option<Vec<Bytes>>, LedgerError> {
+        self.chain.state_parts(height, wants).map_err(query)
+    }
+
+    fn receipts_run(&self, from: u64, to: u64) -> Result<Vec<Bytes>, LedgerError> {
+        self.chain.receipts_run(from, to).map_err(unavailable)
+    }
+
     fn transaction(&self, hash: B256) -> Result<Option<TransactionView>, LedgerError> {
         if let Some(found) = self.chain.transaction(hash).map_err(unavailable)? {
             return Ok(Some(transaction_view(&found)));
@@ -635,6 +628,9 @@ fn query(error: QueryError) -> LedgerError {
             message: error.to_string(),
         },
         QueryError::Tracer(message) => LedgerError::Question { message },
+        QueryError::Wants => LedgerError::Question {
+            message: error.to_string(),
+        },
         QueryError::Invalid(_) | QueryError::OutOfAllowance { .. } => LedgerError::Halted {
             reason: error.to_string(),
         },

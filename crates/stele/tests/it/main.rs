@@ -37,4 +37,5 @@ mod rpc_input;
 mod sharing;
 mod simulation;
 mod small_disk;
+mod snapshot;
 mod spine;

@@ -394,6 +394,62 @@ async fn records_are_read_while_their_member_is_away() {
     );
 }
 
+/// FR-A3, NFR-GOV1, LIM-13: the patient's hospital leaves for good: its seat is taken by vote, then it is suspended, then its
+/// machine is gone. Whom its patient let read reads on, with the peppers of the custodians that remain, and what others
+/// write from then on is shared without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_read_after_their_member_has_left() {
+    let mut consortium = Consortium::with_short_periods(4);
+    for number in 1..=4 {
+        consortium.start(number);
+    }
+    write_patient(&consortium).await;
+    consortium.until_none(1, UNDEALT).await;
+    let doctor_account = doctor(&consortium, 2);
+    grant(&consortium, &doctor_account);
+    let doctor = consortium.client(2, "system/*.cruds", Some(&doctor_account));
+    let small = consortium.fhir(2, "Observation/small");
+    let large = consortium.fhir(2, "Observation/large");
+    let read = until(&doctor, &small, 200).await;
+    until(&doctor, &large, 200).await;
+    // What the third member writes is shared with the first, until that leaves.
+    let theirs = consortium.client(3, "system/*.cruds", None);
+    let url = consortium.fhir(3, "Patient/p3");
+    let made = theirs.put_text(&url, patient("p3").to_string()).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    consortium.until_none(3, UNDEALT).await;
+    let first = consortium.organization(1);
+    let (key, others) = (consortium.validator(1), [2, 3, 4]);
+
+    let unseat = ["validator", &key, "unseat", "--of", &first];
+    consortium.decide(&others, &unseat).await;
+    assert_eq!(consortium.epoch(2, 1).await.len(), 3);
+    consortium.decide(&others, &["suspend", &first]).await;
+    consortium.stop(1);
+
+    let again = doctor.get(&small).await;
+    assert_eq!(again.status, 200, "{}", again.text);
+    assert_eq!(again.text, read.text);
+    assert_eq!(doctor.get(&large).await.status, 200);
+    let search = consortium.fhir(2, "Observation?code=4548-4&patient=p1");
+    let found = doctor.get(&search).await.json();
+    assert_eq!(found["entry"].as_array().map(Vec::len), Some(2), "{found}");
+    let read = theirs.get(&url).await;
+    assert_eq!(read.status, 200, "{}", read.text);
+    let without_it = async {
+        while consortium.custodians_of(3).contains(&1) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), without_it)
+        .await
+        .expect("what is written from now on is shared without it");
+    let made = theirs
+        .put_text(&consortium.fhir(3, "Patient/p4"), patient("p4").to_string())
+        .await;
+    assert_eq!(made.status, 201, "{}", made.text);
+}
+
 /// LIM-13, NFR-REL1: a custodian that is not there costs no write and loses nothing: what it is to hold stays with the
 /// owner over a kill and is dealt later. From then on any two open, and the owner alone does not.
 #[tokio::test(flavor = "multi_thread")]

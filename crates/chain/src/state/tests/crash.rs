@@ -52,7 +52,7 @@ fn a_killed_process_leaves_whole_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = None;
     for round in 0..10_u32 {
-        acknowledged = run_and_kill(folder.path(), 1 + (round * 7) % 5).or(acknowledged);
+        acknowledged = run_and_kill("writer", folder.path(), 1 + (round * 7) % 5).or(acknowledged);
         let state = State::open(folder.path(), StateOptions::default()).unwrap();
         let view = state.latest();
         let head = view.head().unwrap();
@@ -76,11 +76,95 @@ fn a_killed_process_leaves_whole_blocks() {
     }
 }
 
-/// Runs the writer until it has acknowledged `blocks` blocks and kills it in the middle of what it does next.
-fn run_and_kill(folder: &Path, blocks: u32) -> Option<u64> {
+/// Takes the state and blocks of another folder in small steps until it is killed, and says how many steps are durable.
+#[test]
+#[ignore = "runs as the child of a_killed_newcomer_goes_on_where_it_was"]
+fn taker() {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("started by its parent"));
+    let giver = State::open(&folder.join("giver"), StateOptions::default()).unwrap();
+    let taker = State::open(&folder.join("taker"), StateOptions::default()).unwrap();
+    let view = giver.latest();
+    let first = view.block(0).unwrap().unwrap();
+    if taker.head().is_none() {
+        let mut ignored = Model::default();
+        assert_eq!(model::genesis(&taker, &[], &mut ignored), first);
+        taker.commit(&first, &[], b"").unwrap();
+    }
+    let mut out = std::io::stdout();
+    let mut steps = 0_u64;
+    let mut acknowledge = || {
+        steps += 1;
+        writeln!(out, "\nacknowledged {steps}").unwrap();
+        out.flush().unwrap();
+    };
+    let mut incoming = taker.incoming().unwrap();
+    if incoming.offer().is_none() {
+        let head = view.head().unwrap();
+        drop(incoming);
+        taker.discard_incoming().unwrap();
+        incoming = taker.incoming().unwrap();
+        incoming.begin(Bytes::new(), head, &first, &[]).unwrap();
+    }
+    while let Some(wants) = incoming.wants() {
+        let parts = super::parts::parts(&view, &wants, 600);
+        incoming.take_parts(&parts).unwrap().unwrap();
+        acknowledge();
+    }
+    for height in incoming.next_block().0..=view.head().unwrap().height {
+        let block = view.block(height).unwrap().unwrap();
+        let receipts = view.receipts(height).unwrap().unwrap();
+        incoming.take_blocks(&[(block, receipts)], b"c").unwrap();
+        acknowledge();
+    }
+    taker.adopt(incoming).unwrap();
+}
+
+/// After `kill -9` at any moment of a snapshot nothing that was taken has to be taken again, and the chain is either at
+/// its beginning or has all of it.
+#[test]
+fn a_killed_newcomer_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let giver = State::open(&folder.path().join("giver"), StateOptions::default()).unwrap();
+    let mut model = Model::default();
+    let mut block = model::genesis(&giver, &[], &mut model);
+    giver.commit(&block, &[], b"").unwrap();
+    for slots in [300, 10, 400] {
+        block = model::next_block(&giver, block.hash(), &fill(slots), &mut model);
+        giver.commit(&block, &[], b"c").unwrap();
+    }
+    let verified = giver.latest().verify(&mut |_| {}).unwrap();
+    let head = giver.head();
+    drop(giver);
+    let open = || State::open(&folder.path().join("taker"), StateOptions::default()).unwrap();
+    let (mut taken, mut kills) = (0, 0);
+    loop {
+        run_and_kill("taker", folder.path(), 1 + kills % 4);
+        kills += 1;
+        let state = open();
+        if state.head() == head {
+            break;
+        }
+        assert!(state.head().is_none_or(|head| head.height == 0));
+        if state.head().is_some() {
+            let incoming = state.incoming().unwrap();
+            let now = incoming.bytes() + incoming.next_block().0;
+            assert!(now >= taken, "{now} after {taken}");
+            taken = now;
+        }
+    }
+    assert!(kills > 5, "it was killed {kills} times only");
+    let view = open().latest();
+    assert_eq!(view.verify(&mut |_| {}).unwrap(), verified);
+    let who = Address::repeat_byte(1);
+    let last = view.slot(who, U256::from(399)).unwrap();
+    assert_eq!(last, U256::from(400));
+}
+
+/// Runs a child until it has acknowledged `steps` steps and kills it in the middle of what it does next.
+fn run_and_kill(child: &str, folder: &Path, steps: u32) -> Option<u64> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
-            "state::tests::crash::writer",
+            &format!("state::tests::crash::{child}"),
             "--exact",
             "--ignored",
             "--nocapture",
@@ -91,7 +175,7 @@ fn run_and_kill(folder: &Path, blocks: u32) -> Option<u64> {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut last = None;
-    for _ in 0..blocks {
+    for _ in 0..steps {
         last = lines.by_ref().find_map(|line| {
             line.unwrap()
                 .strip_prefix("acknowledged ")

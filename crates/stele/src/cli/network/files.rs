@@ -102,6 +102,10 @@ gateway = "{gateway}"
 # Digest of the first block: genesis.json in the data folder has to give it, the same at every member.
 genesis = "{hash}"
 
+# A member that joins a ledger of at least so many blocks takes the state of a recent one from the others, proven by its
+# certificate, instead of executing all of them; 0 for never. Of no effect once there are blocks here.
+snapshot_blocks = 1000
+
 [network.custody]
 # Members that share the peppers of what is written here, this one among them, and how many of them it takes to open a
 # record. Until there are as many members, this one keeps its peppers alone.

@@ -24,6 +24,7 @@ mod http;
 mod import;
 mod kill;
 mod limits;
+mod logs;
 mod members;
 mod mllp;
 mod network;

@@ -17,10 +17,10 @@ use stele_fhir::hl7v2::{batch, map::Context, take};
 use crate::node::{Client, Folder, Running};
 
 /// A sender on one connection.
-struct Sender(TcpStream);
+pub(crate) struct Sender(TcpStream);
 
 impl Sender {
-    fn to(node: &Running) -> Self {
+    pub(crate) fn to(node: &Running) -> Self {
         let stream = TcpStream::connect(node.ready["mllp"].as_str().unwrap()).unwrap();
         // A deadline, so that a missing answer fails the test instead of hanging it.
         stream
@@ -45,13 +45,13 @@ impl Sender {
         String::from_utf8(frame[1..frame.len() - 2].to_vec()).unwrap()
     }
 
-    fn send(&mut self, message: &[u8]) -> String {
+    pub(crate) fn send(&mut self, message: &[u8]) -> String {
         self.raw(&[b"\x0b", message, b"\x1c\r"].concat());
         self.answer()
     }
 
     /// Sends a message that has to be taken.
-    fn accepted(&mut self, message: &str) {
+    pub(crate) fn accepted(&mut self, message: &str) {
         let answer = self.send(message.as_bytes());
         let control_id = message.split('|').nth(9).unwrap();
         assert!(

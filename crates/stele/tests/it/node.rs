@@ -16,6 +16,7 @@ use crate::small_disk::SmallDisk;
 pub(crate) struct Folder {
     parent: TempDir,
     disk: Option<SmallDisk>,
+    log: Option<&'static str>,
 }
 
 impl Folder {
@@ -23,7 +24,14 @@ impl Folder {
         Self {
             parent: tempfile::tempdir().unwrap(),
             disk: None,
+            log: None,
         }
+    }
+
+    /// The same with this much in the log of the nodes that start on it.
+    pub(crate) fn logging(mut self, what: &'static str) -> Self {
+        self.log = Some(what);
+        self
     }
 
     /// A data folder on a disk of its own, which may be filled.
@@ -41,10 +49,12 @@ impl Folder {
     /// The program, in front of whose eyes the folder's disk is.
     fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_stele");
-        match &self.disk {
+        let mut command = match &self.disk {
             None => Command::new(program),
             Some(disk) => disk.command(program),
-        }
+        };
+        command.envs(self.log.map(|what| ("STELE_LOG", what)));
+        command
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -84,11 +94,14 @@ impl Folder {
             .spawn()
             .unwrap();
         let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let is_shown = self.log.is_none();
         // Read all the time, or a node that says much would wait for somebody to listen.
         let errors = std::thread::spawn(move || {
             let (mut said, mut line) = (String::new(), String::new());
             while errors.read_line(&mut line).is_ok_and(|read| read > 0) {
-                eprint!("{line}");
+                if is_shown {
+                    eprint!("{line}");
+                }
                 said.push_str(&line);
                 line.clear();
             }
@@ -116,6 +129,7 @@ impl Folder {
             child,
             ready,
             data: self.path(),
+            errors: Some(errors),
         })
     }
 
@@ -162,6 +176,7 @@ pub(crate) struct Running {
     child: Child,
     pub(crate) ready: Value,
     data: PathBuf,
+    errors: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Running {
@@ -182,6 +197,13 @@ impl Running {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// As [`Self::stop`]; gives everything it said on standard error.
+    pub(crate) fn stopped(mut self) -> String {
+        let errors = self.errors.take().unwrap();
+        self.stop();
+        errors.join().unwrap()
     }
 
     /// As an operator would; the node must end by itself and well.

@@ -321,8 +321,8 @@ impl Service {
             }
             Ask::Members { cards } => self.swap_cards(cards)?,
             Ask::Blocks { from } => self.give_blocks(from)?,
-            Ask::Snapshot {} => self.offer_snapshot().await?,
-            Ask::State { height, wants } => self.give_state(height, &wants).await?,
+            Ask::Snapshot {} => self.offer_snapshot(asker).await?,
+            Ask::State { height, wants } => self.give_state(asker, height, &wants).await?,
             Ask::Receipts { from, to } => self.give_receipts(from, to).await?,
             Ask::Peppers(asked) => self.release_peppers(asker, *asked).await?,
             Ask::Shares(asked) => self.release_shares(asker, answering, *asked).await?,

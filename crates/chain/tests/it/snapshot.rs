@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use alloy_primitives::{B256, B512, Bytes};
+use alloy_primitives::{Address, B256, B512, Bytes};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use stele_chain::{
     Certificates, Chain, ChainOptions, Genesis, Lack, Newcomer, Offer, SnapshotError, verify_chain,
@@ -15,6 +15,10 @@ use stele_core::{
 use crate::support::{
     CHAIN_ID, HEALTH_RECORDS, compiled, genesis, hospital, key, ping, propose, signed,
 };
+
+/// The organisation that joins, and another one.
+const NEWCOMER: Address = Address::repeat_byte(9);
+const OTHER: Address = Address::repeat_byte(10);
 
 /// A chain with one validator whose key is known.
 struct Giver {
@@ -77,7 +81,7 @@ impl Giver {
     }
 
     fn offer(&self) -> Offer {
-        self.chain.offer_snapshot().unwrap().unwrap()
+        self.chain.offer_snapshot(NEWCOMER).unwrap().unwrap()
     }
 }
 
@@ -93,7 +97,10 @@ fn text(offer: &Offer) -> Vec<u8> {
 fn give(giver: &Chain, newcomer: &mut Newcomer) -> bool {
     match newcomer.lacks() {
         Lack::Parts { height, wants } => {
-            let parts = giver.state_parts(height, &wants).unwrap().unwrap();
+            let parts = giver
+                .state_parts(NEWCOMER, height, &wants)
+                .unwrap()
+                .unwrap();
             newcomer.take_parts(&parts).unwrap();
         }
         Lack::Blocks { from } => {
@@ -226,12 +233,27 @@ fn a_lying_giver_is_refused() {
     let Lack::Parts { height, wants } = newcomer.lacks() else {
         panic!("the state comes first")
     };
-    let mut parts = giver.chain.state_parts(height, &wants).unwrap().unwrap();
+    let mut parts = giver
+        .chain
+        .state_parts(NEWCOMER, height, &wants)
+        .unwrap()
+        .unwrap();
     parts.swap(1, 2);
     let refused = newcomer.take_parts(&parts).unwrap_err();
     assert!(matches!(refused, SnapshotError::Part { height: 8, .. }) && !refused.is_own());
-    assert!(giver.chain.state_parts(height, b"nonsense").is_err());
-    assert!(giver.chain.state_parts(99, &wants).unwrap().is_none());
+    assert!(
+        giver
+            .chain
+            .state_parts(NEWCOMER, height, b"nonsense")
+            .is_err()
+    );
+    assert!(
+        giver
+            .chain
+            .state_parts(NEWCOMER, 99, &wants)
+            .unwrap()
+            .is_none()
+    );
     while matches!(newcomer.lacks(), Lack::Parts { .. }) {
         give(&giver.chain, &mut newcomer);
     }
@@ -282,4 +304,34 @@ fn a_chain_with_blocks_takes_no_snapshot() {
     assert_eq!(chain.finalized().0.number, 1);
     assert!(!ours.path().join("snapshot").exists(), "it only took room");
     assert_eq!(chain.pending_nonce(hospital().address()).unwrap(), 0);
+}
+
+/// What one organisation asks for takes the state from no other, and each has one: nobody can make a member keep many.
+#[test]
+fn newcomers_do_not_take_each_others_states() {
+    let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let giver = Giver::new(theirs.path());
+    giver.live(4);
+    let chain = &giver.chain;
+    let first = giver.offer();
+    assert_eq!(
+        chain.offer_snapshot(OTHER).unwrap().unwrap(),
+        first,
+        "it is shared"
+    );
+    let taker = open(ours.path(), &giver.genesis);
+    let newcomer = taker.begin_snapshot(&text(&first)).unwrap();
+    let Lack::Parts { height, wants } = newcomer.lacks() else {
+        panic!("the state comes first")
+    };
+    // Far more blocks than those whose states are kept for questions, and somebody who asks for each.
+    for _ in 0..stele_chain::HISTORY_BLOCKS + 8 {
+        giver.step();
+        let (header, _) = chain.finalized();
+        chain.state_parts(OTHER, header.number, &wants).unwrap();
+    }
+    let given = chain.state_parts(NEWCOMER, height, &wants).unwrap();
+    assert!(given.is_some(), "it is kept for whom it was offered to");
+    let later = chain.offer_snapshot(OTHER).unwrap().unwrap();
+    assert_ne!(later.header, first.header);
 }

@@ -212,7 +212,7 @@ fn a_lying_offer_is_refused() {
     forged.header = alloy_rlp::encode(&header).into();
     let mut unsigned = good.clone();
     unsigned.certificate = giver.certificate(header.hash(), 9);
-    let mut first = good.clone();
+    let mut first = good;
     let genesis = &giver.chain.genesis_block().header;
     first.header = alloy_rlp::encode(genesis).into();
     first.certificate = giver.certificate(genesis.hash(), 1);

@@ -27,7 +27,7 @@ use crate::{
     genesis::Genesis,
     pool::{Admission, Pool, PoolLimits, PoolStatus, Pooled},
     recent::{FinalBlock, RecentBlocks},
-    snapshot::Pinned,
+    snapshot::Pins,
     state::{self, Incoming, State, StateOptions, StateView},
 };
 
@@ -62,7 +62,7 @@ pub struct Chain {
     history: RwLock<VecDeque<Arc<Latest>>>,
     executed: Mutex<Executed>,
     /// States that newcomers are given.
-    pub(crate) pinned: Mutex<Vec<Arc<Pinned>>>,
+    pub(crate) pinned: Mutex<Pins>,
 }
 
 /// Final blocks whose state can be asked for: as many as go-ethereum keeps. A snapshot of the store costs nothing but

@@ -56,26 +56,26 @@ pub(crate) struct Pinned {
     owners: BTreeMap<B256, Address>,
 }
 
+/// One state for each organisation that asked: what the others ask for takes it from nobody.
+pub(crate) type Pins = BTreeMap<Address, Arc<Pinned>>;
+
 /// Giving.
 impl Chain {
-    /// A final block whose state a newcomer can have, and which stays for that time. `None` before the first.
+    /// A final block whose state a newcomer, an organisation's, can have, and which stays for that time. `None` before
+    /// the first.
     ///
     /// # Errors
     /// Unreadable or damaged state.
-    pub fn offer_snapshot(&self) -> Result<Option<Offer>, state::Error> {
+    pub fn offer_snapshot(&self, to: Address) -> Result<Option<Offer>, state::Error> {
         let newest = self.latest().header.number;
-        let known = self.pins().iter().rev().find_map(|pinned| {
-            let height = pinned.latest.header.number;
-            (height.saturating_add(OFFERED_AGAIN_BLOCKS) >= newest).then_some(height)
-        });
         // A block that became final with a later one has no certificate of its own.
         let mut candidates = self.kept();
-        if let Some(known) = known {
-            candidates.extend(
-                self.pinned_at(known)
-                    .map(|pinned| Arc::clone(&pinned.latest)),
-            );
-        }
+        let pins = self.pins();
+        let pinned = pins.values().map(|pinned| &pinned.latest);
+        let shared = pinned
+            .filter(|latest| latest.header.number.saturating_add(OFFERED_AGAIN_BLOCKS) >= newest);
+        candidates.extend(shared.max_by_key(|latest| latest.header.number).cloned());
+        drop(pins);
         for latest in candidates.iter().rev() {
             let header = &latest.header;
             let Some(certificate) = latest.view.certificate(header.number)? else {
@@ -92,7 +92,7 @@ impl Chain {
             } else {
                 latest.view.validators(header.next_validators_hash)?
             };
-            self.pin(latest)?;
+            self.pin(to, latest)?;
             return Ok(Some(Offer {
                 header: alloy_rlp::encode(header).into(),
                 certificate,
@@ -103,18 +103,24 @@ impl Chain {
         Ok(None)
     }
 
-    /// The parts of the state after the block at `height` that come next, `wants` being what a newcomer lacks:
-    /// as many as fit into 2 MiB, at least one. `None` if that state is not here.
+    /// The parts of the state after the block at `height` that come next, `wants` being what an
+    /// organisation's newcomer lacks: as many as fit into 2 MiB, at least one. `None` if that state is not here.
     ///
     /// # Errors
     /// [`QueryError::Wants`] if the question can't be read; unreadable or damaged state.
-    pub fn state_parts(&self, height: u64, wants: &[u8]) -> Result<Option<Vec<Bytes>>, QueryError> {
+    pub fn state_parts(
+        &self,
+        to: Address,
+        height: u64,
+        wants: &[u8],
+    ) -> Result<Option<Vec<Bytes>>, QueryError> {
         let wants = decode_wants(wants).ok_or(QueryError::Wants)?;
-        let pinned = match self.pinned_at(height) {
+        let own = self.pins().get(&to).cloned();
+        let pinned = match own.filter(|pinned| pinned.latest.header.number == height) {
             Some(pinned) => pinned,
-            None => match self.at(height) {
-                Ok(latest) => self.pin(&latest)?,
-                Err(_) => return Ok(None),
+            None => match self.pinned_at(height) {
+                Some(latest) => self.pin(to, &latest)?,
+                None => return Ok(None),
             },
         };
         let address = |key: &B256| pinned.owners.get(key).copied();
@@ -144,39 +150,42 @@ impl Chain {
         Ok(run)
     }
 
-    fn pins(&self) -> MutexGuard<'_, Vec<Arc<Pinned>>> {
+    fn pins(&self) -> MutexGuard<'_, Pins> {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pinned_at(&self, height: u64) -> Option<Arc<Pinned>> {
+    /// The block at a height, while its state is kept for somebody or for questions.
+    fn pinned_at(&self, height: u64) -> Option<Arc<Latest>> {
         let pins = self.pins();
-        let mut found = pins.iter();
-        let found = found.find(|pinned| pinned.latest.header.number == height);
-        found.map(Arc::clone)
+        let mut pinned = pins.values().map(|pinned| &pinned.latest);
+        let found = pinned.find(|latest| latest.header.number == height);
+        let found = found.cloned();
+        drop(pins);
+        found.or_else(|| self.at(height).ok())
     }
 
-    fn pin(&self, latest: &Arc<Latest>) -> Result<Arc<Pinned>, state::Error> {
-        if let Some(pinned) = self.pinned_at(latest.header.number) {
-            return Ok(pinned);
-        }
-        let pinned = Arc::new(Pinned {
-            owners: latest.view.storage_owners()?,
-            latest: Arc::clone(latest),
-        });
+    fn pin(&self, to: Address, latest: &Arc<Latest>) -> Result<Arc<Pinned>, state::Error> {
         let mut pins = self.pins();
-        pins.push(Arc::clone(&pinned));
-        let excess = pins.len().saturating_sub(PINNED_MAX);
-        pins.drain(..excess);
+        let known = pins
+            .values()
+            .find(|pinned| pinned.latest.hash == latest.hash);
+        let pinned = match known {
+            Some(pinned) => Arc::clone(pinned),
+            None => Arc::new(Pinned {
+                owners: latest.view.storage_owners()?,
+                latest: Arc::clone(latest),
+            }),
+        };
+        pins.insert(to, Arc::clone(&pinned));
         Ok(pinned)
     }
 
     /// Lets go of states that are older than any newcomer needs.
     pub(crate) fn unpin(&self, height: u64) {
-        let keeps = |pinned: &Arc<Pinned>| {
+        self.pins().retain(|_, pinned| {
             let until = pinned.latest.header.number.saturating_add(PINNED_BLOCKS);
             until >= height
-        };
-        self.pins().retain(keeps);
+        });
     }
 }
 
@@ -464,8 +473,6 @@ impl Newcomer {
 
 /// An offer is repeated for newcomers who come within this many blocks, so that members keep few states.
 const OFFERED_AGAIN_BLOCKS: u64 = 64;
-/// States kept at once: of those who began lately and those who began before.
-const PINNED_MAX: usize = 3;
 /// Blocks after which a state is let go: a quarter of an hour under the heaviest load, hours when little happens.
 const PINNED_BLOCKS: u64 = 8_192;
 /// Bytes of parts in an answer.

@@ -50,6 +50,7 @@ const SKEW_MS: u64 = 60_000;
 /// Longest question in bytes.
 pub const QUESTION_BYTES_MAX: usize = 1 << 20;
 const INFO: &[u8] = b"stele/members/v1";
+const ANSWERING: &str = "answering a member";
 
 /// A question of one member to another.
 #[derive(Debug, Serialize, Deserialize)]
@@ -288,8 +289,7 @@ impl Service {
     /// [`Error::NotPermitted`] for a question that is not signed by an active organisation, not meant for this node,
     /// too old or asked before; otherwise why it is not answered.
     pub async fn answer_member(self: &Arc<Self>, signature: &str, body: &[u8]) -> Result<Vec<u8>> {
-        const WHAT: &str = "answering a member";
-        let internal = |error: &dyn std::fmt::Display| Error::internal(WHAT, error);
+        let internal = |error: &dyn std::fmt::Display| Error::internal(ANSWERING, error);
         let question = self.checked_question(signature, body)?;
         let reply_to = STANDARD
             .decode(&question.reply_to)
@@ -321,8 +321,8 @@ impl Service {
             }
             Ask::Members { cards } => self.swap_cards(cards)?,
             Ask::Blocks { from } => self.give_blocks(from)?,
-            Ask::Snapshot {} => self.offer_snapshot().await?,
-            Ask::State { height, wants } => self.give_state(height, &wants).await?,
+            Ask::Snapshot {} => self.offer_snapshot(asker).await?,
+            Ask::State { height, wants } => self.give_state(asker, height, &wants).await?,
             Ask::Receipts { from, to } => self.give_receipts(from, to).await?,
             Ask::Peppers(asked) => self.release_peppers(asker, *asked).await?,
             Ask::Shares(asked) => self.release_shares(asker, answering, *asked).await?,
@@ -345,17 +345,24 @@ impl Service {
                 self.give_written(asker, answering, log, leaves).await?
             }
         };
-        let nonce = question.nonce;
-        let sealed = hpke::seal(&reply_to, INFO, nonce.as_slice(), &plain, &mut os_rng())
+        self.sealed_answer(answering, &reply_to, &question.nonce, &plain)
+    }
+
+    /// An answer as it travels: sealed to who asked, signed by who answers.
+    fn sealed_answer(
+        &self,
+        answering: OrganizationId,
+        reply_to: &KemPublic,
+        nonce: &B256,
+        plain: &[u8],
+    ) -> Result<Vec<u8>> {
+        let internal = |error: &dyn std::fmt::Display| Error::internal(ANSWERING, error);
+        let sealed = hpke::seal(reply_to, INFO, nonce.as_slice(), plain, &mut os_rng())
             .map_err(|error| internal(&error))?;
         let key = self.transactions.key(answering.0)?;
-        let signature = jws::sign(
-            &key,
-            answering.0,
-            self.clock.now(),
-            &signed_answer(&nonce, &sealed),
-        )
-        .map_err(|error| internal(&error))?;
+        let signed = signed_answer(nonce, &sealed);
+        let signature = jws::sign(&key, answering.0, self.clock.now(), &signed)
+            .map_err(|error| internal(&error))?;
         serde_json::to_vec(&Sealed {
             signature,
             sealed: STANDARD.encode(sealed),

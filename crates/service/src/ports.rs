@@ -523,21 +523,28 @@ pub trait Ledger: Send + Sync + 'static {
         let _ = from;
         Ok(None)
     }
-    /// A final block whose state can be given to a newcomer, with what proves it, in the ledger's own form. `None` if
+    /// A final block whose state can be given to an organisation that joins, with what proves it, in the ledger's own form. `None` if
     /// there is none.
     ///
     /// # Errors
     /// Damaged files.
-    fn snapshot_offer(&self) -> Result<Option<Bytes>, LedgerError> {
+    fn snapshot_offer(&self, to: Address) -> Result<Option<Bytes>, LedgerError> {
+        let _ = to;
         Ok(None)
     }
-    /// Parts of the state after the block at a height, `wants` being what the newcomer lacks, in the ledger's own form.
+    /// Parts of the state after the block at a height for an organisation that joins, `wants` being what it lacks, in the
+    /// ledger's own form.
     /// `None` if that state is not kept.
     ///
     /// # Errors
     /// [`LedgerError::Question`] if `wants` can't be read; damaged files.
-    fn state_parts(&self, height: u64, wants: &[u8]) -> Result<Option<Vec<Bytes>>, LedgerError> {
-        let _ = (height, wants);
+    fn state_parts(
+        &self,
+        to: Address,
+        height: u64,
+        wants: &[u8],
+    ) -> Result<Option<Vec<Bytes>>, LedgerError> {
+        let _ = (to, height, wants);
         Ok(None)
     }
     /// Encoded receipts of final blocks from a height up to another, a list a block; those that fit into an answer.

@@ -104,15 +104,21 @@ impl Want {
 /// Puts the children of a node on top of `wants`, the first one last.
 fn below(owner: Owner, path: &Nibbles, rlp: &[u8], wants: &mut Vec<Want>) -> Result<(), Error> {
     let node = |path: Nibbles, hash| Want::Node { owner, path, hash };
+    // Whoever asks names paths, and a node may be found by its hash where it does not belong.
+    let fits = |more: usize| match path.len().saturating_add(more) {
+        0..=KEY_NIBBLES => Ok(()),
+        _ => Err(TOO_DEEP),
+    };
     match walk::parse(rlp)? {
         Parsed::Leaf { key, value } => {
+            fits(key.len())?;
             if owner != Owner::Accounts {
                 return Ok(());
             }
             let account = decode_account(value, 0)?;
             if account.storage_root != EMPTY_ROOT_HASH {
-                let key = B256::try_from(path.join(&key).pack().as_slice())
-                    .map_err(|_| Error::Invariant("a key of the account trie is not 32 bytes"))?;
+                let key =
+                    B256::try_from(path.join(&key).pack().as_slice()).map_err(|_| TOO_DEEP)?;
                 wants.push(Want::Address {
                     key,
                     root: account.storage_root,
@@ -125,11 +131,13 @@ fn below(owner: Owner, path: &Nibbles, rlp: &[u8], wants: &mut Vec<Want>) -> Res
             }
         }
         Parsed::Extension { key, child } => {
+            fits(key.len())?;
             if let Child::Hash(hash) = child {
                 wants.push(node(path.join(&key), hash));
             }
         }
         Parsed::Branch(mut items) => {
+            fits(1)?;
             let first = wants.len();
             for nibble in 0..16 {
                 // A node that stands in its parent is shorter than a hash, so nothing hangs below it.
@@ -186,7 +194,8 @@ impl Row {
                     [] => Owner::Accounts,
                     address => Owner::Storage(Address::try_from(address).ok()?),
                 };
-                let good = self.path.len() <= 64 && self.path.iter().all(|nibble| *nibble < 16);
+                let good =
+                    self.path.len() <= KEY_NIBBLES && self.path.iter().all(|nibble| *nibble < 16);
                 good.then(|| Want::Node {
                     owner,
                     path: Nibbles::from_nibbles(&self.path),
@@ -202,6 +211,10 @@ impl Row {
         }
     }
 }
+
+/// Nibbles of a hashed key.
+const KEY_NIBBLES: usize = 64;
+const TOO_DEEP: Error = Error::Invariant("a trie is deeper than its keys are long");
 
 /// Wants as they travel and are kept: the RLP list, what comes next last.
 pub(crate) fn encode_wants<'a>(wants: impl IntoIterator<Item = &'a Want>) -> Bytes {

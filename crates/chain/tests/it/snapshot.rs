@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use alloy_primitives::{B256, B512, Bytes};
+use alloy_primitives::{Address, B256, B512, Bytes};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use stele_chain::{
     Certificates, Chain, ChainOptions, Genesis, Lack, Newcomer, Offer, SnapshotError, verify_chain,
@@ -15,6 +15,10 @@ use stele_core::{
 use crate::support::{
     CHAIN_ID, HEALTH_RECORDS, compiled, genesis, hospital, key, ping, propose, signed,
 };
+
+/// The organisation that joins, and another one.
+const NEWCOMER: Address = Address::repeat_byte(9);
+const OTHER: Address = Address::repeat_byte(10);
 
 /// A chain with one validator whose key is known.
 struct Giver {
@@ -77,7 +81,7 @@ impl Giver {
     }
 
     fn offer(&self) -> Offer {
-        self.chain.offer_snapshot().unwrap().unwrap()
+        self.chain.offer_snapshot(NEWCOMER).unwrap().unwrap()
     }
 }
 
@@ -93,7 +97,10 @@ fn text(offer: &Offer) -> Vec<u8> {
 fn give(giver: &Chain, newcomer: &mut Newcomer) -> bool {
     match newcomer.lacks() {
         Lack::Parts { height, wants } => {
-            let parts = giver.state_parts(height, &wants).unwrap().unwrap();
+            let parts = giver
+                .state_parts(NEWCOMER, height, &wants)
+                .unwrap()
+                .unwrap();
             newcomer.take_parts(&parts).unwrap();
         }
         Lack::Blocks { from } => {
@@ -185,9 +192,9 @@ fn assert_same(ours: &Chain, theirs: &Chain, height: u64) {
     here.verify(&mut |_| {}).unwrap();
 }
 
-/// LIM-14: nothing that a lying member gives is taken, and each lie is told from a fault of this node.
+/// LIM-14: a block that the validators did not finalize is not begun with.
 #[test]
-fn a_lying_giver_is_refused() {
+fn a_lying_offer_is_refused() {
     let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let giver = Giver::new(theirs.path());
     giver.live(8);
@@ -205,7 +212,7 @@ fn a_lying_giver_is_refused() {
     forged.header = alloy_rlp::encode(&header).into();
     let mut unsigned = good.clone();
     unsigned.certificate = giver.certificate(header.hash(), 9);
-    let mut first = good.clone();
+    let mut first = good;
     let genesis = &giver.chain.genesis_block().header;
     first.header = alloy_rlp::encode(genesis).into();
     first.certificate = giver.certificate(genesis.hash(), 1);
@@ -221,17 +228,40 @@ fn a_lying_giver_is_refused() {
         };
     }
     assert!(chain.resume_snapshot().unwrap().is_none());
+}
 
-    let mut newcomer = chain.begin_snapshot(&text(&good)).unwrap();
+/// LIM-14: nothing that a lying member gives is taken, and each lie is told from a fault of this node.
+#[test]
+fn a_lying_giver_is_refused() {
+    let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let giver = Giver::new(theirs.path());
+    giver.live(8);
+    let chain = open(ours.path(), &giver.genesis);
+    let mut newcomer = chain.begin_snapshot(&text(&giver.offer())).unwrap();
     let Lack::Parts { height, wants } = newcomer.lacks() else {
         panic!("the state comes first")
     };
-    let mut parts = giver.chain.state_parts(height, &wants).unwrap().unwrap();
+    let mut parts = giver
+        .chain
+        .state_parts(NEWCOMER, height, &wants)
+        .unwrap()
+        .unwrap();
     parts.swap(1, 2);
     let refused = newcomer.take_parts(&parts).unwrap_err();
     assert!(matches!(refused, SnapshotError::Part { height: 8, .. }) && !refused.is_own());
-    assert!(giver.chain.state_parts(height, b"nonsense").is_err());
-    assert!(giver.chain.state_parts(99, &wants).unwrap().is_none());
+    assert!(
+        giver
+            .chain
+            .state_parts(NEWCOMER, height, b"nonsense")
+            .is_err()
+    );
+    assert!(
+        giver
+            .chain
+            .state_parts(NEWCOMER, 99, &wants)
+            .unwrap()
+            .is_none()
+    );
     while matches!(newcomer.lacks(), Lack::Parts { .. }) {
         give(&giver.chain, &mut newcomer);
     }
@@ -282,4 +312,34 @@ fn a_chain_with_blocks_takes_no_snapshot() {
     assert_eq!(chain.finalized().0.number, 1);
     assert!(!ours.path().join("snapshot").exists(), "it only took room");
     assert_eq!(chain.pending_nonce(hospital().address()).unwrap(), 0);
+}
+
+/// What one organisation asks for takes the state from no other, and each has one: nobody can make a member keep many.
+#[test]
+fn newcomers_do_not_take_each_others_states() {
+    let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let giver = Giver::new(theirs.path());
+    giver.live(4);
+    let chain = &giver.chain;
+    let first = giver.offer();
+    assert_eq!(
+        chain.offer_snapshot(OTHER).unwrap().unwrap(),
+        first,
+        "it is shared"
+    );
+    let taker = open(ours.path(), &giver.genesis);
+    let newcomer = taker.begin_snapshot(&text(&first)).unwrap();
+    let Lack::Parts { height, wants } = newcomer.lacks() else {
+        panic!("the state comes first")
+    };
+    // Far more blocks than those whose states are kept for questions, and somebody who asks for each.
+    for _ in 0..stele_chain::HISTORY_BLOCKS + 8 {
+        giver.step();
+        let (header, _) = chain.finalized();
+        chain.state_parts(OTHER, header.number, &wants).unwrap();
+    }
+    let given = chain.state_parts(NEWCOMER, height, &wants).unwrap();
+    assert!(given.is_some(), "it is kept for whom it was offered to");
+    let later = chain.offer_snapshot(OTHER).unwrap().unwrap();
+    assert_ne!(later.header, first.header);
 }

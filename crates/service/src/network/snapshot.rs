@@ -24,15 +24,19 @@ struct Parts {
 }
 
 impl Service {
-    pub(super) async fn offer_snapshot(self: &Arc<Self>) -> Result<Zeroizing<Vec<u8>>> {
-        self.give("offering a snapshot", |ledger| {
-            Ok(ledger.snapshot_offer()?.into_iter().collect())
+    pub(super) async fn offer_snapshot(
+        self: &Arc<Self>,
+        to: OrganizationId,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        self.give("offering a snapshot", move |ledger| {
+            Ok(ledger.snapshot_offer(to.0)?.into_iter().collect())
         })
         .await
     }
 
     pub(super) async fn give_state(
         self: &Arc<Self>,
+        to: OrganizationId,
         height: u64,
         wants: &str,
     ) -> Result<Zeroizing<Vec<u8>>> {
@@ -40,7 +44,9 @@ impl Service {
             message: "what is wanted is not in base64".into(),
         })?;
         self.give("giving out the state", move |ledger| {
-            Ok(ledger.state_parts(height, &wants)?.unwrap_or_default())
+            Ok(ledger
+                .state_parts(to.0, height, &wants)?
+                .unwrap_or_default())
         })
         .await
     }

@@ -47,7 +47,8 @@ enum NetworkWhat {
     #[command(after_help = "Examples:
   stele network join --genesis genesis.json --member 0x…=https://a.example.org --out member-5 --host e.example.org
 
-  Then the members let it in: stele governance propose admit ACCOUNT, and votes. Started, it follows the ledger:
+  Then the members let it in: stele governance propose admit ACCOUNT, and votes. Started, it takes a verified
+  snapshot of the ledger and follows it:
   stele node --config member-5/stele.toml. Once it has caught up, they seat its validator:
   stele governance propose validator KEY seat --of ACCOUNT, and votes.")]
     Join(join::Join),

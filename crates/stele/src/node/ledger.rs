@@ -455,8 +455,8 @@ impl Ledger for NodeLedger {
         }))
     }
 
-    fn snapshot_offer(&self) -> Result<Option<Bytes>, LedgerError> {
-        let offer = self.chain.offer_snapshot().map_err(unavailable)?;
+    fn snapshot_offer(&self, to: Address) -> Result<Option<Bytes>, LedgerError> {
+        let offer = self.chain.offer_snapshot(to).map_err(unavailable)?;
         let text = offer.map(|offer| serde_json::to_vec(&offer)).transpose();
         let text = text.map_err(|error| LedgerError::Unavailable {
             message: error.to_string(),
@@ -464,8 +464,13 @@ impl Ledger for NodeLedger {
         Ok(text.map(Bytes::from))
     }
 
-    fn state_parts(&self, height: u64, wants: &[u8]) -> Result<Option<Vec<Bytes>>, LedgerError> {
-        self.chain.state_parts(height, wants).map_err(query)
+    fn state_parts(
+        &self,
+        to: Address,
+        height: u64,
+        wants: &[u8],
+    ) -> Result<Option<Vec<Bytes>>, LedgerError> {
+        self.chain.state_parts(to, height, wants).map_err(query)
     }
 
     fn receipts_run(&self, from: u64, to: u64) -> Result<Vec<Bytes>, LedgerError> {

@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use alloy_primitives::Bytes;
 use stele_chain::{Chain, Lack, Newcomer, SnapshotError};
 use stele_core::id::OrganizationId;
-use stele_service::Service;
+use stele_service::{Error as ServiceError, Service};
 
 use super::{app::App, gossip::Mouth, ledger::NodeLedger, peers::Gateways};
 use crate::config::Config;
@@ -145,7 +145,7 @@ impl Taking {
 
     /// Asks until somebody offers a snapshot that is proven.
     async fn begin(&mut self) -> anyhow::Result<Option<Newcomer>> {
-        let mut without = BTreeSet::new();
+        let (mut without, mut is_told) = (BTreeSet::new(), false);
         self.passed_over.clear();
         loop {
             let members = self.givers.members();
@@ -166,6 +166,10 @@ impl Taking {
                     continue;
                 }
                 Err(error) => {
+                    let is_refused = matches!(error, ServiceError::NotPermitted { .. });
+                    if is_refused && !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(%error, "waits until the members have admitted this one");
+                    }
                     tracing::debug!(organization = %member, %error, "a member offers no snapshot");
                     tokio::time::sleep(PAUSE).await;
                     continue;

@@ -3,11 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_trie::Nibbles;
 use proptest::prelude::*;
 use stele_core::block::Block;
 
 use super::{
-    super::{Head, Incoming, MemoryStore, State, StateView, decode_wants},
+    super::{
+        Head, Incoming, MemoryStore, State, StateView, decode_wants,
+        nodes::Owner,
+        parts::{Want, encode_wants},
+    },
     Model, check_proofs, fill,
     model::{Step, genesis, next_block, steps},
 };
@@ -139,6 +144,37 @@ fn every_wrong_part_is_refused() {
     refused(&more);
     incoming.take_parts(&good).unwrap().unwrap();
     assert_eq!(incoming.wants(), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whoever asks may say anything: it is read or refused, and what it names is found or not.
+    #[test]
+    fn questions_of_any_bytes_do_no_harm(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        path in prop::collection::vec(0_u8..16, 0..=64),
+        at in 0_usize..64,
+        storage in any::<bool>(),
+    ) {
+        if let Some(wants) = decode_wants(&bytes) {
+            prop_assert_eq!(encode_wants(&wants), bytes);
+        }
+        let (giver, made, _) = lived_in(&[fill(60)]);
+        let view = giver.latest();
+        let store = Arc::new(MemoryStore::new());
+        let incoming = begin(&store, view.head().unwrap(), &made[0]);
+        let all = parts(&view, &incoming.wants().unwrap(), usize::MAX);
+        // A node that is there, asked for where it does not belong.
+        let want = Want::Node {
+            owner: if storage { Owner::Storage(Address::repeat_byte(1)) } else { Owner::Accounts },
+            path: Nibbles::from_nibbles(path),
+            hash: keccak256(&all[at % all.len()]),
+        };
+        let encoded = encode_wants([&want]);
+        prop_assert_eq!(decode_wants(&encoded).unwrap(), vec![want]);
+        parts(&view, &encoded, 10_000);
+    }
 }
 
 /// What lacks a block, or a part, does not become the chain.

@@ -37,6 +37,9 @@ enum About {
     Receipts,
 }
 
+/// The organisation that joins.
+const NEWCOMER: Address = Address::repeat_byte(9);
+
 /// Members in front of one chain, each with its manners; the first has the lowest account.
 struct World {
     chain: Arc<Chain>,
@@ -148,7 +151,7 @@ impl Givers for World {
             if self.is(of, Member::New) {
                 return Ok(None);
             }
-            let offer = self.chain.offer_snapshot().unwrap().unwrap();
+            let offer = self.chain.offer_snapshot(NEWCOMER).unwrap().unwrap();
             let text = Bytes::from(serde_json::to_vec(&offer).unwrap());
             Ok(self.told(of, About::Offer, vec![text]).pop())
         })
@@ -166,7 +169,7 @@ impl Givers for World {
                 self.members.lock().unwrap()[usize::from(of.0.0[0]) - 1] = Member::Honest;
                 return Ok(Vec::new());
             }
-            let parts = self.chain.state_parts(height, &wants).unwrap();
+            let parts = self.chain.state_parts(NEWCOMER, height, &wants).unwrap();
             Ok(self.told(of, About::State, parts.unwrap_or_default()))
         })
     }

@@ -9,9 +9,14 @@
 mod answer;
 mod blocks;
 mod cards;
+mod ciphertext;
+mod copies;
 mod custody;
 mod follow;
 mod peppers;
+mod recover;
+mod repair;
+mod replicas;
 mod shares;
 mod snapshot;
 mod trails;
@@ -43,6 +48,8 @@ use crate::{
 pub use cards::{KnownCard, MemberCard, SignedCard};
 pub use custody::Sharing;
 pub(crate) use peppers::{Keeper, Released};
+pub use recover::Recovered;
+pub use replicas::Replicas;
 pub(crate) use shares::Down;
 
 /// How far a question's time may lie from this node's clock, in milliseconds.
@@ -120,6 +127,8 @@ enum Ask {
     },
     /// What the asked organisation wrote at some leaves of the log of a patient of the asker.
     Written { log: Address, leaves: Vec<u64> },
+    /// What is kept of a log for its owner and its readers, from a leaf on; opaque to whoever asks.
+    Copies { log: Address, from: u64 },
 }
 
 /// The receipt of an access, its place in the asker's sequence, and the records it covers.
@@ -344,6 +353,7 @@ impl Service {
             Ask::Written { log, leaves } => {
                 self.give_written(asker, answering, log, leaves).await?
             }
+            Ask::Copies { log, from } => self.give_copies(log, from).await?,
         };
         let nonce = question.nonce;
         let sealed = hpke::seal(&reply_to, INFO, nonce.as_slice(), &plain, &mut os_rng())

@@ -10,6 +10,7 @@ mod newcomer;
 mod notices;
 mod peers;
 mod portal;
+pub(crate) mod recover;
 mod signal;
 pub(crate) mod spare;
 mod validator;
@@ -41,7 +42,12 @@ use stele_gateway::{
 };
 use stele_index::Index;
 use stele_portal::PortalConfig;
-use stele_service::{Service, network::Sharing, people::Site, ports::Peers};
+use stele_service::{
+    Service,
+    network::{Replicas, Sharing},
+    people::Site,
+    ports::Peers,
+};
 use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -62,6 +68,9 @@ const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often new grants of other members' patients are looked for.
 const FOREIGN_PAUSE: Duration = Duration::from_millis(250);
+
+/// How often what is to be copied here is looked for.
+const REPLICAS_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often the custody of this member's peppers is looked after.
 const CUSTODY_PAUSE: Duration = Duration::from_secs(1);
@@ -110,6 +119,7 @@ pub(crate) struct Node {
     talk: tokio::task::JoinSet<()>,
     foreign: Option<tokio::task::JoinHandle<()>>,
     custody: Option<tokio::task::JoinHandle<()>>,
+    replicas: tokio::task::JoinSet<()>,
     introduce: Option<tokio::task::JoinHandle<()>>,
     rpc: RpcHandle,
     stop: watch::Sender<bool>,
@@ -353,6 +363,7 @@ impl Node {
             .begin_custody()
             .await
             .context("sharing the peppers of new records")?;
+        recover::take_back(config, &service).await?;
         finish_half_done(&service, &stores, &app).await?;
         let rpc_url = Arc::default();
         let (http_addr, http, stop) =
@@ -394,6 +405,7 @@ impl Node {
             talk,
             foreign,
             custody,
+            replicas: replicas(config, &service),
             introduce,
             rpc,
             stop,
@@ -427,6 +439,7 @@ impl Node {
         self.metrics.abort();
         self.spare.abort();
         self.talk.abort_all();
+        self.replicas.abort_all();
         let tasks = [&self.foreign, &self.custody, &self.introduce];
         for task in tasks.into_iter().flatten() {
             task.abort();
@@ -553,6 +566,13 @@ fn meet_members(
         threshold: network.custody.threshold,
         period: Duration::from_secs(network.custody.period_s),
     });
+    let replicas = network.replicas;
+    service.set_replicas(Replicas {
+        copies: replicas.copies,
+        requests: replicas.requests,
+        check: Duration::from_secs(replicas.check_s),
+        sample: replicas.sample,
+    });
     let validators = signers(&config.data, &stores.vault)?
         .iter()
         .map(|signer| B256::from(*signer.public_key().as_bytes()))
@@ -566,6 +586,16 @@ fn meet_members(
     app.set_others(Others::new(Arc::clone(service), Arc::clone(gateways)));
     let introduce = members::introduce(Arc::clone(service), Arc::clone(gateways));
     Ok(Some(tokio::spawn(introduce)))
+}
+
+/// Copies other members' records here, and checks what is held, until dropped.
+fn replicas(config: &Config, service: &Arc<Service>) -> tokio::task::JoinSet<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    if config.network.is_some() {
+        tasks.spawn(Arc::clone(service).run_replicas(REPLICAS_PAUSE));
+        tasks.spawn(Arc::clone(service).run_replica_checks());
+    }
+    tasks
 }
 
 /// Talks to the other members until dropped.

@@ -399,13 +399,13 @@ impl Node {
         std::mem::forget(stores);
         Ok(Self {
             ready,
+            replicas: replicas(config, &service),
             service,
             vault,
             consensus,
             talk,
             foreign,
             custody,
-            replicas: replicas(config, &service),
             introduce,
             rpc,
             stop,

@@ -388,6 +388,7 @@ fn describe(
         last_updated_ms: version.last_updated.0,
         leaf,
         meta: STANDARD.encode(&*RecordMeta::to_bytes(meta)),
+        custodian: meta.custodian,
     };
     Zeroizing::new(serde_json::to_vec(&record).unwrap_or_default())
 }

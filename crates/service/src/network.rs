@@ -309,7 +309,35 @@ impl Service {
             })?;
         let answering = OrganizationId(question.to);
         let asker = OrganizationId(question.from);
-        let plain = match question.ask {
+        let plain = self.answer_to(asker, answering, question.ask).await?;
+        let nonce = question.nonce;
+        let sealed = hpke::seal(&reply_to, INFO, nonce.as_slice(), &plain, &mut os_rng())
+            .map_err(|error| internal(&error))?;
+        let key = self.transactions.key(answering.0)?;
+        let signature = jws::sign(
+            &key,
+            answering.0,
+            self.clock.now(),
+            &signed_answer(&nonce, &sealed),
+        )
+        .map_err(|error| internal(&error))?;
+        serde_json::to_vec(&Sealed {
+            signature,
+            sealed: STANDARD.encode(sealed),
+        })
+        .map_err(|error| internal(&error))
+    }
+
+    /// What a question of a member is answered with, before it is sealed.
+    async fn answer_to(
+        self: &Arc<Self>,
+        asker: OrganizationId,
+        answering: OrganizationId,
+        ask: Ask,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        const WHAT: &str = "answering a member";
+        let internal = |error: &dyn std::fmt::Display| Error::internal(WHAT, error);
+        Ok(match ask {
             Ask::Key { account } => {
                 let card = self.key_card(account).await?;
                 Zeroizing::new(serde_json::to_vec(&card).map_err(|error| internal(&error))?)
@@ -354,23 +382,7 @@ impl Service {
                 self.give_written(asker, answering, log, leaves).await?
             }
             Ask::Copies { log, from } => self.give_copies(log, from).await?,
-        };
-        let nonce = question.nonce;
-        let sealed = hpke::seal(&reply_to, INFO, nonce.as_slice(), &plain, &mut os_rng())
-            .map_err(|error| internal(&error))?;
-        let key = self.transactions.key(answering.0)?;
-        let signature = jws::sign(
-            &key,
-            answering.0,
-            self.clock.now(),
-            &signed_answer(&nonce, &sealed),
-        )
-        .map_err(|error| internal(&error))?;
-        serde_json::to_vec(&Sealed {
-            signature,
-            sealed: STANDARD.encode(sealed),
         })
-        .map_err(|error| internal(&error))
     }
 
     /// A question, if this node has to consider it.

@@ -1,6 +1,7 @@
 //! A running node: opens the stores, starts consensus and the fronts, stops them in order.
 
 mod app;
+mod copies;
 pub(crate) mod gossip;
 pub(crate) mod ledger;
 mod members;
@@ -42,12 +43,7 @@ use stele_gateway::{
 };
 use stele_index::Index;
 use stele_portal::PortalConfig;
-use stele_service::{
-    Service,
-    network::{Replicas, Sharing},
-    people::Site,
-    ports::Peers,
-};
+use stele_service::{Service, network::Sharing, people::Site, ports::Peers};
 use stele_vault::{Vault, keys::RootKey};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -68,9 +64,6 @@ const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often new grants of other members' patients are looked for.
 const FOREIGN_PAUSE: Duration = Duration::from_millis(250);
-
-/// How often what is to be copied here is looked for.
-const REPLICAS_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often the custody of this member's peppers is looked after.
 const CUSTODY_PAUSE: Duration = Duration::from_secs(1);
@@ -359,12 +352,7 @@ impl Node {
         let introduce = meet_members(config, &stores, &service, gateways.as_ref(), &app)?;
         let joins = newcomer::Joining::of(config, &service, gateways, &ledger, &app);
         joins.map(|joins| talk.spawn(joins.run()));
-        service
-            .begin_custody()
-            .await
-            .context("sharing the peppers of new records")?;
-        recover::take_back(config, &service).await?;
-        finish_half_done(&service, &stores, &app).await?;
+        settle(config, &service, &stores, &app).await?;
         let rpc_url = Arc::default();
         let (http_addr, http, stop) =
             serve_http(config, &service, &token_key, Arc::clone(&rpc_url)).await?;
@@ -399,7 +387,7 @@ impl Node {
         std::mem::forget(stores);
         Ok(Self {
             ready,
-            replicas: replicas(config, &service),
+            replicas: copies::run(config, &service),
             service,
             vault,
             consensus,
@@ -566,13 +554,7 @@ fn meet_members(
         threshold: network.custody.threshold,
         period: Duration::from_secs(network.custody.period_s),
     });
-    let replicas = network.replicas;
-    service.set_replicas(Replicas {
-        copies: replicas.copies,
-        requests: replicas.requests,
-        check: Duration::from_secs(replicas.check_s),
-        sample: replicas.sample,
-    });
+    copies::set(network, service);
     let validators = signers(&config.data, &stores.vault)?
         .iter()
         .map(|signer| B256::from(*signer.public_key().as_bytes()))
@@ -586,16 +568,6 @@ fn meet_members(
     app.set_others(Others::new(Arc::clone(service), Arc::clone(gateways)));
     let introduce = members::introduce(Arc::clone(service), Arc::clone(gateways));
     Ok(Some(tokio::spawn(introduce)))
-}
-
-/// Copies other members' records here, and checks what is held, until dropped.
-fn replicas(config: &Config, service: &Arc<Service>) -> tokio::task::JoinSet<()> {
-    let mut tasks = tokio::task::JoinSet::new();
-    if config.network.is_some() {
-        tasks.spawn(Arc::clone(service).run_replicas(REPLICAS_PAUSE));
-        tasks.spawn(Arc::clone(service).run_replica_checks());
-    }
-    tasks
 }
 
 /// Talks to the other members until dropped.
@@ -643,6 +615,16 @@ async fn start_consensus(
     stele_consensus::start(consensus, app)
         .await
         .context("starting consensus")
+}
+
+/// Everything that has to be done before anything is served.
+async fn settle(config: &Config, service: &Arc<Service>, stores: &Stores, app: &App) -> Result<()> {
+    service
+        .begin_custody()
+        .await
+        .context("sharing the peppers of new records")?;
+    recover::take_back(config, service).await?;
+    finish_half_done(service, stores, app).await
 }
 
 /// Finishes what a crash cut off. A block that was proposed before the crash may still become final, so the journal

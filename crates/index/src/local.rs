@@ -319,4 +319,5 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/local_0003.sql"),
     include_str!("schema/local_0004.sql"),
     include_str!("schema/local_0005.sql"),
+    include_str!("schema/local_0006.sql"),
 ];

@@ -78,6 +78,7 @@ pub struct Service {
     pub(crate) writing_keys: tokio::sync::Mutex<()>,
     pub(crate) down: network::Down,
     pub(crate) sharing: std::sync::OnceLock<network::Sharing>,
+    pub(crate) replicas: std::sync::OnceLock<network::Replicas>,
 }
 
 impl Service {
@@ -115,6 +116,7 @@ impl Service {
             writing_keys: tokio::sync::Mutex::default(),
             down: network::Down::default(),
             sharing: std::sync::OnceLock::new(),
+            replicas: std::sync::OnceLock::new(),
         })
     }
 

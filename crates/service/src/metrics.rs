@@ -107,6 +107,21 @@ pub struct Metrics {
     snapshot_bytes: Gauge,
     snapshot_blocks: Gauge,
     wrong_snapshots: Counter,
+    replicas: Replicas,
+}
+
+/// Of copies that members keep of each other's records.
+#[derive(Default)]
+struct Replicas {
+    held: Gauge,
+    height: Gauge,
+    backlog: Gauge,
+    missing: Gauge,
+    checked: Counter,
+    failed: Counter,
+    repaired: Counter,
+    asked: Counter,
+    not_given: Counter,
 }
 
 impl Default for Metrics {
@@ -131,10 +146,12 @@ impl Default for Metrics {
             snapshot_bytes: Gauge::default(),
             snapshot_blocks: Gauge::default(),
             wrong_snapshots: Counter::default(),
+            replicas: Replicas::default(),
         };
         metrics.register();
         metrics.register_custody();
         metrics.register_snapshot();
+        metrics.register_replicas();
         metrics
     }
 }
@@ -267,6 +284,93 @@ impl Metrics {
         self.wrong_snapshots.inc();
     }
 
+    fn register_replicas(&mut self) {
+        let (registry, of) = (&mut self.registry, &self.replicas);
+        registry.register(
+            "replica_held",
+            "Record versions of other members that are kept here, approximately",
+            of.held.clone(),
+        );
+        registry.register(
+            "replica_height",
+            "Height of the block up to which everything that is to be copied here is here",
+            of.height.clone(),
+        );
+        registry.register(
+            "replica_backlog",
+            "Record versions of other members that are still to be copied here",
+            of.backlog.clone(),
+        );
+        registry.register(
+            "replica_missing",
+            "Ciphertexts of the last sample that are missing or damaged and that no member gives",
+            of.missing.clone(),
+        );
+        registry.register(
+            "replica_checked",
+            "Stored ciphertexts that were read and held against their addresses",
+            of.checked.clone(),
+        );
+        registry.register(
+            "replica_failed",
+            "Those of them that were missing or damaged",
+            of.failed.clone(),
+        );
+        registry.register(
+            "replica_repaired",
+            "Those of them that were fetched from another member",
+            of.repaired.clone(),
+        );
+        registry.register(
+            "replica_asked",
+            "Times that another member was asked for a copy that it should hold of this one",
+            of.asked.clone(),
+        );
+        registry.register(
+            "replica_not_given",
+            "Times that it did not give it",
+            of.not_given.clone(),
+        );
+    }
+
+    /// Height of the block up to which everything is copied here.
+    pub(crate) fn replica_height(&self, height: u64) {
+        let height = i64::try_from(height).unwrap_or(i64::MAX);
+        self.replicas.height.set(height);
+    }
+
+    /// Record versions that are still to be copied here.
+    pub(crate) fn replica_backlog(&self, versions: u64) {
+        let versions = i64::try_from(versions).unwrap_or(i64::MAX);
+        self.replicas.backlog.set(versions);
+    }
+
+    /// Ciphertexts of a sample that stayed missing.
+    pub(crate) fn replicas_missing(&self, count: u32) {
+        self.replicas.missing.set(count.into());
+    }
+
+    /// Counts a ciphertext that was read and held against its address.
+    pub(crate) fn replica_checked(&self, is_whole: bool) {
+        self.replicas.checked.inc();
+        if !is_whole {
+            self.replicas.failed.inc();
+        }
+    }
+
+    /// Counts a ciphertext that was fetched from another member.
+    pub(crate) fn replica_repaired(&self) {
+        self.replicas.repaired.inc();
+    }
+
+    /// Counts a question for a copy that another member should hold.
+    pub(crate) fn replica_asked(&self, is_given: bool) {
+        self.replicas.asked.inc();
+        if !is_given {
+            self.replicas.not_given.inc();
+        }
+    }
+
     /// Counts an answered request. `status` is the HTTP status code.
     pub fn answered(&self, class: Class, status: u16, took: Duration) {
         self.requests
@@ -343,6 +447,7 @@ impl Service {
         }
         set(&metrics.unanchored, unanchored);
         set(&metrics.blobs, self.vault.store().blobs());
+        set(&metrics.replicas.held, self.vault.store().parcels());
         let custodian = self.vault.custodian();
         let current = custodian.current();
         let custodians = current.map_or(1, |custody| custody.custodians.len());

@@ -9,9 +9,14 @@
 mod answer;
 mod blocks;
 mod cards;
+mod ciphertext;
+mod copies;
 mod custody;
 mod follow;
 mod peppers;
+mod recover;
+mod repair;
+mod replicas;
 mod shares;
 mod snapshot;
 mod trails;
@@ -43,6 +48,8 @@ use crate::{
 pub use cards::{KnownCard, MemberCard, SignedCard};
 pub use custody::Sharing;
 pub(crate) use peppers::{Keeper, Released};
+pub use recover::Recovered;
+pub use replicas::Replicas;
 pub(crate) use shares::Down;
 
 /// How far a question's time may lie from this node's clock, in milliseconds.
@@ -121,6 +128,8 @@ enum Ask {
     },
     /// What the asked organisation wrote at some leaves of the log of a patient of the asker.
     Written { log: Address, leaves: Vec<u64> },
+    /// What is kept of a log for its owner and its readers, from a leaf on; opaque to whoever asks.
+    Copies { log: Address, from: u64 },
 }
 
 /// The receipt of an access, its place in the asker's sequence, and the records it covers.
@@ -300,7 +309,34 @@ impl Service {
             })?;
         let answering = OrganizationId(question.to);
         let asker = OrganizationId(question.from);
-        let plain = match question.ask {
+        let plain = self.answer_to(asker, answering, question.ask).await?;
+        let nonce = question.nonce;
+        let sealed = hpke::seal(&reply_to, INFO, nonce.as_slice(), &plain, &mut os_rng())
+            .map_err(|error| internal(&error))?;
+        let key = self.transactions.key(answering.0)?;
+        let signature = jws::sign(
+            &key,
+            answering.0,
+            self.clock.now(),
+            &signed_answer(&nonce, &sealed),
+        )
+        .map_err(|error| internal(&error))?;
+        serde_json::to_vec(&Sealed {
+            signature,
+            sealed: STANDARD.encode(sealed),
+        })
+        .map_err(|error| internal(&error))
+    }
+
+    /// What a question of a member is answered with, before it is sealed.
+    async fn answer_to(
+        self: &Arc<Self>,
+        asker: OrganizationId,
+        answering: OrganizationId,
+        ask: Ask,
+    ) -> Result<Zeroizing<Vec<u8>>> {
+        let internal = |error: &dyn std::fmt::Display| Error::internal(ANSWERING, error);
+        Ok(match ask {
             Ask::Key { account } => {
                 let card = self.key_card(account).await?;
                 Zeroizing::new(serde_json::to_vec(&card).map_err(|error| internal(&error))?)
@@ -344,30 +380,8 @@ impl Service {
             Ask::Written { log, leaves } => {
                 self.give_written(asker, answering, log, leaves).await?
             }
-        };
-        self.sealed_answer(answering, &reply_to, &question.nonce, &plain)
-    }
-
-    /// An answer as it travels: sealed to who asked, signed by who answers.
-    fn sealed_answer(
-        &self,
-        answering: OrganizationId,
-        reply_to: &KemPublic,
-        nonce: &B256,
-        plain: &[u8],
-    ) -> Result<Vec<u8>> {
-        let internal = |error: &dyn std::fmt::Display| Error::internal(ANSWERING, error);
-        let sealed = hpke::seal(reply_to, INFO, nonce.as_slice(), plain, &mut os_rng())
-            .map_err(|error| internal(&error))?;
-        let key = self.transactions.key(answering.0)?;
-        let signed = signed_answer(nonce, &sealed);
-        let signature = jws::sign(&key, answering.0, self.clock.now(), &signed)
-            .map_err(|error| internal(&error))?;
-        serde_json::to_vec(&Sealed {
-            signature,
-            sealed: STANDARD.encode(sealed),
+            Ask::Copies { log, from } => self.give_copies(log, from).await?,
         })
-        .map_err(|error| internal(&error))
     }
 
     /// A question, if this node has to consider it.

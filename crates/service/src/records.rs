@@ -27,6 +27,7 @@ pub(crate) use place::{NewPatients, Placement};
 pub use read::COUNT_MAX;
 pub(crate) use read::{bad_cursor, index_error};
 pub use rebuild::Rebuilt;
+pub(crate) use rebuild::described;
 pub use reconcile::Reconciled;
 pub use stream::BinaryInfo;
 pub(crate) use write::LeafPlace;

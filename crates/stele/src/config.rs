@@ -19,9 +19,11 @@ use zeroize::Zeroizing;
 
 mod custody;
 pub(crate) mod notices;
+mod replicas;
 
 pub(crate) use custody::CustodyConfig;
 use notices::Notices;
+pub(crate) use replicas::ReplicasConfig;
 
 /// Version of the layout of a data folder. A newer program migrates an older folder; an older one refuses it.
 pub(crate) const FORMAT: u32 = 1;
@@ -107,6 +109,9 @@ pub(crate) struct NetworkConfig {
     /// Who shares the peppers of what is written here.
     #[serde(default)]
     pub(crate) custody: CustodyConfig,
+    /// Copies of records among the members.
+    #[serde(default)]
+    pub(crate) replicas: ReplicasConfig,
     /// The other members, as far as they do not say themselves where they are; a newcomer needs to know one gateway.
     #[serde(default)]
     pub(crate) peers: Vec<PeerConfig>,
@@ -285,6 +290,7 @@ impl NetworkConfig {
             check_gateway(gateway).context("network")?;
         }
         self.custody.check()?;
+        self.replicas.check()?;
         for (position, peer) in self.peers.iter().enumerate() {
             let said = peer.said();
             if peer.organization.is_none() && peer.key.is_none() {
@@ -729,6 +735,18 @@ mod tests {
             (
                 format!("{head}[network.custody]\nperiod_s = 0"),
                 Some("period_s = 0"),
+            ),
+            (
+                format!("{head}[network.replicas]\ncopies = 1\nsample = 1\n{good}"),
+                None,
+            ),
+            (
+                format!("{head}[network.replicas]\ncopies = 0"),
+                Some("copies = 0"),
+            ),
+            (
+                format!("{head}[network.replicas]\nrequests = 65"),
+                Some("requests = 65"),
             ),
         ] {
             let read = toml::from_str::<Config>(&text).map_err(anyhow::Error::from);

@@ -1,6 +1,7 @@
 //! A running node: opens the stores, starts consensus and the fronts, stops them in order.
 
 mod app;
+mod copies;
 pub(crate) mod gossip;
 pub(crate) mod ledger;
 mod members;
@@ -10,6 +11,7 @@ mod newcomer;
 mod notices;
 mod peers;
 mod portal;
+pub(crate) mod recover;
 mod signal;
 pub(crate) mod spare;
 mod validator;
@@ -110,6 +112,7 @@ pub(crate) struct Node {
     talk: tokio::task::JoinSet<()>,
     foreign: Option<tokio::task::JoinHandle<()>>,
     custody: Option<tokio::task::JoinHandle<()>>,
+    replicas: tokio::task::JoinSet<()>,
     introduce: Option<tokio::task::JoinHandle<()>>,
     rpc: RpcHandle,
     stop: watch::Sender<bool>,
@@ -349,11 +352,7 @@ impl Node {
         let introduce = meet_members(config, &stores, &service, gateways.as_ref(), &app)?;
         let joins = newcomer::Joining::of(config, &service, gateways, &ledger, &app);
         joins.map(|joins| talk.spawn(joins.run()));
-        service
-            .begin_custody()
-            .await
-            .context("sharing the peppers of new records")?;
-        finish_half_done(&service, &stores, &app).await?;
+        settle(config, &service, &stores, &app).await?;
         let rpc_url = Arc::default();
         let (http_addr, http, stop) =
             serve_http(config, &service, &token_key, Arc::clone(&rpc_url)).await?;
@@ -388,6 +387,7 @@ impl Node {
         std::mem::forget(stores);
         Ok(Self {
             ready,
+            replicas: copies::run(config, &service),
             service,
             vault,
             consensus,
@@ -427,6 +427,7 @@ impl Node {
         self.metrics.abort();
         self.spare.abort();
         self.talk.abort_all();
+        self.replicas.abort_all();
         let tasks = [&self.foreign, &self.custody, &self.introduce];
         for task in tasks.into_iter().flatten() {
             task.abort();
@@ -553,6 +554,7 @@ fn meet_members(
         threshold: network.custody.threshold,
         period: Duration::from_secs(network.custody.period_s),
     });
+    copies::set(network, service);
     let validators = signers(&config.data, &stores.vault)?
         .iter()
         .map(|signer| B256::from(*signer.public_key().as_bytes()))
@@ -613,6 +615,16 @@ async fn start_consensus(
     stele_consensus::start(consensus, app)
         .await
         .context("starting consensus")
+}
+
+/// Everything that has to be done before anything is served.
+async fn settle(config: &Config, service: &Arc<Service>, stores: &Stores, app: &App) -> Result<()> {
+    service
+        .begin_custody()
+        .await
+        .context("sharing the peppers of new records")?;
+    recover::take_back(config, service).await?;
+    finish_half_done(service, stores, app).await
 }
 
 /// Finishes what a crash cut off. A block that was proposed before the crash may still become final, so the journal

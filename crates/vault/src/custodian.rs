@@ -272,6 +272,12 @@ impl Custodian {
         self.custodies.before() != Some(Before::Gone)
     }
 
+    /// Whether some metas still have to be told where the shares of their peppers lie.
+    #[must_use]
+    pub fn is_sharing_anew(&self) -> bool {
+        self.custodies.before() == Some(Before::Alone)
+    }
+
     /// Where the shares of the pepper of a record version lie that this custodian kept alone until now.
     pub(crate) fn share_anew(&self, of: &ShareOf<'_>) -> Result<Option<SharedPepper>> {
         let pepper = self.pepper(of.record, of.version)?;
@@ -307,6 +313,12 @@ impl Custodian {
     #[must_use]
     pub fn custody(&self, id: B128) -> Option<Custody> {
         self.custodies.custody(id)
+    }
+
+    /// All custodies of an owner that are known here.
+    #[must_use]
+    pub fn custodies_of(&self, owner: Address) -> Vec<Custody> {
+        self.custodies.of_owner(owner)
     }
 
     /// The custody that new records are sealed under; `None` where this custodian is the only one.

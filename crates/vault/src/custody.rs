@@ -360,6 +360,13 @@ impl Custodies {
         self.find(id).map(|kept| kept.custody.clone())
     }
 
+    /// All custodies of an owner that are known here.
+    pub(crate) fn of_owner(&self, owner: Address) -> Vec<Custody> {
+        let all = self.all().into_iter();
+        let custodies = all.map(|kept| kept.custody.clone());
+        custodies.filter(|custody| custody.owner == owner).collect()
+    }
+
     /// The custody that new records are sealed under; `None` where this vault's custodian is the only one.
     pub(crate) fn current(&self) -> Option<Custody> {
         self.writing().map(|kept| kept.custody.clone())

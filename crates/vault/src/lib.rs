@@ -27,6 +27,7 @@ pub mod ipfs;
 pub mod keys;
 pub mod meta;
 pub mod open;
+pub mod replica;
 pub mod seal;
 pub mod sealed;
 pub mod store;

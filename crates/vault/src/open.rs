@@ -133,7 +133,7 @@ impl Vault {
         }
     }
 
-    fn exporter(&self, holder: Holder, digest: &[u8; 32]) -> Result<Arc<Exporter>> {
+    pub(crate) fn exporter(&self, holder: Holder, digest: &[u8; 32]) -> Result<Arc<Exporter>> {
         self.cached_exporter(holder, digest, || {
             let encapsulation = self.encapsulation(digest)?;
             let secret = self.keys.reading_key(holder, &encapsulation.place)?;

@@ -55,14 +55,23 @@ pub(crate) enum Table {
     Keys,
     /// Erased record → when.
     Tombstones,
+    /// Another member's log and leaf → what is kept of it for its owner and readers.
+    Parcels,
+    /// Another member's log → how far it is copied.
+    Copies,
 }
 
 impl Table {
     /// Whether it grows with the records that are stored, and not with what is done about them.
     const fn is_of_records(self) -> bool {
         match self {
-            Self::Blobs | Self::Nodes | Self::Leaves | Self::Objects | Self::Meta => true,
-            Self::Encapsulations | Self::Keys | Self::Tombstones => false,
+            Self::Blobs
+            | Self::Nodes
+            | Self::Leaves
+            | Self::Objects
+            | Self::Meta
+            | Self::Parcels => true,
+            Self::Encapsulations | Self::Keys | Self::Tombstones | Self::Copies => false,
         }
     }
 
@@ -76,13 +85,15 @@ impl Table {
             Self::Encapsulations => "encapsulations",
             Self::Keys => "keys",
             Self::Tombstones => "tombstones",
+            Self::Parcels => "parcels",
+            Self::Copies => "copies",
         }
     }
 }
 
 /// The tables, opened.
 #[derive(Clone)]
-struct Tables([Keyspace; 8]);
+struct Tables([Keyspace; 10]);
 
 impl Tables {
     fn open(db: &Database) -> Result<Self, fjall::Error> {
@@ -109,6 +120,8 @@ impl Tables {
             table("encapsulations")?,
             table("keys")?,
             table("tombstones")?,
+            table("parcels")?,
+            table("copies")?,
         ]))
     }
 
@@ -123,6 +136,8 @@ impl Tables {
                 encapsulations,
                 keys,
                 tombstones,
+                parcels,
+                copies,
             ],
         ) = self;
         match table {
@@ -134,6 +149,8 @@ impl Tables {
             Table::Encapsulations => encapsulations,
             Table::Keys => keys,
             Table::Tombstones => tombstones,
+            Table::Parcels => parcels,
+            Table::Copies => copies,
         }
     }
 }
@@ -223,8 +240,10 @@ impl Store {
             .map_err(Error::io("creating the folder", config.folder))?;
         settle::drop_settled_journal(config.folder)?;
         let cache_bytes = config.cache_bytes;
-        let (db, tables) = stele_disk::open(config.folder, move |folder| {
-            let db = Database::builder(folder).cache_size(cache_bytes).open()?;
+        let (db, tables) = stele_disk::open(config.folder, |folder| {
+            let db = Database::builder(folder)
+                .cache_size(config.cache_bytes)
+                .open()?;
             let tables = Tables::open(&db)?;
             Ok((db, tables))
         })
@@ -305,6 +324,25 @@ impl Store {
             let (key, value) = guard.into_inner().map_err(Error::reading(table.name()))?;
             Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
         })
+    }
+
+    /// Keys and values from a key on, in order. Stops at the first error.
+    pub(crate) fn scan_from(
+        &self,
+        table: Table,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes)>> + use<> {
+        let found = self.tables.of(table).range(from.to_vec()..);
+        found.map(move |guard| {
+            let (key, value) = guard.into_inner().map_err(Error::reading(table.name()))?;
+            Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        })
+    }
+
+    /// Number of parcels of other members' records, approximately; costs nothing.
+    #[must_use]
+    pub fn parcels(&self) -> u64 {
+        self.tables.of(Table::Parcels).approximate_len() as u64
     }
 
     /// Keys of a table, in order, without their values: a damaged value does not hide the others.

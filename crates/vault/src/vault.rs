@@ -154,6 +154,10 @@ impl Vault {
         )
     }
 
+    pub(crate) const fn master(&self) -> &Secret32 {
+        &self.master
+    }
+
     /// Changes the passphrase or key file that opens the vault.
     ///
     /// # Errors

@@ -59,15 +59,15 @@ impl DiskStore {
     /// # Errors
     /// [`Error::Store`] if it is locked or can't be reached, [`Error::Unreadable`] if it is damaged.
     pub fn open(folder: &Path, options: DiskOptions) -> Result<Self, Error> {
-        stele_disk::open(folder, move |folder| Self::open_tables(folder, options)).map_err(
-            |error| match error {
+        stele_disk::open(folder, |folder| Self::open_tables(folder, options)).map_err(|error| {
+            match error {
                 stele_disk::Error::Engine(error) => failed("opening", error),
                 source => Error::Unreadable {
                     action: "opening",
                     source: Box::new(source),
                 },
-            },
-        )
+            }
+        })
     }
 
     fn open_tables(folder: &Path, options: DiskOptions) -> Result<Self, fjall::Error> {

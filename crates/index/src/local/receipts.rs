@@ -123,6 +123,27 @@ impl LocalStore {
         read_head(&*self.file.reader()?, organization)
     }
 
+    /// Goes on with an organisation's sequence after a head that the ledger has, if receipts up to there are lost here;
+    /// gives how many. To be called before anything is appended.
+    ///
+    /// # Errors
+    /// [`Error::Sql`].
+    pub fn resume_receipts(&self, organization: Address, next: u64, head: B256) -> Result<u64> {
+        const WHAT: &str = "going on with a receipt sequence";
+        let connection = self.writer.lock();
+        let (here, _) = read_head(&connection, organization)?;
+        if here >= next {
+            return Ok(0);
+        }
+        connection
+            .execute(
+                "INSERT OR REPLACE INTO receipt_heads (organization, sequence, head) VALUES (?1, ?2, ?3)",
+                params![organization.as_slice(), next.cast_signed(), head.as_slice()],
+            )
+            .attempt(WHAT)?;
+        Ok(next - here)
+    }
+
     /// An organisation's receipts in order, from a sequence number on.
     ///
     /// # Errors
@@ -306,11 +327,17 @@ fn read_head(db: &Connection, organization: Address) -> Result<(u64, B256)> {
     const WHAT: &str = "reading the head of a receipt sequence";
     let found = db
         .prepare_cached(
-            "SELECT sequence, head FROM receipts WHERE organization = ?1 ORDER BY sequence DESC LIMIT 1",
+            "SELECT * FROM (SELECT sequence + 1 AS next, head FROM receipts WHERE organization = ?1
+                 ORDER BY sequence DESC LIMIT 1)
+             UNION ALL SELECT sequence, head FROM receipt_heads WHERE organization = ?1
+             ORDER BY next DESC LIMIT 1",
         )
         .attempt(WHAT)?
         .query_row([organization.as_slice()], |row| {
-            Ok((row.get::<_, i64>(0)?.cast_unsigned() + 1, B256::from(row.get::<_, [u8; 32]>(1)?)))
+            Ok((
+                row.get::<_, i64>(0)?.cast_unsigned(),
+                B256::from(row.get::<_, [u8; 32]>(1)?),
+            ))
         })
         .optional()
         .attempt(WHAT)?;

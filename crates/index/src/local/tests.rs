@@ -86,6 +86,30 @@ fn receipts_make_an_unbroken_chain_over_restarts_and_threads() {
 }
 
 #[test]
+fn receipts_go_on_after_a_head_that_was_anchored() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = LocalStore::open(folder.path(), &KEY).unwrap();
+    let who = Address::repeat_byte(1);
+    store
+        .append(vec![receipt(1, 9, 1), receipt(1, 9, 2)])
+        .unwrap();
+    let head = B256::repeat_byte(7);
+    assert_eq!(store.resume_receipts(who, 2, head).unwrap(), 0, "not lost");
+    assert_ne!(store.receipt_head(who).unwrap().1, head);
+    assert_eq!(store.resume_receipts(who, 10, head).unwrap(), 8);
+    assert_eq!(store.resume_receipts(who, 10, head).unwrap(), 0);
+    assert_eq!(store.receipt_head(who).unwrap(), (10, head));
+    drop(store);
+    let store = LocalStore::open(folder.path(), &KEY).unwrap();
+    let next = store.append(vec![receipt(1, 9, 3)]).unwrap();
+    assert_eq!(next[0].receipt.sequence, 10);
+    assert_eq!(next[0].head, next_head(head, next[0].receipt.digest()));
+    assert_eq!(store.receipt_head(who).unwrap(), (11, next[0].head));
+    let other = Address::repeat_byte(2);
+    assert_eq!(store.receipt_head(other).unwrap(), (0, B256::ZERO));
+}
+
+#[test]
 fn a_callback_may_hold_the_last_handle() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(LocalStore::open(folder.path(), &KEY).unwrap());

@@ -12,21 +12,15 @@ use std::{
 
 use alloy_primitives::Address;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use cid::Cid;
 use stele_core::{
     consent::{Permissions, Purpose},
     id::{OrganizationId, PatientId, RecordId},
     receipt::AccessAction,
     time::Timestamp,
 };
-use stele_vault::{
-    RecordMeta,
-    cid::{DAG_PB, links, verify},
-    envelope::Encapsulation,
-    keys::Grant,
-};
+use stele_vault::{RecordMeta, envelope::Encapsulation, keys::Grant};
 
-use super::{Ask, RecordsPage, SharedRecord, away, written::Written};
+use super::{Ask, RecordsPage, SharedRecord, copies::CopiesPage, written::Written};
 use crate::{
     Service,
     audit::LiveConsent,
@@ -40,6 +34,8 @@ use crate::{
 struct Followed {
     /// By reader and patient: the live grants it was done for, and the leaf to go on from.
     done: BTreeMap<(Address, Address), (BTreeSet<u32>, u64)>,
+    /// The same for what was brought from copies, while the patient's member was away.
+    copied: BTreeMap<(Address, Address), (BTreeSet<u32>, u64)>,
     /// Patients without a live grant whose rows are gone.
     forgotten: BTreeSet<Address>,
 }
@@ -52,6 +48,22 @@ pub(super) struct Shared {
     pub(super) host: OrganizationId,
     /// Live grants by number, each with a purpose it allows.
     pub(super) grants: BTreeMap<u32, Purpose>,
+}
+
+impl Shared {
+    fn actor(&self, purpose: Purpose) -> Actor {
+        Actor {
+            kind: if self.reader == self.organization.0 {
+                ActorKind::System
+            } else {
+                ActorKind::Practitioner
+            },
+            account: self.reader,
+            organization: self.organization,
+            purposes: vec![purpose],
+            client: "grants of other members' patients".into(),
+        }
+    }
 }
 
 impl Service {
@@ -67,6 +79,7 @@ impl Service {
             let is_moved = self.released.take_moved();
             if is_moved {
                 followed.done.clear();
+                followed.copied.clear();
             }
             if seen == Some(height) && !is_moved {
                 continue;
@@ -110,13 +123,23 @@ impl Service {
                     followed.done.insert(at, (ids, next));
                 }
                 // One member that is away holds up nobody else.
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    let copied = followed.copied.get(&at).cloned();
+                    match self.bring_copies(&shared, (&ids, size), copied).await {
+                        Ok(next) => drop(followed.copied.insert(at, (ids, next))),
+                        Err(error) => {
+                            tracing::debug!(%error, "copies give no records of a member that is away");
+                        }
+                    }
+                    failed = Some(error);
+                }
             }
         }
         for patient in ended {
             if !live.contains(&patient) && !followed.forgotten.contains(&patient) {
                 self.forget_foreign(patient)?;
                 followed.done.retain(|(_, of), _| *of != patient);
+                followed.copied.retain(|(_, of), _| *of != patient);
                 followed.forgotten.insert(patient);
             }
         }
@@ -174,17 +197,7 @@ impl Service {
             .into_iter()
             .filter(|one| purposes.contains(&one.bit()))
         {
-            let actor = Actor {
-                kind: if shared.reader == shared.organization.0 {
-                    ActorKind::System
-                } else {
-                    ActorKind::Practitioner
-                },
-                account: shared.reader,
-                organization: shared.organization,
-                purposes: vec![purpose],
-                client: "grants of other members' patients".into(),
-            };
+            let actor = shared.actor(purpose);
             let mut next = Some(from);
             while let Some(from) = next {
                 let ask = Ask::Records {
@@ -198,10 +211,118 @@ impl Service {
                     serde_json::from_slice(&answer).map_err(|_| unreadable(shared.host))?;
                 next = page.next.filter(|next| *next > from);
                 pending = [pending, page.pending].into_iter().flatten().min();
-                self.take_in(shared, &actor, page).await?;
+                self.take_in(shared, &actor, page, &[shared.host]).await?;
             }
         }
         Ok(pending)
+    }
+
+    /// Brings records from copies that other members keep, as far as they reach; gives the leaf to go on from.
+    async fn bring_copies(
+        self: &Arc<Self>,
+        shared: &Shared,
+        (ids, size): (&BTreeSet<u32>, u64),
+        before: Option<(BTreeSet<u32>, u64)>,
+    ) -> Result<u64> {
+        let mut from = match before {
+            Some((known, next)) if known == *ids => next,
+            _ => 0,
+        };
+        let log = shared.patient.0;
+        let members = self.active_members()?;
+        let mut sources = self.sources(log, shared.host.0, &members);
+        sources.retain(|one| *one != shared.host);
+        while from < size {
+            let page = self.any_copies(&sources, log, from).await?;
+            if page.owner != shared.host.0 || page.next <= from {
+                break;
+            }
+            self.take_copies(shared, &page, &sources).await?;
+            // The other's ledger may be ahead: what this one has not heard of can't be held against it yet.
+            from = page.next.min(size);
+        }
+        Ok(from)
+    }
+
+    /// A page of copies that are held here, else of the first member that gives one.
+    async fn any_copies(
+        self: &Arc<Self>,
+        sources: &[OrganizationId],
+        log: Address,
+        from: u64,
+    ) -> Result<CopiesPage> {
+        const WHAT: &str = "reading copies that are held here";
+        let own = self.read_blocking(WHAT, move |service| service.copies_page(log, from));
+        if let Ok(page) = own.await
+            && page.next > from
+        {
+            return Ok(page);
+        }
+        let mut failed = None;
+        for source in sources {
+            match self.ask_copies(*source, log, from).await {
+                Ok(page) if page.next > from => return Ok(page),
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::not_found("copy of the log", &log.to_string())))
+    }
+
+    /// Takes in what the reader's keys open of a page of copies.
+    async fn take_copies(
+        self: &Arc<Self>,
+        shared: &Shared,
+        page: &CopiesPage,
+        sources: &[OrganizationId],
+    ) -> Result<()> {
+        const WHAT: &str = "opening copies for a reader";
+        let given = page.read().ok_or_else(|| unreadable(shared.host))?;
+        let grants: Vec<Grant> = given
+            .grants
+            .into_iter()
+            .filter(|(to, grant)| *to == shared.reader && grant.log == shared.patient.0)
+            .map(|(_, grant)| grant)
+            .collect();
+        let keys = self.vault.keys().add_grants(shared.reader, &grants);
+        keys.await.map_err(Error::vault(WHAT))?;
+        let kept = self.vault.keep_encapsulations(&given.encapsulations);
+        kept.await.map_err(Error::vault(WHAT))?;
+        for purpose in shared.grants.values().collect::<BTreeSet<_>>() {
+            let actor = shared.actor(*purpose);
+            let open = self.open_slots(&actor, shared.patient.0, Permissions::READ)?;
+            let mut records = Vec::new();
+            for parcel in &given.parcels {
+                let leaf = self.index.chain().leaf(shared.patient.0, parcel.leaf);
+                let slot = leaf.map_err(Error::index(WHAT))?;
+                let slot = slot.and_then(|leaf| leaf.category_slot);
+                if slot.is_none_or(|slot| open >> slot & 1 == 0) {
+                    continue;
+                }
+                let opened = self
+                    .vault
+                    .open_shared(shared.reader, shared.patient.0, parcel);
+                if let Some(text) = opened.map_err(Error::vault(WHAT))? {
+                    let record: SharedRecord =
+                        serde_json::from_slice(&text).map_err(|_| unreadable(shared.host))?;
+                    if record.leaf == parcel.leaf {
+                        records.push(record);
+                    }
+                }
+            }
+            tracing::debug!(member = %shared.host, from = page.as_of, grants = grants.len(), parcels = given.parcels.len(),
+                opened = records.len(), "copies were looked through for a reader");
+            let page = RecordsPage {
+                grants: Vec::new(),
+                records,
+                encapsulations: Vec::new(),
+                custodies: page.custodies.clone(),
+                next: None,
+                pending: None,
+            };
+            self.take_in(shared, &actor, page, sources).await?;
+        }
+        Ok(())
     }
 
     /// Keeps one page: keys, metas, ciphertexts; then opens and indexes what is new.
@@ -210,6 +331,7 @@ impl Service {
         shared: &Shared,
         actor: &Actor,
         page: RecordsPage,
+        sources: &[OrganizationId],
     ) -> Result<()> {
         const WHAT: &str = "keeping a record of another member";
         let bad = || unreadable(shared.host);
@@ -263,7 +385,7 @@ impl Service {
         for record in page.records {
             if let Some(one) = self.checked_record(shared, record)? {
                 if let Some(cid) = one.1.cid().map_err(Error::vault(WHAT))? {
-                    self.fetch_ciphertext(shared.host, cid).await?;
+                    self.fetch_ciphertext(sources, cid).await?;
                 }
                 taken.push(one);
             }
@@ -325,36 +447,6 @@ impl Service {
             height: leaf.anchored.height,
         };
         Ok(Some((version, meta, place)))
-    }
-
-    /// Fetches a ciphertext block by block from the member that keeps it; every block is held against its CID.
-    async fn fetch_ciphertext(&self, host: OrganizationId, cid: Cid) -> Result<()> {
-        const WHAT: &str = "fetching a ciphertext";
-        let store = self.vault.store();
-        if store.has_block(&cid).map_err(Error::vault(WHAT))? {
-            return Ok(());
-        }
-        let peers = self.peers.get().ok_or_else(|| unreadable(host))?;
-        let mut writer = store.object_writer();
-        let mut wanted = vec![cid];
-        while let Some(next) = wanted.pop() {
-            let block = peers
-                .block(host, next)
-                .await
-                .map_err(|error| away(host, &error))?;
-            verify(&next, &block).map_err(|_| Error::Member {
-                message: format!("organisation {host} gave other bytes than CID {next} names"),
-            })?;
-            if next.codec() == DAG_PB {
-                wanted.extend(links(&block).map_err(Error::vault(WHAT))?.into_iter().rev());
-            } else {
-                writer.push(&block).await.map_err(Error::vault(WHAT))?;
-            }
-        }
-        writer
-            .finish_fetched(&cid)
-            .await
-            .map_err(Error::vault(WHAT))
     }
 
     /// Opens what was taken in with the reader's own keys, and puts it into the index.

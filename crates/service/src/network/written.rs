@@ -269,7 +269,7 @@ impl Service {
     }
 
     /// The organisation that an account acts for: itself, or the one that vouches for it.
-    fn organization_acting(&self, account: Address) -> Result<OrganizationId> {
+    pub(super) fn organization_acting(&self, account: Address) -> Result<OrganizationId> {
         Ok(match self.account(account)? {
             Some(found) if found.kind == 1 => OrganizationId(account),
             Some(found) => found.sponsor,
@@ -309,7 +309,7 @@ impl Service {
             let page: RecordsPage =
                 serde_json::from_slice(&answer).map_err(|_| unreadable(host))?;
             let brought: Vec<u64> = page.records.iter().map(|one| one.leaf).collect();
-            self.take_in(&shared, &actor, page).await?;
+            self.take_in(&shared, &actor, page, &[host]).await?;
             given.extend(brought);
         }
         Ok(given)

@@ -175,7 +175,7 @@ impl Service {
 
 /// What the text of a version says of itself: type, id and when it was written.
 /// A deletion has the category of the version before.
-fn described(
+pub(crate) fn described(
     text: &str,
     meta: &RecordMeta,
     patient: Option<PatientId>,

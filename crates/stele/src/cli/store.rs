@@ -211,6 +211,7 @@ impl Restore {
         tar::Archive::new(flate2::read::GzDecoder::new(file))
             .unpack(&config.data)
             .with_context(|| format!("unpacking {}", self.from.display()))?;
+        crate::node::recover::note(&config.data)?;
         let path = self.tombstones.unwrap_or_else(|| config.tombstones_file());
         let records = tombstones(&path)?;
         if !records.is_empty() {

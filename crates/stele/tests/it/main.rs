@@ -34,6 +34,7 @@ mod people;
 mod random;
 mod relay;
 mod replay;
+mod replicas;
 mod rpc_input;
 mod sharing;
 mod simulation;

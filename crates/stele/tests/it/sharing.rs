@@ -22,7 +22,7 @@ async fn with_patient() -> (Consortium, Client) {
 }
 
 /// Writes that patient; gives a client of the first member.
-async fn write_patient(consortium: &Consortium) -> Client {
+pub(crate) async fn write_patient(consortium: &Consortium) -> Client {
     let home = consortium.client(1, "system/*.cruds", None);
     let url = consortium.fhir(1, "Patient/p1");
     let made = home.put_text(&url, patient("p1").to_string()).await;
@@ -40,7 +40,7 @@ async fn write_patient(consortium: &Consortium) -> Client {
     home
 }
 
-fn doctor(consortium: &Consortium, number: usize) -> String {
+pub(crate) fn doctor(consortium: &Consortium, number: usize) -> String {
     let made = consortium.json(
         number,
         &[
@@ -55,7 +55,7 @@ fn doctor(consortium: &Consortium, number: usize) -> String {
     made["practitioner"].as_str().unwrap().to_owned()
 }
 
-fn grant(consortium: &Consortium, to: &str) -> String {
+pub(crate) fn grant(consortium: &Consortium, to: &str) -> String {
     grant_to(consortium, to, "read")
 }
 
@@ -72,7 +72,7 @@ fn grant_to(consortium: &Consortium, to: &str, permissions: &str) -> String {
 }
 
 /// Asks until the answer has this status: what a grant or its end brings comes a moment after its block.
-async fn until(client: &Client, url: &str, status: u16) -> Reply {
+pub(crate) async fn until(client: &Client, url: &str, status: u16) -> Reply {
     let asking = async {
         loop {
             let answer = client.get(url).await;

@@ -382,6 +382,54 @@ impl KeyService {
         granted.secret(place)
     }
 
+    /// Everything kept for an account but the grants it received: keys and values as they are stored.
+    pub(crate) fn rows(&self, account: Address) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut rows = Vec::new();
+        for kind in [ROOT, KEM, SIGNING, GENERATION, DIRECTORY] {
+            for row in self.store.scan(Table::Keys, &key(kind, account)) {
+                let (at, value) = row?;
+                rows.push((at.to_vec(), value.to_vec()));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Puts rows of an account back that are not here, all or none; gives how many. A secret whose key was destroyed
+    /// here is passed over.
+    pub(crate) async fn put_back(
+        &self,
+        account: Address,
+        rows: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<u64> {
+        let mut writes = Writes::default();
+        let mut count = 0;
+        for (at, value) in rows {
+            let kind = at.first().copied().unwrap_or_default();
+            if !at.starts_with(&key(kind, account)) {
+                return Err(Error::Malformed {
+                    what: "a key's row",
+                    problem: "it is of another account",
+                });
+            }
+            let is_destroyed = [ROOT, KEM, SIGNING].contains(&kind) && {
+                let nonce = Reader::new(&value, "a wrapped key").array()?;
+                self.wrapping_key(&at, &nonce).is_none()
+            };
+            let kept = self.store.value(Table::Keys, &at)?;
+            // A generation only grows: the older one would let an ended grant read what is sealed from now on.
+            let is_newer = kept.is_none_or(|kept| kind == GENERATION && *kept < *value);
+            if !is_destroyed && is_newer {
+                writes.put(Table::Keys, at, value);
+                count += 1;
+            }
+        }
+        if count > 0 {
+            self.store.commit(writes).await?;
+            self.writing_keys.write().clear();
+        }
+        Ok(count)
+    }
+
     /// Forgets the grants that were opened.
     pub(crate) fn clear_opened(&self) {
         self.granted.clear();

@@ -76,7 +76,8 @@ impl ObjectWriter<'_> {
         Ok(())
     }
 
-    /// Ends a blob that was fetched from elsewhere, durably, if it is the one this CID names.
+    /// Ends a blob that was fetched from elsewhere, durably, if it is the one this CID names. It takes the place of
+    /// what was stored under the CID before, which may be damaged.
     ///
     /// # Errors
     /// [`Error::Mismatch`] if it is not; what was written of it is removed by [`Store::sweep`].
@@ -88,7 +89,17 @@ impl ObjectWriter<'_> {
         if imported.cid != *cid {
             return Err(Error::Mismatch { cid: *cid });
         }
-        store.commit(writes).await
+        // One whose description is damaged is left to the next sweep.
+        let before = match store.object(&digest_of(cid)?) {
+            Ok(before) => before,
+            Err(Error::Damaged { .. } | Error::Malformed { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        store.commit(writes).await?;
+        match before {
+            Some(before) => store.delete_object(&before).await,
+            None => Ok(()),
+        }
     }
 
     /// Ends the blob: an object is durable when this returns, and referenced once `writes` is

@@ -9,7 +9,7 @@ use object_store::ObjectStoreExt;
 
 use super::{Object, Store, Table, check};
 use crate::{
-    cid::{DAG_PB, Digest, RAW, cid_of},
+    cid::{DAG_PB, Digest, RAW, cid_of, digest_of, links},
     error::{Error, Result},
 };
 
@@ -94,6 +94,42 @@ impl Store {
             keys.push(key);
         }
         keys
+    }
+
+    /// Whether everything that is stored under a CID is here and what the address says.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Objects`] if it can't be looked at.
+    pub async fn is_whole(&self, cid: &Cid) -> Result<bool> {
+        match self.check_whole(cid).await {
+            Ok(()) => Ok(true),
+            Err(
+                Error::Mismatch { .. }
+                | Error::MissingBlob { .. }
+                | Error::Damaged { .. }
+                | Error::Malformed { .. },
+            ) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn check_whole(&self, cid: &Cid) -> Result<()> {
+        let missing = || Error::MissingBlob { cid: *cid };
+        let root = digest_of(cid)?;
+        if cid.codec() != DAG_PB {
+            return self.blob(&root)?.map(drop).ok_or_else(missing);
+        }
+        let mut nodes = vec![*cid];
+        while let Some(node) = nodes.pop() {
+            let bytes = self.block(&node).await?.ok_or_else(missing)?;
+            let inner = links(&bytes)?.into_iter();
+            nodes.extend(inner.filter(|link| link.codec() == DAG_PB));
+        }
+        let object = self.object(&root)?.ok_or_else(missing)?;
+        for index in 0..object.leaves.len() {
+            self.object_leaf(&object, index).await?;
+        }
+        Ok(())
     }
 
     async fn verify_object(&self, cid: Cid, object: &Object, report: &mut Report) {

@@ -114,6 +114,14 @@ threshold = 2
 
 # After this time, at most twice it, this member alone can no longer open what it wrote.
 period_s = 60
+
+[network.replicas]
+# Members that keep a copy of each record, the one that wrote it among them. Others hold what they can't open.
+copies = 3
+
+# How often a sample of what is held is checked, in seconds, and how many ciphertexts are in it.
+check_s = 60
+sample = 64
 "#,
             http = self.port(0),
             rpc = self.port(2),

@@ -14,7 +14,7 @@ use stele_fhir::category::Category;
 use stele_service::{
     emergency::Reason,
     notices::NoticeKind,
-    people::{Deed, ROLES},
+    people::{Deed, ROLES, ledger_words},
     prescriptions::Verdict,
 };
 
@@ -31,6 +31,7 @@ fn foreign() -> BTreeSet<String> {
         .chain(Deed::ALL.iter().map(|one| one.words()))
         .chain(Verdict::ALL.iter().map(|one| one.words()))
         .chain(stele_service::notices::SENTENCES)
+        .chain(ledger_words())
         .chain(ROLES.iter().map(|(.., one)| *one))
         .chain(stele_fhir::words::STATES)
         .map(str::to_owned)
@@ -83,10 +84,7 @@ const ALLOWED: &[&str] = &[
     "– Stele",
     "Stele",
     "UTC",
-    "UCUM",
-    "FHIR",
     "REC",
-    "X-Wing",
     "HL7 v2",
     "physical object",
     "qualifier value",
@@ -114,12 +112,9 @@ const ALLOWED: &[&str] = &[
     "Active",
     "Entered in error",
     "Blood pressure",
-    "Systolic blood pressure",
-    "Diastolic blood pressure",
     "Body Weight",
     "/invitation",
     "/register",
-    "mmHg",
     "keeping a file",
 ];
 

@@ -141,7 +141,7 @@ async fn transaction(
     let main = html! {
         a.back href={ "/ledger/blocks/" (found.height) } { (rich!("Back to block {height}", height = found.height)) }
         h1 { (text!("Transaction")) }
-        p.lead { strong { (sender) } " " (found.line.words) "." }
+        p.lead { strong { (sender) } " " (text::of(found.line.words)) "." }
         (facts(&found, &sender))
         section.flow {
             h2 { (text!("Events")) }
@@ -171,8 +171,8 @@ fn facts(found: &TransactionDetail, sender: &str) -> Markup {
         dl.facts {
             dt { (text!("Outcome")) } dd { @if found.line.success { span.state.ok { (icon("check")) " " (text!("Done")) } } @else { span.state.bad { (icon("circle-x")) " " (text!("Refused")) } } }
             dt { (text!("Made")) } dd { (rich!("{moment} UTC, in {block}", moment = moment(found.at), block = html! { a href={ "/ledger/blocks/" (found.height) } { (rich!("block {height}", height = found.height)) } })) }
-            dt { (text!("By")) } dd { (rich!("{sender}, signed with {signature}", sender = html! { a href={ "/ledger/accounts/" (found.line.sender) } { (sender) } }, signature = found.line.signature)) }
-            dt { (text!("Asked")) } dd { (rich!("{words}, with {input_bytes} bytes", words = found.to.and_then(contract_name).unwrap_or("a contract"), input_bytes = found.input_bytes)) }
+            dt { (text!("By")) } dd { (rich!("{sender}, signed with {signature}", sender = html! { a href={ "/ledger/accounts/" (found.line.sender) } { (sender) } }, signature = text::of(found.line.signature))) }
+            dt { (text!("Asked")) } dd { (rich!("{words}, with {input_bytes} bytes", words = found.to.and_then(contract_name).unwrap_or(text!("a contract")), input_bytes = found.input_bytes)) }
             dt { (text!("Gas")) } dd { (found.gas_used) }
             dt { (text!("Digest")) } dd.mono { (found.line.hash) }
         }

@@ -28,6 +28,7 @@ use crate::{
     page::{CARE, Page, Place, icon, tag},
     session::Signed,
     shown::{self, Badge, Entry, born, capital, short_date},
+    text,
 };
 
 mod add;
@@ -229,7 +230,7 @@ async fn render(
         div.chart-grid {
             nav.side aria-label=(text!("Sections")) { ul {
                 @for (name, words, categories) in sections(patient) {
-                    li { a href={ "#" (name) } { (words) " " span.n { (of(&record, categories).len()) } } }
+                    li { a href={ "#" (name) } { (text::of(words)) " " span.n { (of(&record, categories).len()) } } }
                 }
             } }
             div.flow.sections #chart data-live {
@@ -329,15 +330,15 @@ fn short_banner(portal: &Portal, patient: &Patient) -> Markup {
     }
 }
 
-fn section(name: &str, heading: &str, entries: &[&Entry], address: &str) -> Markup {
+fn section(name: &str, heading: &'static str, entries: &[&Entry], address: &str) -> Markup {
     html! {
         section id=(name) tabindex="-1" {
-            h2 { (heading) }
+            h2 { (text::of(heading)) }
             @if entries.is_empty() {
                 p.soft { (text!("None recorded that you may see.")) }
             } @else {
                 table.stacks role="table" {
-                    caption.hide { (heading) }
+                    caption.hide { (text::of(heading)) }
                     (head(&[text!("What"), text!("Value"), text!("Date"), text!("State")]))
                     tbody role="rowgroup" {
                         @for entry in entries.iter().take(ROWS) { (row(entry, address)) }
@@ -347,7 +348,7 @@ fn section(name: &str, heading: &str, entries: &[&Entry], address: &str) -> Mark
                     details {
                         summary { (rich!("{others} older", others = entries.len() - ROWS)) }
                         table.stacks role="table" {
-                            caption.hide { (rich!("{heading}, older", heading)) }
+                            caption.hide { (rich!("{heading}, older", heading = text::of(heading))) }
                             (head(&[text!("What"), text!("Value"), text!("Date"), text!("State")]))
                             tbody role="rowgroup" {
                                 @for entry in entries.iter().skip(ROWS).take(500) { (row(entry, address)) }

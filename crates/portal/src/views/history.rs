@@ -168,7 +168,7 @@ fn shown(line: &Line) -> Markup {
                     }
                 }
             }
-            div.small.tight { p { span.state.bad[line.what == What::Refused] { (icon(picture)) " " (words) } } }
+            div.small.tight { p { span.state.bad[line.what == What::Refused] { (icon(picture)) " " (text::of(words)) } } }
         }
     }
 }

@@ -189,12 +189,12 @@ fn results(
             p.soft #units { (text!("A value is a number such as 6.30 or <0.1, or words. Units are UCUM: mmol/L, g/dL, 10*9/L, %. Leave rows that you do not need empty.")) }
             table.stacks.results role="table" {
                 caption.hide { (text!("Results")) }
-                (head(&[text!("What was measured"), text!("Value"), text!("Unit"), text!("Usual from"), "to"]))
+                (head(&[text!("What was measured"), text!("Value"), text!("Unit"), text!("Usual from"), text!("to")]))
                 tbody role="rowgroup" {
                     @for at in 0..ROWS {
                         tr role="row" {
                             @for (column, label) in COLUMNS {
-                                td role="cell" data-label=(label) { (cell(column, label, at, slip, given, problems)) }
+                                td role="cell" data-label=(text::of(label)) { (cell(column, text::of(label), at, slip, given, problems)) }
                             }
                         }
                     }

@@ -24,6 +24,7 @@ use crate::{
     page::{Page, Place, Rendered, csrf, icon},
     session::Signed,
     shown::{clock, moment, short, short_date},
+    text,
 };
 
 /// Blocks on one page.
@@ -124,7 +125,7 @@ pub(super) fn table(blocks: &[BlockLine], who: &Who) -> Markup {
                             th role="rowheader" scope="row" { a href={ "/ledger/blocks/" (block.height) } { (block.height) } }
                             td role="cell" data-label=(text!("Time")) { span.nowrap { (short_date(&block.at.to_instant())) " " (clock(block.at)) } }
                             td role="cell" data-label=(text!("What")) { (sentence(line, who)) }
-                            td role="cell" data-label=(text!("Signed with")) { (line.signature) }
+                            td role="cell" data-label=(text!("Signed with")) { (text::of(line.signature)) }
                             td role="cell" data-label=(text!("Outcome")) { (outcome(line)) }
                         }
                     }
@@ -136,7 +137,7 @@ pub(super) fn table(blocks: &[BlockLine], who: &Who) -> Markup {
 
 fn sentence(line: &TransactionLine, who: &Who) -> Markup {
     html! {
-        strong { (who.is(line.sender)) } " " (line.words)
+        strong { (who.is(line.sender)) } " " (text::of(line.words))
         @if !line.concerns.is_empty() {
             span.soft { " · " (line.concerns.iter().map(|one| who.is(*one)).collect::<Vec<_>>().join(", ")) }
         }
@@ -174,7 +175,7 @@ async fn block(
                 li.tight {
                     p { (sentence(line, &who)) " " (outcome(line)) }
                     dl.facts.small {
-                        dt { (text!("Signed with")) } dd { (line.signature) }
+                        dt { (text!("Signed with")) } dd { (text::of(line.signature)) }
                         dt { (text!("Account")) } dd.mono { a href={ "/ledger/accounts/" (line.sender) } { (line.sender) } }
                         dt { (text!("Transaction")) } dd.mono { a href={ "/ledger/transactions/" (line.hash) } { (line.hash) } }
                     }

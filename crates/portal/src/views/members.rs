@@ -24,6 +24,7 @@ use crate::{
     page::{Page, Place, Rendered, csrf, errors, field_error, icon, tag},
     session::Signed,
     shown::{capital, moment, short_date},
+    text,
 };
 
 /// Longest name, calling and licence, in characters.
@@ -157,7 +158,7 @@ fn roles(bits: u32) -> String {
     let names: Vec<&str> = ROLES
         .iter()
         .filter(|(_, bit, _)| bits & bit != 0)
-        .map(|(_, _, words)| *words)
+        .map(|(_, _, words)| text::of(words))
         .collect();
     if names.is_empty() {
         text!("None").into()
@@ -183,7 +184,7 @@ fn new_member(signed: &Signed, given: &Fields, problems: &[(&'static str, String
                 div.field {
                     label for="role" { (text!("Role")) }
                     select #role name="role" {
-                        @for (name, _, words) in ROLES { option value=(name) selected[given.text("role") == name] { (words) } }
+                        @for (name, _, words) in ROLES { option value=(name) selected[given.text("role") == name] { (text::of(words)) } }
                     }
                 }
                 div.field {

@@ -82,7 +82,7 @@ pub(super) fn panel(signed: &Signed, patient: &Patient, entered: &Entered) -> Ma
                     select #kind name="kind" {
                         @for (kind, words, category) in KINDS {
                             @if patient.may_add.contains(&category) {
-                                option value=(kind) selected[fields.text("kind") == kind] { (words) }
+                                option value=(kind) selected[fields.text("kind") == kind] { (text::of(words)) }
                             }
                         }
                     }

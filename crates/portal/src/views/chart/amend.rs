@@ -21,6 +21,7 @@ use crate::{
     page::{Page, Place, csrf, errors, field_error, icon},
     session::Signed,
     shown::Entry,
+    text,
 };
 
 mod parts;
@@ -194,12 +195,12 @@ fn input(part: &Part, given: &str, problems: &[(&'static str, String)]) -> Marku
     let is_wrong = error.is_some().then_some("true");
     html! {
         div.field.invalid[error.is_some()] {
-            label for=(part.name) { (part.label) }
+            label for=(part.name) { (text::of(part.label)) }
             @if let Some(error) = &error { (error) }
             @match part.kind {
                 Kind::Choice(choices) => select.w-m id=(part.name) name=(part.name) {
                     @if !choices.iter().any(|(code, _)| *code == given) { option value=(given) selected { (given) } }
-                    @for (code, words) in choices { option value=(code) selected[*code == given] { (words) } }
+                    @for (code, words) in choices { option value=(code) selected[*code == given] { (text::of(words)) } }
                 },
                 Kind::Long | Kind::Attached => textarea id=(part.name) name=(part.name) maxlength=(TEXT_MAX)
                     aria-invalid=[is_wrong] aria-describedby=[&described] { (given) },

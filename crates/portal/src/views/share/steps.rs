@@ -304,7 +304,7 @@ fn until_question(portal: &Portal, share: &Share) -> Markup {
     html! {
         @for (days, words) in PERIODS {
             (choice("radio", "until", &days.to_string(), !is_other && chosen == days, &html! {
-                (rich!("{words}, until {date}", words, date = date(&date_in(now, days))))
+                (rich!("{words}, until {date}", words = text::of(words), date = date(&date_in(now, days))))
             }))
         }
         (choice("radio", "until", "date", is_other, &html! { (text!("Another day")) }))
@@ -318,7 +318,7 @@ fn until_question(portal: &Portal, share: &Share) -> Markup {
 fn why_question(share: &Share) -> Markup {
     html! {
         @for (purpose, words) in REASONS {
-            (choice("radio", "why", purpose.code(), share.purpose == Some(purpose), &html! { strong { (capital(text::of(purpose.words()))) } br; (words) }))
+            (choice("radio", "why", purpose.code(), share.purpose == Some(purpose), &html! { strong { (capital(text::of(purpose.words()))) } br; (text::of(words)) }))
         }
     }
 }

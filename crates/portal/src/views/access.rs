@@ -70,7 +70,14 @@ impl Row {
     /// One sentence: who can do what until when, and why.
     pub(super) fn sentence(&self) -> Markup {
         html! {
-            (rich!("{subject} can {verbs} {whose}{until}, for {purposes}.", subject = subject(&self.named, self.organization.as_deref()), verbs = html! { strong { (verbs(self.grant.terms.permissions)) } }, whose = your(&self.categories), until = html! { strong { " " (rich!("until {day}", day = last_day(&self.grant.terms))) } }, purposes = purposes(&self.grant.terms)))
+            (rich!(
+                "{subject} can {verbs} {whose}{until}, for {purposes}.",
+                subject = subject(&self.named, self.organization.as_deref()),
+                verbs = html! { strong { (verbs(self.grant.terms.permissions)) } },
+                whose = your(&self.categories),
+                until = html! { strong { " " (rich!("until {day}", day = last_day(&self.grant.terms))) } },
+                purposes = purposes(&self.grant.terms),
+            ))
         }
     }
 
@@ -265,7 +272,11 @@ async fn requests(portal: &Portal, signed: &Signed, patient: PatientId) -> Answe
                     @for (request, details, named, organization) in &lines {
                         li.access-row {
                             div.tight {
-                                p { (rich!("{subject} asks to {asked}.", subject = subject(named, organization.as_deref()), asked = html! { strong { (asked(details.as_ref())) } })) }
+                                p { (rich!(
+                                    "{subject} asks to {asked}.",
+                                    subject = subject(named, organization.as_deref()),
+                                    asked = html! { strong { (asked(details.as_ref())) } },
+                                )) }
                                 @if let Some(details) = details {
                                     p.small.soft { (rich!("Asked {moment} UTC: “{reason}”", moment = moment(request.requested.at), reason = details.reason)) }
                                 }

@@ -88,7 +88,12 @@ pub(super) fn show(portal: &Portal, signed: &Signed, problem: Option<String>) ->
                     @if signed.holds_keys {
                         p { (rich!("You do. Your record is opened in your browser, with your passkey. {what_that_means}", what_that_means = html! { a href="/keys" { (text!("What that means")) } })) }
                     } @else {
-                    p { (rich!("{organization} keeps your record locked and holds the keys for you. Its staff open your record only under the permission you see under {sharing}, and every look is in your {access_history}.", organization = signed.organization, sharing = html! { a href="/access" { (text!("Sharing")) } }, access_history = html! { a href="/history" { (text!("access history")) } })) }
+                    p { (rich!(
+                        "{organization} keeps your record locked and holds the keys for you. Its staff open your record only under the permission you see under {sharing}, and every look is in your {access_history}.",
+                        organization = signed.organization,
+                        sharing = html! { a href="/access" { (text!("Sharing")) } },
+                        access_history = html! { a href="/history" { (text!("access history")) } },
+                    )) }
                     p { a href="/keys" { (text!("Hold your keys yourself")) } }
                     }
                 }
@@ -121,7 +126,11 @@ fn passkey_list(portal: &Portal, signed: &Signed, passkeys: &[PasskeyView]) -> m
                         div.tight {
                             p { strong { (one.label) } }
                             p.small.soft {
-                                (rich!("Made {day}. {moment}", day = day(one.added), moment = html! { @if let Some(used) = one.used { (rich!("Last used to sign in {moment}.", moment = moment(used))) } @else { (text!("Not used to sign in yet.")) } }))
+                                (rich!(
+                                    "Made {day}. {moment}",
+                                    day = day(one.added),
+                                    moment = html! { @if let Some(used) = one.used { (rich!("Last used to sign in {moment}.", moment = moment(used))) } @else { (text!("Not used to sign in yet.")) } },
+                                ))
                             }
                         }
                         @if passkeys.len() > 1 {

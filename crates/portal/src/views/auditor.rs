@@ -154,7 +154,11 @@ async fn transaction(
                             @for (at, (account, name)) in names.iter().enumerate() {
                                 @if at > 0 { ", " } a href={ "/ledger/accounts/" (account) } { (name) }
                             }
-                            (rich!("{more}{count} bytes of data", more = html! { @if !names.is_empty() { " · " } }, count = event.data_bytes))
+                            (rich!(
+                                "{more}{count} bytes of data",
+                                more = html! { @if !names.is_empty() { " · " } },
+                                count = event.data_bytes,
+                            ))
                         }
                     }
                 }
@@ -170,9 +174,21 @@ fn facts(found: &TransactionDetail, sender: &str) -> Markup {
     html! {
         dl.facts {
             dt { (text!("Outcome")) } dd { @if found.line.success { span.state.ok { (icon("check")) " " (text!("Done")) } } @else { span.state.bad { (icon("circle-x")) " " (text!("Refused")) } } }
-            dt { (text!("Made")) } dd { (rich!("{moment} UTC, in {block}", moment = moment(found.at), block = html! { a href={ "/ledger/blocks/" (found.height) } { (rich!("block {height}", height = found.height)) } })) }
-            dt { (text!("By")) } dd { (rich!("{sender}, signed with {signature}", sender = html! { a href={ "/ledger/accounts/" (found.line.sender) } { (sender) } }, signature = text::of(found.line.signature))) }
-            dt { (text!("Asked")) } dd { (rich!("{words}, with {input_bytes} bytes", words = found.to.and_then(contract_name).unwrap_or(text!("a contract")), input_bytes = found.input_bytes)) }
+            dt { (text!("Made")) } dd { (rich!(
+                "{moment} UTC, in {block}",
+                moment = moment(found.at),
+                block = html! { a href={ "/ledger/blocks/" (found.height) } { (rich!("block {height}", height = found.height)) } },
+            )) }
+            dt { (text!("By")) } dd { (rich!(
+                "{sender}, signed with {signature}",
+                sender = html! { a href={ "/ledger/accounts/" (found.line.sender) } { (sender) } },
+                signature = text::of(found.line.signature),
+            )) }
+            dt { (text!("Asked")) } dd { (rich!(
+                "{words}, with {input_bytes} bytes",
+                words = found.to.and_then(contract_name).unwrap_or(text!("a contract")),
+                input_bytes = found.input_bytes,
+            )) }
             dt { (text!("Gas")) } dd { (found.gas_used) }
             dt { (text!("Digest")) } dd.mono { (found.line.hash) }
         }

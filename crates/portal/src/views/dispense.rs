@@ -150,7 +150,13 @@ async fn verdict(portal: &Portal, checked: &Checked) -> Answer<Markup> {
                 h2 { (text!("Dispensed so far")) }
                 ul.rows {
                     @for (one, name) in &before {
-                        li { (rich!("{portions}, {name}, {moment}; {left} left", portions = html! { strong { (one.portions) " " (portion) } }, name, moment = html! { span.nowrap { (moment(one.at.at)) " UTC" } }, left = one.left)) }
+                        li { (rich!(
+                            "{portions}, {name}, {moment}; {left} left",
+                            portions = html! { strong { (one.portions) " " (portion) } },
+                            name,
+                            moment = html! { span.nowrap { (moment(one.at.at)) " UTC" } },
+                            left = one.left,
+                        )) }
                     }
                 }
             }

@@ -132,7 +132,13 @@ impl Line {
         html! {
             div.tight {
                 p {
-                    (rich!("{clinician}, {calling}, opened the record {patient}, {moment}", clinician = html! { strong { (self.clinician) } }, calling = self.what, patient = html! { strong.mono { (self.patient) } }, moment = html! { span.nowrap { (moment(opening.opened.at)) " UTC" } }))
+                    (rich!(
+                        "{clinician}, {calling}, opened the record {patient}, {moment}",
+                        clinician = html! { strong { (self.clinician) } },
+                        calling = self.what,
+                        patient = html! { strong.mono { (self.patient) } },
+                        moment = html! { span.nowrap { (moment(opening.opened.at)) " UTC" } },
+                    ))
                     @if self.opened.is_open { " " (tag("bad", "clock", text!("Open now"))) }
                 }
                 p { (reason(&self.opened)) ": “" (self.opened.words.as_deref().unwrap_or(text!("words not kept here"))) "”" }
@@ -147,7 +153,12 @@ impl Line {
         html! {
             p.small {
                 @if review.verdict == 1 { (tag("ok", "circle-check", text!("Justified"))) } @else { (tag("bad", "circle-x", text!("Not justified"))) }
-                " " (rich!("{reviewer}, {moment} UTC: “{words}”", reviewer = self.reviewer.as_deref().unwrap_or_default(), moment = moment(review.at.at), words = self.opened.review_words.as_deref().unwrap_or(text!("words not kept here"))))
+                " " (rich!(
+                    "{reviewer}, {moment} UTC: “{words}”",
+                    reviewer = self.reviewer.as_deref().unwrap_or_default(),
+                    moment = moment(review.at.at),
+                    words = self.opened.review_words.as_deref().unwrap_or(text!("words not kept here")),
+                ))
             }
         }
     }
@@ -233,7 +244,11 @@ pub(super) async fn told(
                     (reason(&line.opened)) ": “" (line.opened.words.as_deref().unwrap_or(text!("words not kept here"))) "”"
                 }
                 p {
-                    @if line.opened.is_open { (rich!("It is open until {moment} UTC. {stop_access}", moment = moment(line.opened.opening.until), stop_access = html! { a href="/access" { (text!("Stop access")) } })) }
+                    @if line.opened.is_open { (rich!(
+                        "It is open until {moment} UTC. {stop_access}",
+                        moment = moment(line.opened.opening.until),
+                        stop_access = html! { a href="/access" { (text!("Stop access")) } },
+                    )) }
                     @else { (text!("It is closed again.")) }
                 }
                 @if line.opened.opening.review.is_some() { (line.judged()) } @else { p.small { (text!("It will be reviewed by somebody else of the same organisation.")) } }

@@ -181,7 +181,11 @@ fn verification(entry: &Entry, facts: &Facts<'_>, seen: &Seen<'_>) -> Markup {
     let inside = html! {
         p {
             @if facts.author == text!("you") { (text!("This is exactly what you recorded on {moment} UTC. Nothing has changed since.", moment = moment(facts.placed.at))) }
-            @else { (text!("This is exactly what {author} recorded on {moment} UTC. Nothing has changed since.", author = facts.author, moment = moment(facts.placed.at))) }
+            @else { (text!(
+                "This is exactly what {author} recorded on {moment} UTC. Nothing has changed since.",
+                author = facts.author,
+                moment = moment(facts.placed.at),
+            )) }
             " " (text!("It does not say that the entry is clinically right, only that nobody altered it."))
         }
         dl.facts {

@@ -304,7 +304,11 @@ async fn permissions(portal: &Portal, signed: &Signed, patient: PatientId) -> An
         if let Some(revoked) = &row.grant.revoked {
             add(
                 revoked.at,
-                html! { (rich!("{you} stopped the access of {name}.", you = html! { strong { (text!("You")) } }, name = html! { strong { (row.named.name) } })) },
+                html! { (rich!(
+                    "{you} stopped the access of {name}.",
+                    you = html! { strong { (text!("You")) } },
+                    name = html! { strong { (row.named.name) } },
+                )) },
             );
         }
     }
@@ -318,7 +322,11 @@ async fn permissions(portal: &Portal, signed: &Signed, patient: PatientId) -> An
         if let (RequestStatus::Declined, Some(closed)) = (request.status, &request.closed) {
             add(
                 closed.at,
-                html! { (rich!("{you} declined the request of {name}.", you = html! { strong { (text!("You")) } }, name = html! { strong { (named.name) } })) },
+                html! { (rich!(
+                    "{you} declined the request of {name}.",
+                    you = html! { strong { (text!("You")) } },
+                    name = html! { strong { (named.name) } },
+                )) },
             );
         }
     }

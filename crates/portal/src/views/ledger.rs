@@ -262,7 +262,11 @@ async fn check(signed: Signed) -> Answer<Rendered> {
                     } @else {
                         div.verdict.ok {
                             p { span.state.ok { (icon("circle-check")) " " (text!("The chain holds")) } }
-                            p { (rich!("From block {top} down to the first; {certificates} certificates verified.", top = progress.top, certificates = progress.certificates)) }
+                            p { (rich!(
+                                "From block {top} down to the first; {certificates} certificates verified.",
+                                top = progress.top,
+                                certificates = progress.certificates,
+                            )) }
                         }
                         (button(text!("Check again"), true))
                     }

@@ -73,7 +73,12 @@ async fn render(
         (errors(problems))
         div.page-head {
             h1 { (rich!("Members of {organization}", organization = signed.organization)) }
-            p.soft { (rich!("{active} of {rows} may act · {doctors_who_registered}", active, rows = rows.len(), doctors_who_registered = html! { a href="/members/requests" { (text!("Doctors who registered")) } })) }
+            p.soft { (rich!(
+                "{active} of {rows} may act · {doctors_who_registered}",
+                active,
+                rows = rows.len(),
+                doctors_who_registered = html! { a href="/members/requests" { (text!("Doctors who registered")) } },
+            )) }
         }
         div.chart-grid.two {
             div.flow {
@@ -314,7 +319,11 @@ fn code(portal: &Portal, signed: &Signed, name: &str, invitation: &Invitation) -
     let main = html! {
         div.flow {
             h1 { (rich!("Invitation for {name}", name)) }
-            p { (rich!("Hand this over in person. Whoever has it can act as {name}. It works once, until {moment} UTC, and is shown only now.", name, moment = moment(invitation.expires))) }
+            p { (rich!(
+                "Hand this over in person. Whoever has it can act as {name}. It works once, until {moment} UTC, and is shown only now.",
+                name,
+                moment = moment(invitation.expires),
+            )) }
             p.stat.mono { (invitation.code) }
             p { (rich!("To be entered at {origin}", origin = html! { strong { (portal.site.origin()) "/invitation" } })) }
             div.actions { a.btn.primary href="/members" { (text!("Done")) } button.btn data-print hidden { (icon("printer")) " " (text!("Print")) } }

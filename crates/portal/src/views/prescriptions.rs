@@ -75,7 +75,12 @@ fn row(kept: &Kept) -> Markup {
         li.tight {
             p { a.h3 href={ "/prescriptions/" (kept.stored.id) } { (sheet.medicine) } }
             p { (tag(kind, picture, word)) " " (rich!("{left} of {portions} {portion} left", left = checked.left, portions = sheet.portions, portion = sheet.portion)) }
-            p.small.soft { (rich!("Prescribed {issued}{by}, until {until}", issued = date(&sheet.issued), by = html! { @if let Some(named) = &checked.prescriber { " " (rich!("by {name}", name = named.name)) } }, until = date(&sheet.until))) }
+            p.small.soft { (rich!(
+                "Prescribed {issued}{by}, until {until}",
+                issued = date(&sheet.issued),
+                by = html! { @if let Some(named) = &checked.prescriber { " " (rich!("by {name}", name = named.name)) } },
+                until = date(&sheet.until),
+            )) }
         }
     }
 }

@@ -189,7 +189,11 @@ async fn page(
                 div.page-head {
                     div.tight {
                         h1 { (text!("Your record")) }
-                        p.soft { (rich!("{count}, newest first{pages}", count = count(chosen.len()), pages = html! { @if pages > 1 { (rich!(", page {at} of {pages}", at, pages)) } })) }
+                        p.soft { (rich!(
+                            "{count}, newest first{pages}",
+                            count = count(chosen.len()),
+                            pages = html! { @if pages > 1 { (rich!(", page {at} of {pages}", at, pages)) } },
+                        )) }
                     }
                     a.btn href="/record/add" { (icon("plus")) " " (text!("Add an entry")) }
                 }
@@ -488,7 +492,11 @@ async fn waiting(portal: &Portal, signed: &Signed, patient: PatientId) -> Answer
                     ul.todo {
                         @for named in &asking {
                             li {
-                                (rich!("{name}{calling} asks to see your record.", name = html! { strong { (named.name) } }, calling = html! { @if let Some(what) = &named.what { ", " (what) "," } })) " "
+                                (rich!(
+                                    "{name}{calling} asks to see your record.",
+                                    name = html! { strong { (named.name) } },
+                                    calling = html! { @if let Some(what) = &named.what { ", " (what) "," } },
+                                )) " "
                                 a href="/access" { (text!("Answer")) span.hide { " " (named.name) } }
                             }
                         }

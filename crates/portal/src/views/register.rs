@@ -323,7 +323,11 @@ fn words(application: &Application, organization: &str) -> Markup {
         },
         Standing::Verified { at, .. } => html! {
             p { (tag("ok", "circle-check", text!("Licence verified"))) }
-            p { (rich!("{organization} verified your licence on {moment} UTC. From your next sign-in on you work as a doctor of {organization}.", organization, moment = moment(*at))) }
+            p { (rich!(
+                "{organization} verified your licence on {moment} UTC. From your next sign-in on you work as a doctor of {organization}.",
+                organization,
+                moment = moment(*at),
+            )) }
         },
         Standing::Declined { at, reason, .. } => html! {
             p { (tag("bad", "circle-x", text!("Declined"))) }

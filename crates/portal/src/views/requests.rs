@@ -212,7 +212,11 @@ fn verify_form(
                 (csrf(signed))
                 h2 #verify-head { (text!("Verify the licence")) }
                 (words_field("how", text!("How you checked it"), text!("For example: register of the medical council, entry of today, photograph compared"), given, problems))
-                p { (rich!("{name} then is a doctor of {organization}, signs in with the passkey made, and may ask patients for access. Your name, the time and your words are kept.", name = found.claim.name, organization = signed.organization)) }
+                p { (rich!(
+                    "{name} then is a doctor of {organization}, signs in with the passkey made, and may ask patients for access. Your name, the time and your words are kept.",
+                    name = found.claim.name,
+                    organization = signed.organization,
+                )) }
                 div.actions { button.btn.primary { (icon("check")) " " (text!("Licence verified")) } }
             }
         }
@@ -248,7 +252,11 @@ async fn decided(portal: &Portal, found: &Application) -> Answer<Markup> {
     Ok(html! {
         section.flow {
             h2 { (heading) }
-            p { (rich!("By {name}, {moment} UTC", name = html! { strong { (portal.name(by).await?.name) } }, moment = moment(at))) }
+            p { (rich!(
+                "By {name}, {moment} UTC",
+                name = html! { strong { (portal.name(by).await?.name) } },
+                moment = moment(at),
+            )) }
             div.notice { p { (words) } }
         }
     })

@@ -269,7 +269,11 @@ async fn passkey_form(
             (errors(&problems))
             (token(&hex::encode(session.csrf)))
             h1 { (text!("Make your passkey")) }
-            p { (rich!("You are {name}, invited by {organization}.", name = html! { strong { (name) } }, organization = html! { strong { (organization) } })) }
+            p { (rich!(
+                "You are {name}, invited by {organization}.",
+                name = html! { strong { (name) } },
+                organization = html! { strong { (organization) } },
+            )) }
             p { (text!("A passkey is the fingerprint, face or PIN that unlocks this device. It stays on your device. You sign in with it, and you confirm with it whom you let see your record.")) }
             @if person.kind == PersonKind::Patient { (who_holds_the_keys(&organization)) }
             div.actions {

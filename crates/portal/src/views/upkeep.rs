@@ -118,13 +118,23 @@ fn running(found: &Health) -> Markup {
     };
     html! {
         dt { (text!("Ledger")) }
-        dd { (rich!("{good} block {height}, {age} seconds old", good = good(found.block_age_ms < BLOCK_OLD_MS), height = found.height, age = found.block_age_ms / 1000)) }
+        dd { (rich!(
+            "{good} block {height}, {age} seconds old",
+            good = good(found.block_age_ms < BLOCK_OLD_MS),
+            height = found.height,
+            age = found.block_age_ms / 1000,
+        )) }
         dt { (text!("Index")) }
         dd { (rich!("{good} {index_lag} blocks behind", good = good(found.index_lag < 10), index_lag = found.index_lag)) }
         dt { (text!("Disk")) }
         dd {
             @match found.room {
-                Some((free, reserve)) => { (rich!("{good} {free} free; writing stops at {reserve}", good = good(free > reserve.saturating_mul(ROOM_SMALL)), free = gigabytes(free), reserve = gigabytes(reserve))) }
+                Some((free, reserve)) => { (rich!(
+                    "{good} {free} free; writing stops at {reserve}",
+                    good = good(free > reserve.saturating_mul(ROOM_SMALL)),
+                    free = gigabytes(free),
+                    reserve = gigabytes(reserve),
+                )) }
                 None => (text!("The file system does not say"))
             }
         }

@@ -83,7 +83,13 @@ pub(super) fn outcome(portal: &Portal, signed: &Signed, account: Address) -> Ans
         @if problem.is_empty() {
             div.verdict.ok #complete {
                 p { span.state.ok { (icon("circle-check")) " " (text!("Nothing is missing")) } }
-                p { (rich!("All {versions} versions that the ledger has of {patient} are here, {erased} of them erased, as of block {height}. The count and digests are proven up to the validators’ signatures.", versions, patient, erased, height)) }
+                p { (rich!(
+                    "All {versions} versions that the ledger has of {patient} are here, {erased} of them erased, as of block {height}. The count and digests are proven up to the validators’ signatures.",
+                    versions,
+                    patient,
+                    erased,
+                    height,
+                )) }
             }
         } @else {
             div.verdict.refused #complete {

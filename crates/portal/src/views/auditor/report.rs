@@ -158,7 +158,13 @@ fn body(report: &AuditReport, names: &BTreeMap<Address, String>, reader: &str) -
         main {
             header {
                 h1 { (text!("Report of accesses")) }
-                p { (rich!("{patient}. Made for {reader} by {signer}, {time} UTC.", patient = name(&report.patient), reader, signer = name(&report.signer.account), time = made.get(..17).unwrap_or_default())) }
+                p { (rich!(
+                    "{patient}. Made for {reader} by {signer}, {time} UTC.",
+                    patient = name(&report.patient),
+                    reader,
+                    signer = name(&report.signer.account),
+                    time = made.get(..17).unwrap_or_default(),
+                )) }
                 p { strong { (rich!("{receipts} accesses, {refused} of them refused.", receipts = report.receipts.len(), refused)) } " " (text!("Each has a receipt, in its place of a sequence whose end the ledger holds.")) }
             }
             table {

@@ -190,7 +190,15 @@ pub(super) async fn sign(
         div.flow {
             h1 { (text!("Confirm it is you")) }
             p.sentence {
-                (rich!("I, {name} of {organization}, open the record {number} in an emergency until {moment}. Reason: {reason}, “{words}”", name = html! { strong { (signed.name) } }, organization = html! { strong { (signed.organization) } }, number = html! { strong.mono { (number) } }, moment = html! { strong { (moment(draft.until)) " UTC" } }, reason = html! { strong { (text::of(draft.reason.words())) } }, words = draft.words))
+                (rich!(
+                    "I, {name} of {organization}, open the record {number} in an emergency until {moment}. Reason: {reason}, “{words}”",
+                    name = html! { strong { (signed.name) } },
+                    organization = html! { strong { (signed.organization) } },
+                    number = html! { strong.mono { (number) } },
+                    moment = html! { strong { (moment(draft.until)) " UTC" } },
+                    reason = html! { strong { (text::of(draft.reason.words())) } },
+                    words = draft.words,
+                ))
             }
             p { (text!("The patient reads this at once. It cannot be taken back.")) }
             form.flow method="post" action={ "/patients/" (number) "/emergency/" (draft.id) } data-passkey="use"

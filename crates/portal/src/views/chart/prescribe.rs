@@ -267,7 +267,14 @@ pub(super) async fn sign(
             h1 { (text!("Check before you sign")) }
             (facts(sheet, &sheet.prescriber))
             p.sentence {
-                (rich!("I, {prescriber}, prescribe {medicine} for {patient}: {portions}, to be dispensed until {until}.", prescriber = html! { strong { (sheet.prescriber) } }, medicine = html! { strong { (sheet.medicine) } }, patient = html! { strong { (sheet.patient) } }, portions = html! { strong { (sheet.portions) " " (sheet.portion) } }, until = html! { strong { (short_date(&sheet.until)) } }))
+                (rich!(
+                    "I, {prescriber}, prescribe {medicine} for {patient}: {portions}, to be dispensed until {until}.",
+                    prescriber = html! { strong { (sheet.prescriber) } },
+                    medicine = html! { strong { (sheet.medicine) } },
+                    patient = html! { strong { (sheet.patient) } },
+                    portions = html! { strong { (sheet.portions) " " (sheet.portion) } },
+                    until = html! { strong { (short_date(&sheet.until)) } },
+                ))
             }
             form.flow method="post" action={ (patient.address()) "/prescribe/" (draft.id) } data-passkey="use"
                 data-challenge=(URL_SAFE_NO_PAD.encode(draft.challenge)) data-rp=(portal.site.rp_id())
@@ -297,7 +304,11 @@ pub(crate) fn facts(sheet: &Sheet, prescriber: &str) -> Markup {
             dt { (text!("Medicine")) } dd { strong { (sheet.medicine) } }
             dt { (text!("Directions")) } dd { @if sheet.dose.is_empty() { (text!("Not given")) } @else { (sheet.dose) } }
             dt { (text!("Amount")) } dd { (sheet.portions) " " (sheet.portion) }
-            dt { (text!("Patient")) } dd { (rich!("{patient}, born {date}", patient = sheet.patient, date = html! { span.nowrap { (short_date(&sheet.born)) } })) }
+            dt { (text!("Patient")) } dd { (rich!(
+                "{patient}, born {date}",
+                patient = sheet.patient,
+                date = html! { span.nowrap { (short_date(&sheet.born)) } },
+            )) }
             dt { (text!("Prescriber")) } dd { (prescriber) ", " (sheet.organization) }
             dt { (text!("Allergies")) }
             @match sheet.allergies.as_deref() {
@@ -378,7 +389,12 @@ pub(crate) async fn progress(portal: &Portal, kept: &Kept) -> Answer<Markup> {
         @if !collected.is_empty() {
             ul.rows {
                 @for (one, name) in &collected {
-                    li { (rich!("{portions} dispensed by {name}, {moment}", portions = html! { strong { (one.portions) " " (sheet.portion) } }, name, moment = html! { span.nowrap { (moment(one.at.at)) " UTC" } })) }
+                    li { (rich!(
+                        "{portions} dispensed by {name}, {moment}",
+                        portions = html! { strong { (one.portions) " " (sheet.portion) } },
+                        name,
+                        moment = html! { span.nowrap { (moment(one.at.at)) " UTC" } },
+                    )) }
                 }
             }
         }

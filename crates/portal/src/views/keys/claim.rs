@@ -53,8 +53,16 @@ fn offered(portal: &Portal, signed: &Signed) -> Answer<Markup> {
             p { (rich!("{organization} holds the keys of your record for you. You can take them over. From then on your record is opened in your browser, with your passkey, and nowhere else unless you allow it.", organization = signed.organization)) }
             h2 { (text!("What changes")) }
             ul.flow {
-                li { (rich!("What is recorded {from_now_on} is locked with keys that {organization} never had.", from_now_on = html! { strong { (text!("from now on")) } }, organization = signed.organization)) }
-                li { (rich!("What is in your record {already} stays openable by {organization}, and by those you share with until you stop them. What they opened before they have seen.", already = html! { strong { (text!("already")) } }, organization = signed.organization)) }
+                li { (rich!(
+                    "What is recorded {from_now_on} is locked with keys that {organization} never had.",
+                    from_now_on = html! { strong { (text!("from now on")) } },
+                    organization = signed.organization,
+                )) }
+                li { (rich!(
+                    "What is in your record {already} stays openable by {organization}, and by those you share with until you stop them. What they opened before they have seen.",
+                    already = html! { strong { (text!("already")) } },
+                    organization = signed.organization,
+                )) }
                 li { (text!("Those you share with now keep their access. You can stop them afterwards.")) }
                 li { (text!("Other passkeys and wallets of this account end. You add your other devices again.")) }
             }

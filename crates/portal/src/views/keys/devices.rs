@@ -155,7 +155,12 @@ async fn removal(
         div.flow {
             h1 { (text!("Remove this passkey?")) }
             h2 #sign { (text!("What you sign")) }
-            p.sentence { (rich!("I, {name}, remove the passkey {label} from my account, from {now} on.", name = html! { strong { (signed.name) } }, label = html! { strong { (label) } }, now = html! { strong { (text!("now")) } })) }
+            p.sentence { (rich!(
+                "I, {name}, remove the passkey {label} from my account, from {now} on.",
+                name = html! { strong { (signed.name) } },
+                label = html! { strong { (label) } },
+                now = html! { strong { (text!("now")) } },
+            )) }
             p { (text!("It opens your record and signs for you no more. What was seen with it before stays seen.")) }
             form.flow method="post" action={ "/keys/devices/remove/" (to_sign.id) } data-passkey="use"
                 data-challenge=(URL_SAFE_NO_PAD.encode(to_sign.challenge)) data-rp=(portal.site.rp_id())

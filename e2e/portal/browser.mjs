@@ -56,7 +56,7 @@ export async function invitation(who) {
 export async function visitor({ hasPrf = true, ...options } = {}) {
   const { browser, base } = await world();
   // A worker would answer for pages that a test wants to change on their way.
-  const context = await browser.newContext({ viewport: WIDE, serviceWorkers: "block", ...options });
+  const context = await browser.newContext({ viewport: WIDE, locale: "en-GB", serviceWorkers: "block", ...options });
   const page = await context.newPage();
   const wrong = [];
   page.on("request", (request) => {

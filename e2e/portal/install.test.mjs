@@ -53,7 +53,7 @@ test("offline, a page says so, and the device holds nothing of the record", DEAD
   });
   assert.ok(kept.length > 5);
   for (const { path, text } of kept) {
-    assert.match(path, /^\/(assets\/[\w.-]+|offline)$/);
+    assert.match(path, /^\/(assets\/([0-9a-f]{16}\/own\/)?[\w.-]+|offline)$/);
     assert.doesNotMatch(text, /REC\d+|PAT\d{3}/, path);
   }
   await context.setOffline(true);

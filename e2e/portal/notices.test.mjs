@@ -1,9 +1,9 @@
-// Notices: at the portal at once, by e-mail through a real SMTP server, through a signed webhook that fails first and
+// Notices: at the portal at once, by e-mail through a real SMTP server over TLS, through a signed webhook that fails first and
 // survives a restart. Never a name, never anything clinical.
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +15,9 @@ import { patients, signedUp, sound, world } from "./browser.mjs";
 
 const DEADLINE = { timeout: 240_000 };
 const SECRET = "a secret of the test, long enough";
+const PASSWORD = "a password of the test";
+/** A certificate for localhost and the authority that made it, both of this test alone. */
+const MAIL = join(import.meta.dirname, "mail");
 
 /** What arrived, and a way to wait for what is to come. */
 function box() {
@@ -48,13 +51,27 @@ let address;
 
 const listening = (server) => new Promise((done) => server.listen(0, "127.0.0.1", () => done(server.address().port)));
 
+/** A message with its text as its receiver reads it (RFC 2045, 6.7). */
+const plain = (message) => {
+  if (!/^Content-Transfer-Encoding: quoted-printable/m.test(message)) return message;
+  const joined = message.replace(/=\r\n/g, "");
+  const bytes = joined.replace(/=([0-9A-F]{2})/g, (_, hex) => String.fromCharCode(Number.parseInt(hex, 16)));
+  return Buffer.from(bytes, "latin1").toString();
+};
+
 const mailServer = new SMTPServer({
-  disabledCommands: ["STARTTLS", "AUTH"],
+  key: readFileSync(join(MAIL, "key.pem")),
+  cert: readFileSync(join(MAIL, "certificate.pem")),
+  onAuth({ username, password }, { secure }, done) {
+    // What is said before the connection is encrypted anybody could have read.
+    const isRight = secure && username === "stele" && password === PASSWORD;
+    done(isRight ? null : new Error("not signed in"), { user: username });
+  },
   onData(stream, session, done) {
     const parts = [];
     stream.on("data", (part) => parts.push(part));
     stream.on("end", () => {
-      mails.put({ to: session.envelope.rcptTo[0].address, text: Buffer.concat(parts).toString() });
+      mails.put({ to: session.envelope.rcptTo[0].address, isSecure: session.secure, user: session.user, text: plain(Buffer.concat(parts).toString()) });
       done();
     });
   },
@@ -79,11 +96,15 @@ before(async () => {
     const server = mailServer.listen(0, "127.0.0.1", () => done(server.address().port));
   });
   process.env.STELE_WEBHOOK_SECRET = SECRET;
+  process.env.STELE_SMTP_PASSWORD = PASSWORD;
   const config = join(folder, "stele.toml");
   writeFileSync(
     config,
     `[notices]
-smtp = "127.0.0.1:${mailPort}"
+smtp = "localhost:${mailPort}"
+smtp_tls = "starttls"
+smtp_user = "stele"
+smtp_ca_file = "${join(MAIL, "ca.pem")}"
 from = "Epidaurus <notices@example.org>"
 webhook = "http://127.0.0.1:${await listening(hook)}/stele"
 webhook_name = "text message"
@@ -145,6 +166,7 @@ test("a patient is told that somebody looked, and by whom only at the portal", D
   await doctor.page.goto(`${doctor.base}/patients/${number}`);
   const mail = await mails.wait(({ text }) => /Subject: Somebody looked at your record/.test(text));
   assert.equal(mail.to, address);
+  assert.deepEqual([mail.isSecure, mail.user], [true, "stele"]);
   for (const secret of [name, "Reyes", number, "general practitioner"]) assert.ok(!mail.text.includes(secret), secret);
   await patient.page.goto(`${patient.base}/notices`);
   await patient.page.getByText("Dr Ana Reyes looked at your record").waitFor();
@@ -154,6 +176,24 @@ test("a patient is told that somebody looked, and by whom only at the portal", D
   await ask(number);
   await mails.wait(({ text }) => /Subject: Somebody asks to see your record/.test(text));
   assert.equal(mails.kept.filter(({ text }) => /Somebody looked/.test(text)).length, 1);
+});
+
+/** NFR-UX5: an e-mail is in the language that its receiver chose. */
+test("a patient who chose German is told in German", DEADLINE, async () => {
+  const { patient } = people;
+  const number = await numberOf(patient);
+  await patient.page.getByRole("button", { name: "Deutsch" }).click();
+  await patient.page.getByRole("heading", { name: "Ihr Konto" }).waitFor();
+  const { account } = await world();
+  const nurse = await signedUp(account("Mira Osei"));
+  await nurse.page.goto(`${nurse.base}/ask?patient=${number}&parts=laboratory`);
+  await nurse.page.getByLabel("Why, in words for the patient").fill("to add results");
+  await nurse.page.getByRole("button", { name: "Ask", exact: true }).click();
+  const { text } = await mails.wait(({ text }) => /Subject: Jemand bittet um Einsicht in Ihre Akte/.test(text));
+  assert.match(text, /Jemand bittet um Einsicht in Ihre Akte\.\r\n\r\nMelden Sie sich an, um mehr zu sehen: http/);
+  assert.match(text, /\d+\. \S+ \d{4}\. Worum es ging, wird nie per E-Mail gesendet\. Um zu ändern/);
+  await patient.page.getByRole("button", { name: "English" }).click();
+  await patient.page.getByRole("heading", { name: "Your account" }).waitFor();
 });
 
 const ask = async (number) => {
@@ -175,7 +215,7 @@ test("a webhook that fails is called again, also after a restart", DEADLINE, asy
   await stop();
   broken = false;
   await again();
-  const good = await calls.wait(({ refused }) => !refused);
-  assert.equal(good.id, first.id, "by its id a receiver knows a message that comes twice");
+  // By its id a receiver knows a message that comes twice.
+  const good = await calls.wait(({ refused, id }) => !refused && id === first.id);
   assert.ok(good.signed);
 });

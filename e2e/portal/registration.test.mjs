@@ -12,6 +12,7 @@ const VIEWS = new URL("../../crates/portal/src/views/", import.meta.url).pathnam
 
 /** Pages that somebody without an account may ask for. */
 const PUBLIC = new Set([
+  "/language",
   "/sign-in",
   "/sign-out",
   "/sign-in/wallet",

@@ -185,7 +185,21 @@ pub fn when(value: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// A state worth telling people, in a word or two.
+/// Every state that [`status`] gives.
+pub const STATES: [&str; 10] = [
+    "Active",
+    "Amended",
+    "Cancelled",
+    "Completed",
+    "Entered in error",
+    "In remission",
+    "Inactive",
+    "Preliminary",
+    "Resolved",
+    "Stopped",
+];
+
+/// A state worth telling people, in a word or two: one of [`STATES`].
 #[must_use]
 pub fn status(value: &Value) -> Option<&'static str> {
     let code = |pointer| text_at(value, pointer);

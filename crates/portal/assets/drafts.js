@@ -1,5 +1,7 @@
 // Keeps what is written in a form while it is written, so that signing out, a closed page or a break loses nothing.
 
+import { text } from "./own/text.js";
+
 const PAUSE_MS = 1200;
 
 for (const form of document.querySelectorAll("form[data-draft]")) {
@@ -12,14 +14,14 @@ for (const form of document.querySelectorAll("form[data-draft]")) {
     clearTimeout(timer);
     const body = content();
     if (isSent || body.toString() === kept) return;
-    const text = body.toString();
+    const written = body.toString();
     body.append("quiet", "yes");
     try {
       const answer = await fetch("/drafts", { method: "POST", body, keepalive: true });
-      if (answer.status === 204) kept = text;
-      said.textContent = answer.status === 204 ? "Draft saved." : "The draft is not saved: you may be signed out. Copy what you wrote.";
+      if (answer.status === 204) kept = written;
+      said.textContent = answer.status === 204 ? text("Draft saved.") : text("The draft is not saved: you may be signed out. Copy what you wrote.");
     } catch {
-      said.textContent = "The draft is not saved: there is no connection.";
+      said.textContent = text("The draft is not saved: there is no connection.");
     }
   };
   form.addEventListener("input", () => {

@@ -1,7 +1,9 @@
 // The portal's only script: passkeys, and pages that follow what happens. Everything else is plain forms.
 
-const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
-const text = (buffer) =>
+import { text } from "./own/text.js";
+
+const bytes = (encoded) => Uint8Array.from(atob(encoded.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+const base64 = (buffer) =>
   btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
 
 /** r and s of an ECDSA signature in DER (SEC 1, C.5), 32 bytes each. */
@@ -61,10 +63,10 @@ const used = async (form) => {
 
 /** Why a device gave nothing, in words. */
 const reason = (error) => {
-  if (!window.PublicKeyCredential) return "This browser cannot use passkeys. Try another browser, or a newer version of this one.";
-  if (error.name === "NotAllowedError") return "Your device did not confirm. Nothing was changed. You can try again.";
-  if (error.name === "InvalidStateError") return "This device already has a passkey for this account. Sign in with it instead.";
-  return "Your device could not do this. Try again, or use another device.";
+  if (!window.PublicKeyCredential) return text("This browser cannot use passkeys. Try another browser, or a newer version of this one.");
+  if (error.name === "NotAllowedError") return text("Your device did not confirm. Nothing was changed. You can try again.");
+  if (error.name === "InvalidStateError") return text("This device already has a passkey for this account. Sign in with it instead.");
+  return text("Your device could not do this. Try again, or use another device.");
 };
 
 document.addEventListener("submit", async (event) => {
@@ -82,7 +84,7 @@ document.addEventListener("submit", async (event) => {
     const answer = await (kind === "make" ? made(form) : used(form));
     for (const [name, value] of Object.entries(answer)) {
       const field = document.createElement("input");
-      Object.assign(field, { type: "hidden", name, value: text(value) });
+      Object.assign(field, { type: "hidden", name, value: base64(value) });
       form.append(field);
     }
     form.submit();
@@ -127,7 +129,7 @@ if (document.querySelector("[data-live]")) {
         old.replaceChildren(...now.childNodes);
         changed = true;
       }
-      if (changed && said) said.textContent = "This page has been brought up to date.";
+      if (changed && said) said.textContent = text("This page has been brought up to date.");
     } finally {
       waiting = false;
       if (again) renew();
@@ -141,7 +143,7 @@ if (document.querySelector("[data-live]")) {
 }
 
 // Keeps public files for the page that says "offline"; nothing of a record (sw.js).
-navigator.serviceWorker?.register("/sw.js").catch(() => {});
+navigator.serviceWorker?.register(`/sw.js?language=${document.documentElement.lang}`).catch(() => {});
 
 // A check of several steps goes on by itself; its button is for browsers without script.
 document.querySelector("form[data-auto]")?.requestSubmit();

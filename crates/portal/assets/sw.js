@@ -3,7 +3,7 @@
 
 const NAME = "/*NAME*/";
 const FILES = /*FILES*/;
-const PAGE = "/offline";
+const PAGE = "/*PAGE*/";
 
 addEventListener("install", (event) => {
   event.waitUntil(caches.open(NAME).then((cache) => cache.addAll(FILES)).then(() => skipWaiting()));
@@ -23,7 +23,7 @@ addEventListener("fetch", (event) => {
   if (request.method !== "GET" || origin !== location.origin) return;
   if (request.mode === "navigate") {
     event.respondWith(fetch(request).catch(() => caches.match(PAGE)));
-  } else if (pathname !== PAGE && FILES.includes(pathname)) {
+  } else if (FILES.includes(pathname)) {
     event.respondWith(caches.match(request).then((kept) => kept ?? fetch(request)));
   }
 });

@@ -1,5 +1,7 @@
 // Sends a file with its progress shown. Without this script the same form goes the plain way.
 
+import { text } from "./own/text.js";
+
 const MB = 1024 * 1024;
 let sending;
 
@@ -22,7 +24,8 @@ const progress = (form) => {
   return ({ loaded, total }) => {
     const part = Math.floor((100 * loaded) / total);
     form.querySelector("progress").value = part;
-    const words = part < 100 ? `Sending: ${part} of 100, ${Math.round(loaded / MB)} of ${Math.round(total / MB)} MB` : "Sent. It is being locked and recorded…";
+    const sent = { part, loaded: Math.round(loaded / MB), total: Math.round(total / MB) };
+    const words = part < 100 ? text("Sending: {part} of 100, {loaded} of {total} MB", sent) : text("Sent. It is being locked and recorded…");
     if (part === 100 || Math.floor(part / 10) > said) {
       said = Math.floor(part / 10);
       form.querySelector("#sending-words").textContent = words;
@@ -31,8 +34,8 @@ const progress = (form) => {
 };
 
 /** The answer to a form that was refused is the form again, with what is wrong. */
-const replace = (text) => {
-  const fresh = new DOMParser().parseFromString(text, "text/html");
+const replace = (page) => {
+  const fresh = new DOMParser().parseFromString(page, "text/html");
   document.title = fresh.title;
   document.querySelector("main").replaceChildren(...fresh.querySelector("main").childNodes);
   document.querySelector("#errors")?.focus();
@@ -46,7 +49,7 @@ document.addEventListener("submit", (event) => {
   if (!file) return;
   event.preventDefault();
   if (file.size > Number(form.dataset.max)) {
-    show(form, `Choose a file of at most ${form.dataset.largest}; this one is larger.`);
+    show(form, text("Choose a file of at most {largest}; this one is larger.", { largest: form.dataset.largest }));
     return;
   }
   sending = new XMLHttpRequest();
@@ -60,8 +63,8 @@ document.addEventListener("submit", (event) => {
     if (status < 400 && responseURL !== form.action) location.assign(responseURL);
     else replace(responseText);
   });
-  sending.addEventListener("error", failed("The connection broke. Nothing was kept. Try again."));
-  sending.addEventListener("abort", failed("Stopped. Nothing was kept."));
+  sending.addEventListener("error", failed(text("The connection broke. Nothing was kept. Try again.")));
+  sending.addEventListener("abort", failed(text("Stopped. Nothing was kept.")));
   sending.open("POST", form.action);
   sending.send(new FormData(form));
   busy(form, true);

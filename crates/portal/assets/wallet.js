@@ -1,13 +1,15 @@
 // Wallets of this browser (EIP-1193), found as EIP-6963 has it. Where there is none, nothing of them is shown.
 
-const hex = (text) => `0x${Array.from(new TextEncoder().encode(text), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+import { ready, text } from "./own/text.js";
+
+const hex = (words) => `0x${Array.from(new TextEncoder().encode(words), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 
 /** Why a wallet gave nothing, in words. */
 const reason = (error) => {
-  if (error.code === 4001) return "Your wallet did not confirm. Nothing was changed. You can try again.";
-  if (error.code === -32002) return "Your wallet is already asking you something. Open it, answer there, then try again.";
-  if (error.stale) return "This page was open for too long. Load it again.";
-  return "Your wallet could not do this. Try again, or use your passkey.";
+  if (error.code === 4001) return text("Your wallet did not confirm. Nothing was changed. You can try again.");
+  if (error.code === -32002) return text("Your wallet is already asking you something. Open it, answer there, then try again.");
+  if (error.stale) return text("This page was open for too long. Load it again.");
+  return text("Your wallet could not do this. Try again, or use your passkey.");
 };
 
 /** Has the wallet sign the message that the site made for this session and account, and sends the form. */
@@ -25,7 +27,7 @@ const offer = (section, { info, provider }) => {
   const form = section.querySelector("[data-message]");
   const problem = form.querySelector("[data-problem]");
   const button = document.createElement("button");
-  Object.assign(button, { type: "button", className: "btn", textContent: `${form.dataset.verb} ${String(info.name).slice(0, 60)}` });
+  Object.assign(button, { type: "button", className: "btn", textContent: text("{verb} {wallet}", { verb: form.dataset.verb, wallet: String(info.name).slice(0, 60) }) });
   button.addEventListener("click", async () => {
     problem.hidden = true;
     button.disabled = true;
@@ -48,4 +50,4 @@ addEventListener("eip6963:announceProvider", ({ detail }) => {
   known.add(detail.info.uuid);
   for (const section of document.querySelectorAll("[data-wallets]")) offer(section, detail);
 });
-dispatchEvent(new Event("eip6963:requestProvider"));
+ready.then(() => dispatchEvent(new Event("eip6963:requestProvider")));

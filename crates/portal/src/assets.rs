@@ -18,6 +18,8 @@ mod modules;
 
 use modules::MODULES;
 
+use crate::text::{self, Language};
+
 /// For what has its digest in its address.
 const FOR_GOOD: &str = "public, max-age=31536000, immutable";
 
@@ -56,7 +58,14 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
         "upload.js": "text/javascript; charset=utf-8",
         "wallet.js": "text/javascript; charset=utf-8",
     ] {
-        assets.add(name, kind, content.to_vec());
+        let content = if name.ends_with(".js") {
+            let script = String::from_utf8_lossy(content);
+            // The one module that these share with the modules stands among those.
+            script.replace("./own/text.js", &TEXTS).into_bytes()
+        } else {
+            content.to_vec()
+        };
+        assets.add(name, kind, content);
     }
     // The fonts' names stand in the style, so it comes last.
     let mut style = concat!(
@@ -70,6 +79,9 @@ static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
     assets.add("portal.css", "text/css; charset=utf-8", style.into_bytes());
     assets
 });
+
+/// Address of the module that gives scripts their texts.
+static TEXTS: LazyLock<String> = LazyLock::new(|| module("own/text.js"));
 
 impl Assets {
     fn add(&mut self, name: &'static str, kind: &'static str, content: Vec<u8>) {
@@ -111,7 +123,8 @@ pub(crate) fn address(name: &'static str) -> &'static str {
 
 /// Addresses of all of them: what everybody gets, and a device may keep.
 pub(crate) fn public() -> Vec<&'static str> {
-    ASSETS.names.values().map(String::as_str).collect()
+    let names = ASSETS.names.values().map(String::as_str);
+    names.chain([TEXTS.as_str()]).collect()
 }
 
 /// `GET /assets/{name}`
@@ -120,6 +133,25 @@ pub(crate) async fn serve(Path(name): Path<String>) -> Response {
         Some(file) => (
             [(CONTENT_TYPE, file.kind), (CACHE_CONTROL, FOR_GOOD)],
             file.content.as_slice(),
+        )
+            .into_response(),
+        None => texts(&name),
+    }
+}
+
+/// What scripts say, in a language other than that of the sources.
+fn texts(name: &str) -> Response {
+    let found = Language::ALL
+        .into_iter()
+        .filter_map(text::browser)
+        .find(|one| one.address.strip_prefix("/assets/") == Some(name));
+    match found {
+        Some(file) => (
+            [
+                (CONTENT_TYPE, "application/json"),
+                (CACHE_CONTROL, FOR_GOOD),
+            ],
+            file.content.as_str(),
         )
             .into_response(),
         None => StatusCode::NOT_FOUND.into_response(),

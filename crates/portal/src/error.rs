@@ -7,7 +7,7 @@ use axum::{
 use maud::html;
 use stele_service::Error;
 
-use crate::page::Page;
+use crate::{page::Page, text};
 
 /// Why there is no page.
 #[derive(Debug)]
@@ -29,15 +29,16 @@ impl Refusal {
     pub(crate) fn not_found() -> Self {
         Self::Page {
             status: StatusCode::NOT_FOUND,
-            title: "There is nothing here",
-            words: "The address may be wrong, or what was here may have been removed.".into(),
+            title: text!("There is nothing here"),
+            words: text!("The address may be wrong, or what was here may have been removed.")
+                .into(),
         }
     }
 
     pub(crate) fn not_allowed(words: impl Into<String>) -> Self {
         Self::Page {
             status: StatusCode::FORBIDDEN,
-            title: "You cannot do this",
+            title: text!("You cannot do this"),
             words: words.into(),
         }
     }
@@ -45,7 +46,7 @@ impl Refusal {
     pub(crate) fn bad_form(words: impl Into<String>) -> Self {
         Self::Page {
             status: StatusCode::BAD_REQUEST,
-            title: "This form did not work",
+            title: text!("This form did not work"),
             words: words.into(),
         }
     }
@@ -56,34 +57,44 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let (status, title) = match &error {
             Error::NotFound { .. } => return Self::not_found(),
-            Error::Gone { .. } => (StatusCode::GONE, "This was removed"),
-            Error::NotPermitted { .. } => (StatusCode::FORBIDDEN, "You cannot do this"),
+            Error::Gone { .. } => (StatusCode::GONE, text!("This was removed")),
+            Error::NotPermitted { .. } => (StatusCode::FORBIDDEN, text!("You cannot do this")),
             Error::Conflict { .. } | Error::PreconditionFailed { .. } => {
-                (StatusCode::CONFLICT, "Something has changed")
+                (StatusCode::CONFLICT, text!("Something has changed"))
             }
-            Error::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "This form did not work"),
-            Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "This is too large"),
-            Error::DoesNotMatch { .. } => (StatusCode::CONFLICT, "This entry is held back"),
-            Error::NotSupported { .. } => {
-                (StatusCode::NOT_IMPLEMENTED, "This is not possible here")
-            }
+            Error::Invalid { .. } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                text!("This form did not work"),
+            ),
+            Error::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, text!("This is too large")),
+            Error::DoesNotMatch { .. } => (StatusCode::CONFLICT, text!("This entry is held back")),
+            Error::NotSupported { .. } => (
+                StatusCode::NOT_IMPLEMENTED,
+                text!("This is not possible here"),
+            ),
             Error::StorageFull { .. } | Error::Ledger { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "This could not be recorded now",
+                text!("This could not be recorded now"),
             ),
             Error::Vault { .. } | Error::Index { .. } => {
                 tracing::error!(error = &error as &dyn std::error::Error, "portal.failed");
-                (StatusCode::SERVICE_UNAVAILABLE, "This does not work now")
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    text!("This does not work now"),
+                )
             }
             _ => {
                 tracing::error!(error = &error as &dyn std::error::Error, "portal.failed");
-                (StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    text!("Something went wrong"),
+                )
             }
         };
         Self::Page {
             status,
             title,
-            words: error.public_message(),
+            words: text::told(&error.public_message()),
         }
     }
 }
@@ -102,7 +113,7 @@ impl IntoResponse for Refusal {
             div.flow {
                 h1 { (title) }
                 p { (words) }
-                p { a.btn href="/" { "Go to the start" } }
+                p { a.btn href="/" { (text!("Go to the start")) } }
             }
         };
         (status, Page::new(title, main).narrow().render(None)).into_response()

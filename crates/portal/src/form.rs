@@ -84,14 +84,14 @@ impl Fields {
     fn bytes(&self, name: &str) -> Answer<Bytes> {
         let text = self.text(name);
         if text.is_empty() {
-            return Err(Refusal::bad_form(
-                "Your device's answer is missing. Passkeys need a browser with scripts switched on.",
-            ));
+            return Err(Refusal::bad_form(text!(
+                "Your device's answer is missing. Passkeys need a browser with scripts switched on."
+            )));
         }
         URL_SAFE_NO_PAD
             .decode(text)
             .map(Bytes::from)
-            .map_err(|_| Refusal::bad_form("Your device's answer can't be read. Try again."))
+            .map_err(|_| Refusal::bad_form(text!("Your device's answer can't be read. Try again.")))
     }
 
     /// The answer of a device that made a passkey.
@@ -135,11 +135,11 @@ impl FromRequest<Arc<Portal>> for Posted {
             .and_then(|value| value.to_str().ok())
             .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
         if !is_form {
-            return Err(Refusal::bad_form("It was not sent as a form."));
+            return Err(Refusal::bad_form(text!("It was not sent as a form.")));
         }
         let body = to_bytes(body, FORM_MAX)
             .await
-            .map_err(|_| Refusal::bad_form("It is too large."))?;
+            .map_err(|_| Refusal::bad_form(text!("It is too large.")))?;
         let fields = Fields::parse(&body);
         require_token(&session, fields.text("csrf"))?;
         Ok(Self {
@@ -161,9 +161,9 @@ pub(crate) fn require_token(session: &Session, given: &str) -> Answer<()> {
 }
 
 pub(crate) fn stale() -> Refusal {
-    Refusal::bad_form(
-        "You were signed out, or the page was open for too long. Nothing was changed. Go to the start and try again.",
-    )
+    Refusal::bad_form(text!(
+        "You were signed out, or the page was open for too long. Nothing was changed. Go to the start and try again."
+    ))
 }
 
 /// Browsers say from which page a form was sent. Another site's page may not send ours.
@@ -171,8 +171,9 @@ pub(crate) fn require_own_page(headers: &HeaderMap, own: &str) -> Answer<()> {
     match headers.get(ORIGIN).map(http::HeaderValue::as_bytes) {
         None => Ok(()),
         Some(origin) if origin == own.as_bytes() => Ok(()),
-        Some(_) => Err(Refusal::not_allowed(format!(
-            "This form was sent from another site. Open {own} yourself."
+        Some(_) => Err(Refusal::not_allowed(text!(
+            "This form was sent from another site. Open {own} yourself.",
+            own
         ))),
     }
 }

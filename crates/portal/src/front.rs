@@ -9,8 +9,9 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{
-            ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY,
-            STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+            ACCEPT, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
+            REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
+            X_FRAME_OPTIONS,
         },
     },
     middleware::{self, Next},
@@ -33,6 +34,7 @@ use crate::{
     error::{Answer, Refusal},
     events, install,
     names::Names,
+    text::{self, Language, Spoken},
     views,
 };
 
@@ -41,6 +43,8 @@ use crate::{
 pub struct PortalConfig {
     /// The site that people open, and that their passkeys are for.
     pub site: Site,
+    /// The language of pages for people who chose none and whose browser asks for none that there is.
+    pub language: Language,
     /// Largest file that a person may add, in bytes.
     pub upload_max_bytes: u64,
     /// Becomes true when the node stops: live pages are let go.
@@ -73,6 +77,7 @@ pub(crate) struct Portal {
     pub(crate) cookie: &'static str,
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) export: Export,
+    language: Language,
     names: Names,
     attempts: DefaultKeyedRateLimiter<String>,
     registrations: DefaultKeyedRateLimiter<String>,
@@ -106,7 +111,7 @@ impl Portal {
             .await;
         let name = match found {
             Ok(found) => found.name,
-            Err(Error::NotFound { .. }) => return Ok("Name not known".into()),
+            Err(Error::NotFound { .. }) => return Ok(text!("Name not known").into()),
             Err(error) => return Err(error),
         };
         let named = Named {
@@ -125,7 +130,7 @@ impl Portal {
             &self.attempts,
             from,
             headers,
-            "Wait a minute, then try again.",
+            text!("Wait a minute, then try again."),
         )
     }
 
@@ -135,7 +140,7 @@ impl Portal {
             &self.registrations,
             from,
             headers,
-            "Too many people registered from where you are. Wait an hour, then try again.",
+            text!("Too many people registered from where you are. Wait an hour, then try again."),
         )
     }
 }
@@ -158,7 +163,7 @@ fn within(
     allowance.retain_recent();
     allowance.check_key(&key).map_err(|_| Refusal::Page {
         status: StatusCode::TOO_MANY_REQUESTS,
-        title: "Too many attempts",
+        title: text!("Too many attempts"),
         words: words.to_owned(),
     })
 }
@@ -167,6 +172,9 @@ fn within(
 #[must_use = "the router answers nothing until it is served"]
 pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
     let is_secure = config.site.origin().starts_with("https://");
+    service.set_interpreter(Arc::new(Spoken {
+        installation: config.language,
+    }));
     let portal = Arc::new(Portal {
         service,
         is_secure,
@@ -180,6 +188,7 @@ pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
         upload_max_bytes: config.upload_max_bytes,
         stopped: config.stopped,
         export: config.export,
+        language: config.language,
         names: Names::default(),
         attempts: RateLimiter::keyed(
             Quota::per_minute(ATTEMPTS_A_MINUTE).allow_burst(ATTEMPTS_AT_ONCE),
@@ -198,11 +207,18 @@ pub fn router(service: Arc<Service>, config: PortalConfig) -> Router {
 
 /// People who mistype an address get a page; programs get the gateway's words. For the whole of the HTTP address.
 #[must_use = "the router answers nothing until it is served"]
-pub fn with_pages(router: Router) -> Router {
-    router.layer(middleware::from_fn(page_for_people))
+pub fn with_pages(router: Router, installation: Language) -> Router {
+    router.layer(middleware::from_fn_with_state(
+        installation,
+        page_for_people,
+    ))
 }
 
-async fn page_for_people(request: Request, next: Next) -> Response {
+async fn page_for_people(
+    State(installation): State<Language>,
+    request: Request,
+    next: Next,
+) -> Response {
     let is_known = request.extensions().get::<MatchedPath>().is_some();
     let path = request.uri().path();
     let is_interface = ["/fhir/", "/admin/", "/auth/", "/ipfs/"]
@@ -216,7 +232,9 @@ async fn page_for_people(request: Request, next: Next) -> Response {
     if is_known || is_interface || !wants_page || request.method() != Method::GET {
         return Box::pin(next.run(request)).await;
     }
-    let mut response = Refusal::not_found().into_response();
+    let language = text::wanted(request.headers(), installation);
+    let mut response = text::spoken(language, || Refusal::not_found().into_response());
+    speak(&mut response, language);
     protect(&mut response, false);
     response
 }
@@ -230,10 +248,12 @@ async fn around(State(portal): State<Arc<Portal>>, request: Request, next: Next)
         .map_or_else(|| "-".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
     let started = tokio::time::Instant::now();
+    let language = text::wanted(request.headers(), portal.language);
     let mut response = match elsewhere(&portal, &request) {
         Some(answer) => answer,
-        None => Box::pin(next.run(request)).await,
+        None => text::speaking(language, Box::pin(next.run(request))).await,
     };
+    speak(&mut response, language);
     protect(&mut response, portal.is_secure);
     let id = request_id();
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -263,6 +283,18 @@ fn elsewhere(portal: &Portal, request: &Request) -> Option<Response> {
     }
     let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
     Some(Redirect::to(&format!("{}{path}", portal.site.origin())).into_response())
+}
+
+/// Says in which language a page is, and what that depended on.
+fn speak(response: &mut Response, language: Language) {
+    let headers = response.headers_mut();
+    let is_page = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    if is_page {
+        headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
+        headers.insert(VARY, HeaderValue::from_static("accept-language, cookie"));
+    }
 }
 
 /// Headers of every answer: nothing from elsewhere, no frame, no copy on disk unless a view allowed one.

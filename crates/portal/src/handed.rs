@@ -52,7 +52,7 @@ impl IntoResponse for Told {
         match self.0 {
             Refusal::SignIn => (
                 StatusCode::UNAUTHORIZED,
-                Json(json!({ "message": "You were signed out. Sign in and try again." })),
+                Json(json!({ "message": text!("You were signed out. Sign in and try again.") })),
             )
                 .into_response(),
             Refusal::Page { status, words, .. } => {
@@ -87,13 +87,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<Portal>> for Handed<T> {
             return Err(stale().into());
         }
         if !text(CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/json")) {
-            return Err(Refusal::bad_form("It was not sent as JSON.").into());
+            return Err(Refusal::bad_form(text!("It was not sent as JSON.")).into());
         }
         let bytes = to_bytes(body, BODY_MAX)
             .await
-            .map_err(|_| Refusal::bad_form("It is too large."))?;
+            .map_err(|_| Refusal::bad_form(text!("It is too large.")))?;
         let body = serde_json::from_slice(&bytes)
-            .map_err(|error| Refusal::bad_form(format!("It can't be read: {error}.")))?;
+            .map_err(|error| Refusal::bad_form(text!("It can't be read: {error}.", error)))?;
         Ok(Self {
             secret,
             session,
@@ -106,5 +106,5 @@ impl<T: DeserializeOwned> FromRequest<Arc<Portal>> for Handed<T> {
 pub(crate) fn bytes(text: &str) -> Result<Vec<u8>, Refusal> {
     STANDARD
         .decode(text)
-        .map_err(|_| Refusal::bad_form("A part of it is not base64."))
+        .map_err(|_| Refusal::bad_form(text!("A part of it is not base64.")))
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use alloy_primitives::hex;
 use axum::{
     Router,
+    extract::RawQuery,
     http::header::{CACHE_CONTROL, CONTENT_TYPE},
     response::IntoResponse,
     routing::get,
@@ -16,8 +17,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     assets,
+    form::Fields,
     front::Portal,
     page::{Page, Rendered},
+    text::{self, Language},
 };
 
 pub(crate) fn routes() -> Router<Arc<Portal>> {
@@ -37,13 +40,13 @@ const GROUND: &str = "#f4f3f0";
 async fn manifest() -> impl IntoResponse {
     let icon = |name, size: &str, purpose: &str| json!({ "src": assets::address(name), "sizes": size, "type": "image/png", "purpose": purpose });
     let manifest = json!({
-        "name": "Stele health record",
+        "name": text!("Stele health record"),
         "short_name": "Stele",
         "id": "/",
         "start_url": "/",
         "scope": "/",
         "display": "standalone",
-        "lang": "en",
+        "lang": text::language().code(),
         "theme_color": LIGHT,
         "background_color": GROUND,
         "icons": [
@@ -56,38 +59,62 @@ async fn manifest() -> impl IntoResponse {
     (kind, manifest.to_string())
 }
 
-/// What a device keeps: style, fonts, pictures and scripts that everybody gets, and the page that says "offline".
-static WORKER: LazyLock<String> = LazyLock::new(|| {
-    let mut kept = assets::public();
-    kept.push("/offline");
+/// What a device keeps: style, fonts, pictures and scripts that everybody gets, and the page that says "offline". One for
+/// each language, so that the page is in that of the pages before.
+static WORKERS: LazyLock<Vec<(Language, String)>> = LazyLock::new(|| {
+    let languages = Language::ALL.into_iter();
+    languages.map(|one| (one, worker_for(one))).collect()
+});
+
+fn worker_for(language: Language) -> String {
+    let page = format!("/offline?language={}", language.code());
+    let mut kept: Vec<&str> = assets::public();
+    kept.extend(text::browser(language).map(|one| one.address.as_str()));
+    kept.push(&page);
     let files = json!(kept).to_string();
     let digest = hex::encode(Sha256::digest(&files));
     let name = format!("stele-{}", digest.get(..16).unwrap_or_default());
     include_str!("../assets/sw.js")
         .replace("/*NAME*/", &name)
         .replace("/*FILES*/", &files)
-});
+        .replace("/*PAGE*/", &page)
+}
 
-/// `GET /sw.js`: asked for anew each time, so that a new program's files take the place of the old one's.
-async fn worker() -> impl IntoResponse {
+/// `GET /sw.js?language=en`: asked for anew each time, so that a new program's files take the place of the old one's.
+async fn worker(RawQuery(query): RawQuery) -> impl IntoResponse {
+    let language = asked(query.as_deref());
+    let worker = WORKERS.iter().find(|(one, _)| *one == language);
+    let worker = worker.map_or("", |(_, text)| text.as_str());
     let headers = [
         (CONTENT_TYPE, "text/javascript; charset=utf-8"),
         (CACHE_CONTROL, "no-cache"),
     ];
-    (headers, WORKER.as_str())
+    (headers, worker)
 }
 
-/// `GET /offline`
-async fn offline() -> Rendered {
+/// The language that an address names; that of the request where it names none.
+fn asked(query: Option<&str>) -> Language {
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    Language::from_code(fields.text("language")).unwrap_or_else(text::language)
+}
+
+/// `GET /offline?language=en`
+async fn offline(RawQuery(query): RawQuery) -> Rendered {
+    text::spoken(asked(query.as_deref()), offline_page)
+}
+
+fn offline_page() -> Rendered {
     let main = html! {
         div.flow {
-            h1 { "You are offline" }
-            p { "This device has no connection to your record now. Nothing of the record is kept on the device, so there is nothing to show until you are connected again." }
-            p { "What you had already sent is safe. If you need help now, call your practice or, in an emergency, your local emergency number." }
-            div.actions { a.btn.primary href="/" { "Try again" } }
+            h1 { (text!("You are offline")) }
+            p { (text!("This device has no connection to your record now. Nothing of the record is kept on the device, so there is nothing to show until you are connected again.")) }
+            p { (text!("What you had already sent is safe. If you need help now, call your practice or, in an emergency, your local emergency number.")) }
+            div.actions { a.btn.primary href="/" { (text!("Try again")) } }
         }
     };
-    Page::new("You are offline", main).narrow().render(None)
+    Page::new(text!("You are offline"), main)
+        .narrow()
+        .render(None)
 }
 
 #[cfg(test)]
@@ -97,7 +124,12 @@ mod tests {
     /// No address of a page with somebody's data is ever kept on a device.
     #[test]
     fn a_device_keeps_public_files_only() {
-        let worker = WORKER.as_str();
+        for (language, worker) in WORKERS.iter() {
+            check(*language, worker);
+        }
+    }
+
+    fn check(language: Language, worker: &str) {
         assert!(!worker.contains("/*"), "the placeholders are filled");
         let list = worker
             .lines()
@@ -107,7 +139,8 @@ mod tests {
         let files: Vec<String> = serde_json::from_str(list).expect("JSON");
         assert!(files.len() > 5);
         for file in files {
-            assert!(file.starts_with("/assets/") || file == "/offline", "{file}");
+            let page = format!("/offline?language={}", language.code());
+            assert!(file.starts_with("/assets/") || file == page, "{file}");
         }
     }
 }

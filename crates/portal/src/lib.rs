@@ -5,6 +5,9 @@
 //! content or anything clinical; never put a secret or a clinical value in an address or a title; never ask another
 //! host for anything. Pages are server-rendered and work without script, except for passkeys.
 
+#[macro_use]
+mod text;
+
 mod assets;
 mod development;
 mod error;
@@ -21,3 +24,4 @@ mod views;
 
 pub use development::development;
 pub use front::{Export, ExportForm, PortalConfig, router, with_pages};
+pub use text::Language;

@@ -8,6 +8,7 @@ use crate::{
     assets,
     install::{DARK, LIGHT},
     session::Signed,
+    text::{self, Language},
 };
 
 /// Where a page belongs in the navigation.
@@ -81,7 +82,7 @@ impl<'a> Page<'a> {
         let is_compact = signed.is_some_and(|signed| !signed.is_patient());
         Rendered(html! {
             (DOCTYPE)
-            html lang="en" {
+            html lang=(text::language().code()) data-texts=[text::browser(text::language()).map(|one| one.address.as_str())] {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
@@ -95,7 +96,7 @@ impl<'a> Page<'a> {
                     script type="module" src=(assets::address("portal.js")) {}
                 }
                 body.compact[is_compact] {
-                    a.skip href="#main" { "Skip to content" }
+                    a.skip href="#main" { (text!("Skip to content")) }
                     (bar(signed, self.place))
                     @if let Some(before) = self.before { (before) }
                     main #main .narrow[self.is_narrow] { (self.main) }
@@ -113,7 +114,7 @@ fn bar(signed: Option<&Signed>, place: Place) -> Markup {
             a.brand href="/" { (mark()) " Stele" }
             @if let Some(signed) = signed {
                 @if !signed.is_patient() { span.org { (signed.organization) } }
-                nav.nav aria-label="Main" { ul {
+                nav.nav aria-label=(text!("Main")) { ul {
                     @for (at, address, picture, words) in navigation(signed) {
                         li { a href=(address) aria-current=[(at == place).then_some("page")] {
                             @if signed.is_patient() { (icon(picture)) } " " (words)
@@ -124,7 +125,7 @@ fn bar(signed: Option<&Signed>, place: Place) -> Markup {
                     span.name { (signed.name) }
                     form method="post" action="/sign-out" {
                         (csrf(signed))
-                        button.plain { "Sign out" }
+                        button.plain { (text!("Sign out")) }
                     }
                 }
             }
@@ -135,39 +136,44 @@ fn bar(signed: Option<&Signed>, place: Place) -> Markup {
 fn navigation(signed: &Signed) -> Vec<(Place, &'static str, &'static str, &'static str)> {
     if signed.is_patient() {
         let mut list = vec![
-            (Place::Record, "/record", "file-text", "Record"),
-            (Place::Sharing, "/access", "users", "Sharing"),
+            (Place::Record, "/record", "file-text", text!("Record")),
+            (Place::Sharing, "/access", "users", text!("Sharing")),
         ];
         if !signed.holds_keys {
-            list.push((Place::Medicines, "/prescriptions", "pill", "Medicines"));
+            list.push((
+                Place::Medicines,
+                "/prescriptions",
+                "pill",
+                text!("Medicines"),
+            ));
         }
-        list.push((Place::History, "/history", "history", "History"));
-        list.push((Place::Account, "/account", "user", "Account"));
+        list.push((Place::History, "/history", "history", text!("History")));
+        list.push((Place::Account, "/account", "user", text!("Account")));
         return list;
     }
     let mut list = Vec::new();
     if signed.person.has(role::PHARMACIST) {
-        list.push((Place::Dispense, "/dispense", "", "Dispense"));
+        list.push((Place::Dispense, "/dispense", "", text!("Dispense")));
     }
     if signed.person.has(role::LABORATORY) {
-        list.push((Place::Laboratory, "/laboratory", "", "Orders"));
+        list.push((Place::Laboratory, "/laboratory", "", text!("Orders")));
     }
     if signed.person.has(CARE) {
-        list.push((Place::Worklist, "/worklist", "", "Worklist"));
-        list.push((Place::Ask, "/ask", "", "Ask a patient"));
+        list.push((Place::Worklist, "/worklist", "", text!("Worklist")));
+        list.push((Place::Ask, "/ask", "", text!("Ask a patient")));
     }
     if signed.person.has(role::ADMINISTRATOR) {
-        list.push((Place::Members, "/members", "", "Members"));
+        list.push((Place::Members, "/members", "", text!("Members")));
     }
     if signed.person.has(role::ADMINISTRATOR | role::AUDITOR) {
-        list.push((Place::Emergencies, "/emergencies", "", "Emergencies"));
-        list.push((Place::Acts, "/members/acts", "", "Acts"));
-        list.push((Place::Ledger, "/ledger", "", "Ledger"));
+        list.push((Place::Emergencies, "/emergencies", "", text!("Emergencies")));
+        list.push((Place::Acts, "/members/acts", "", text!("Acts")));
+        list.push((Place::Ledger, "/ledger", "", text!("Ledger")));
     }
     if signed.person.has(role::ADMINISTRATOR) {
-        list.push((Place::Health, "/health", "", "Health"));
+        list.push((Place::Health, "/health", "", text!("Health")));
     }
-    list.push((Place::Account, "/account", "", "Account"));
+    list.push((Place::Account, "/account", "", text!("Account")));
     list
 }
 
@@ -178,11 +184,26 @@ fn foot(is_compact: bool) -> Markup {
     html! {
         footer.foot { div {
             @if is_compact {
-                span { "Every look at a record is in the patient’s access history" }
+                span { (text!("Every look at a record is in the patient’s access history")) }
             } @else {
-                span { "In an emergency call your local emergency number" }
+                span { (text!("In an emergency call your local emergency number")) }
             }
+            (languages())
         } }
+    }
+}
+
+/// The other languages, each by its own name, for people who can't read this one.
+fn languages() -> Markup {
+    let others = Language::ALL
+        .into_iter()
+        .filter(|one| *one != text::language());
+    html! {
+        form.languages method="post" action="/language" {
+            @for one in others {
+                button.plain name="language" value=(one.code()) lang=(one.code()) { (one.name()) }
+            }
+        }
     }
 }
 
@@ -216,7 +237,7 @@ pub(crate) fn token(token: &str) -> Markup {
 pub(crate) fn device_problem() -> Markup {
     html! {
         p.error role="alert" data-problem hidden {}
-        noscript { p.error { "Passkeys need scripts. Switch them on for this site." } }
+        noscript { p.error { (text!("Passkeys need scripts. Switch them on for this site.")) } }
     }
 }
 
@@ -225,7 +246,7 @@ pub(crate) fn errors(list: &[(&str, String)]) -> Markup {
     html! {
         @if !list.is_empty() {
             div.errors.flow #errors role="alert" tabindex="-1" {
-                h2 { "There is a problem" }
+                h2 { (text!("There is a problem")) }
                 ul { @for (field, words) in list { li { a href={ "#" (field) } { (words) } } } }
             }
         }
@@ -235,7 +256,7 @@ pub(crate) fn errors(list: &[(&str, String)]) -> Markup {
 /// What is wrong with one field.
 pub(crate) fn field_error(list: &[(&str, String)], field: &str) -> Option<Markup> {
     let (_, words) = list.iter().find(|(name, _)| *name == field)?;
-    Some(html! { p.error id={ (field) "-e" } { span.hide { "Error: " } (words) } })
+    Some(html! { p.error id={ (field) "-e" } { span.hide { (text!("Error:")) " " } (words) } })
 }
 
 /// A text field with its hint and what is wrong with it.

@@ -21,6 +21,7 @@ use stele_service::{
 use crate::{
     error::{Answer, Refusal},
     front::Portal,
+    text::{self, Language},
 };
 
 /// How long a sign-in counts as fresh, in milliseconds.
@@ -50,7 +51,7 @@ impl Signed {
         if self.is_patient() {
             return Ok(stele_core::id::PatientId(self.person.account));
         }
-        Err(Refusal::not_allowed("This page is for patients."))
+        Err(Refusal::not_allowed(text!("This page is for patients.")))
     }
 
     /// Refuses everyone without one of the roles.
@@ -58,9 +59,9 @@ impl Signed {
         if !self.is_patient() && self.person.has(roles) {
             return Ok(());
         }
-        Err(Refusal::not_allowed(
-            "This page is not part of your work here.",
-        ))
+        Err(Refusal::not_allowed(text!(
+            "This page is not part of your work here."
+        )))
     }
 
     /// Refuses what needs the person, not only the browser: a sign-in of the last minutes.
@@ -68,9 +69,9 @@ impl Signed {
         if now.0.saturating_sub(self.session.started.0) <= FRESH_MS {
             return Ok(());
         }
-        Err(Refusal::not_allowed(
-            "For this you need to have signed in within the last 15 minutes. Sign out, sign in again, and try once more.",
-        ))
+        Err(Refusal::not_allowed(text!(
+            "For this you need to have signed in within the last 15 minutes. Sign out, sign in again, and try once more."
+        )))
     }
 
     /// What stands in every form.
@@ -103,7 +104,7 @@ impl FromRequestParts<Arc<Portal>> for Signed {
                 let number = portal
                     .service
                     .patient_number(stele_core::id::PatientId(account))?;
-                format!("patient PAT{number:03}")
+                text!("patient PAT{number}", number = format_args!("{number:03}"))
             }
             PersonKind::Patient => portal.patient_name(&actor, &person).await?,
         };
@@ -141,19 +142,31 @@ pub(crate) fn visitor(
     Ok((secret, session, Some(cookie)))
 }
 
-/// Adds a cookie to an answer.
-pub(crate) fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response {
-    if let Some(cookie) = cookie {
+/// Adds cookies to an answer.
+pub(crate) fn with_cookies(
+    mut response: Response,
+    cookies: impl IntoIterator<Item = HeaderValue>,
+) -> Response {
+    for cookie in cookies {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
 }
 
-/// Ends the session there was and begins one for who signed in: nobody can fix a session for somebody else.
-pub(crate) fn signed_in(portal: &Portal, before: &str, person: &Person) -> Answer<HeaderValue> {
+/// Ends the session there was and begins one for who signed in: nobody can fix a session for somebody else. The second
+/// cookie is the language that the person chose, on whatever device that was.
+pub(crate) fn signed_in(
+    portal: &Portal,
+    before: &str,
+    person: &Person,
+) -> Answer<Vec<HeaderValue>> {
     portal.service.end_session(before)?;
     let (secret, _) = portal.service.begin_session(Some(person.account))?;
-    Ok(cookie(portal, &secret, SESSION_MS / 1000))
+    let mut cookies = vec![cookie(portal, &secret, SESSION_MS / 1000)];
+    let language = portal.service.language_of(person.account)?;
+    let language = language.and_then(|code| Language::from_code(&code));
+    cookies.extend(language.and_then(|language| text::cookie(language, portal.is_secure)));
+    Ok(cookies)
 }
 
 /// As [`signed_in`], for somebody who has a request to be registered and no account.

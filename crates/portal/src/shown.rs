@@ -2,14 +2,20 @@
 
 use maud::{Markup, html};
 use serde_json::Value;
-use stele_core::{consent::Permissions, time::Timestamp};
+use stele_core::{
+    consent::{Permissions, Purpose},
+    time::Timestamp,
+};
 use stele_fhir::{
     category::{self, Category},
     words,
 };
 use stele_service::{Stored, Verification};
 
-use crate::page::icon;
+use crate::{
+    page::icon,
+    text::{self, Language},
+};
 
 /// An entry of a record, read once for everything that a page says of it.
 pub(crate) struct Entry {
@@ -30,8 +36,13 @@ impl Entry {
         Self {
             category: category::assign(&value),
             title: plain(&words::title(&stored.resource_type, &value)),
-            shown: pressure(&value)
-                .unwrap_or_else(|| plain_unit(&plain(&words::shown_value(&value)))),
+            shown: pressure(&value).unwrap_or_else(|| {
+                let shown = plain_unit(&plain(&words::shown_value(&value)));
+                match value.pointer("/valueQuantity/value") {
+                    Some(_) => localised(&shown),
+                    None => shown,
+                }
+            }),
             when: words::when(&value).to_owned(),
             stored,
             value,
@@ -113,7 +124,7 @@ fn plain_unit(shown: &str) -> String {
         ("10*3/uL", "×10³/µL"),
         ("10*6/uL", "×10⁶/µL"),
         ("{score}", ""),
-        ("/min", "per minute"),
+        ("/min", message!("per minute")),
         ("m[IU]/L", "mIU/L"),
         ("{nominal}", ""),
     ];
@@ -125,8 +136,16 @@ fn plain_unit(shown: &str) -> String {
         .find(|(written, _)| *written == unit)
         .map_or_else(
             || shown.to_owned(),
-            |(_, words)| format!("{number} {words}").trim().to_owned(),
+            |(_, words)| format!("{number} {}", text::of(words)).trim().to_owned(),
         )
+}
+
+/// A number with its unit, the number as the language writes it.
+fn localised(shown: &str) -> String {
+    match shown.split_once(' ') {
+        Some((number, unit)) => format!("{} {unit}", text::decimal(number)),
+        None => text::decimal(shown),
+    }
 }
 
 /// A blood pressure in one: `128/82 mmHg`.
@@ -161,11 +180,11 @@ pub(crate) enum Badge {
 }
 
 impl Badge {
-    pub(crate) const fn look(self) -> (&'static str, &'static str, &'static str) {
+    pub(crate) fn look(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Verified => ("ok", "check", "Verified"),
-            Self::CannotCheck => ("idle", "cloud-off", "Cannot check now"),
-            Self::DoesNotMatch => ("bad", "octagon-alert", "Does not match"),
+            Self::Verified => ("ok", "check", text!("Verified")),
+            Self::CannotCheck => ("idle", "cloud-off", text!("Cannot check now")),
+            Self::DoesNotMatch => ("bad", "octagon-alert", text!("Does not match")),
         }
     }
 }
@@ -183,33 +202,85 @@ pub(crate) fn badge(state: Badge, of: &str, is_open: bool, inside: &Markup) -> M
 
 /// `1 March 2026`.
 pub(crate) fn day(at: Timestamp) -> String {
-    words::date(&at.to_instant())
+    date(&at.to_instant())
+}
+
+/// A date as FHIR writes it, or its beginning: `2026-03-01T10:11` as "1 March 2026"; a month or year alone stays one.
+pub(crate) fn date(written: &str) -> String {
+    if written.is_empty() {
+        return text!("not known").to_owned();
+    }
+    let Written { year, month, day } = Written::of(written);
+    match (day, month.and_then(month_name)) {
+        (Some(day), Some(month)) => text!("{day} {month} {year}", day, month, year),
+        (None, Some(month)) => text!("{month} {year}", month, year),
+        _ => year.to_owned(),
+    }
+}
+
+/// The parts of a date that are written.
+struct Written<'a> {
+    year: &'a str,
+    month: Option<u8>,
+    day: Option<u8>,
+}
+
+impl<'a> Written<'a> {
+    fn of(written: &'a str) -> Self {
+        let mut numbers = written.split(['-', 'T']);
+        Self {
+            year: numbers.next().unwrap_or_default(),
+            month: numbers.next().and_then(|month| month.parse().ok()),
+            day: numbers.next().and_then(|day| day.parse().ok()),
+        }
+    }
+}
+
+fn month_name(month: u8) -> Option<&'static str> {
+    Some(match month {
+        1 => text!("January"),
+        2 => text!("February"),
+        3 => text!("March"),
+        4 => text!("April"),
+        5 => text!("May"),
+        6 => text!("June"),
+        7 => text!("July"),
+        8 => text!("August"),
+        9 => text!("September"),
+        10 => text!("October"),
+        11 => text!("November"),
+        12 => text!("December"),
+        _ => return None,
+    })
 }
 
 /// `1 March 2026, 14:02`, in UTC as everything on the ledger.
 pub(crate) fn moment(at: Timestamp) -> String {
-    format!("{}, {}", day(at), clock(at))
+    text!("{day}, {clock}", day = day(at), clock = clock(at))
 }
 
-/// `14:02`.
+/// `14:02`, as the language says it.
 pub(crate) fn clock(at: Timestamp) -> String {
-    at.to_instant().get(11..16).unwrap_or_default().to_owned()
+    let instant = at.to_instant();
+    text!("{clock}", clock = instant.get(11..16).unwrap_or_default())
 }
 
 /// `01-Mar-2026`, as clinicians read dates; parts that are not written stay away.
 pub(crate) fn short_date(written: &str) -> String {
-    let long = words::date(written);
-    let parts: Vec<&str> = long.split(' ').collect();
-    match parts.as_slice() {
-        [day, month, year] if day.parse::<u8>().is_ok() => {
+    let Written { year, month, day } = Written::of(written);
+    let month = month.and_then(|month| Some((month, month_name(month)?)));
+    match (text::language(), day, month) {
+        (Language::English, Some(day), Some((_, month))) => {
             let month: String = month.chars().take(3).collect();
-            format!("{day:0>2}-{month}-{year}")
+            format!("{day:02}-{month}-{year}")
         }
-        [month, year] if year.parse::<u16>().is_ok() => {
+        (Language::English, None, Some((_, month))) => {
             let month: String = month.chars().take(3).collect();
             format!("{month}-{year}")
         }
-        _ => "Not known".to_owned(),
+        (Language::German, Some(day), Some((month, _))) => format!("{day:02}.{month:02}.{year}"),
+        (Language::German, None, Some((month, _))) => format!("{month:02}/{year}"),
+        (_, _, None) => text!("Not known").to_owned(),
     }
 }
 
@@ -228,16 +299,16 @@ pub(crate) fn born(written: &str, now: Timestamp) -> String {
     let today = now.to_utc();
     let had = (i32::from(u8::from(today.month())), i32::from(today.day())) >= (month, day);
     let age = today.year() - year - i32::from(!had);
-    format!("{} ({age}y)", short_date(written))
+    text!("{date} ({age}y)", date = short_date(written), age)
 }
 
 /// `see`, `see and add to`.
 pub(crate) fn verbs(permissions: Permissions) -> String {
     let mut verbs = Vec::new();
     for (permission, verb) in [
-        (Permissions::READ, "see"),
-        (Permissions::WRITE, "add to"),
-        (Permissions::SHARE, "share"),
+        (Permissions::READ, text!("see")),
+        (Permissions::WRITE, text!("add to")),
+        (Permissions::SHARE, text!("share")),
     ] {
         if permissions.contains(permission) {
             verbs.push(verb.to_owned());
@@ -246,39 +317,74 @@ pub(crate) fn verbs(permissions: Permissions) -> String {
     list(&verbs)
 }
 
-/// The parts of a record in words: "everything", "everything except mental health", or a list.
-pub(crate) fn parts(categories: &[Category]) -> String {
+/// What patients call a part of a record: "medicines".
+pub(crate) fn part(category: Category) -> &'static str {
+    text::of(category.plain_name())
+}
+
+/// Why somebody may see something, after "for".
+pub(crate) fn purpose(purpose: Purpose) -> &'static str {
+    text::of(purpose.words())
+}
+
+/// A state of an entry in words.
+pub(crate) fn status(words: &'static str) -> &'static str {
+    text::of(words)
+}
+
+/// The parts of a record that are left out of it, where that is shorter to say; none where nothing is.
+fn left_out(categories: &[Category]) -> Option<Vec<Category>> {
     let left_out: Vec<Category> = Category::ALL
         .into_iter()
         .filter(|one| !categories.contains(one))
         .collect();
-    if left_out.is_empty() {
-        return "everything".into();
-    }
-    let names = |list: &[Category]| -> Vec<String> {
-        list.iter().map(|one| one.plain_name().to_owned()).collect()
-    };
-    if left_out.len() <= 6 {
-        return format!("everything except {}", list(&names(&left_out)));
-    }
-    list(&names(categories))
+    (left_out.len() <= 6).then_some(left_out)
 }
 
-/// The same with whose they are: "your medicines", "everything in your record except mental health".
-pub(crate) fn whose(whose: &str, categories: &[Category]) -> String {
-    let parts = parts(categories);
-    match parts.strip_prefix("everything") {
-        Some(rest) => format!("everything in {whose} record{rest}"),
-        None => format!("{whose} {parts}"),
+fn named(categories: &[Category]) -> String {
+    let names: Vec<String> = categories.iter().map(|one| part(*one).to_owned()).collect();
+    list(&names)
+}
+
+/// The parts of a record in words: "everything", "everything except mental health", or a list.
+pub(crate) fn parts(categories: &[Category]) -> String {
+    match left_out(categories) {
+        Some(none) if none.is_empty() => text!("everything").to_owned(),
+        Some(left_out) => text!("everything except {parts}", parts = named(&left_out)),
+        None => named(categories),
+    }
+}
+
+/// Parts of the record of whoever speaks: "my medicines", "everything in my record except mental health".
+pub(crate) fn my(categories: &[Category]) -> String {
+    match left_out(categories) {
+        Some(none) if none.is_empty() => text!("everything in my record").to_owned(),
+        Some(left_out) => text!(
+            "everything in my record except {parts}",
+            parts = named(&left_out)
+        ),
+        None => text!("my {parts}", parts = named(categories)),
+    }
+}
+
+/// Parts of the record of whoever is spoken to: "your medicines".
+pub(crate) fn your(categories: &[Category]) -> String {
+    match left_out(categories) {
+        Some(none) if none.is_empty() => text!("everything in your record").to_owned(),
+        Some(left_out) => text!(
+            "everything in your record except {parts}",
+            parts = named(&left_out)
+        ),
+        None => text!("your {parts}", parts = named(categories)),
     }
 }
 
 /// `a, b and c`.
 pub(crate) fn list(words: &[String]) -> String {
     match words {
-        [] => "nothing".into(),
+        [] => text!("nothing").into(),
         [one] => one.clone(),
-        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+        [most @ .., last] => text!("{words} and {last}", words = most.join(", "), last),
     }
 }
 
@@ -313,6 +419,28 @@ mod tests {
         assert_eq!(short_date("2026-06"), "Jun-2026");
     }
 
+    /// NFR-UX5: dates and numbers as German writes them.
+    #[test]
+    fn german_dates_and_numbers_are_german() {
+        let at = Timestamp::from_seconds(1_795_356_300); // 2026-11-22T14:05
+        text::spoken(Language::German, || {
+            assert_eq!(moment(at), "22. November 2026, 14:05 Uhr");
+            assert_eq!(date("1984-03"), "März 1984");
+            assert_eq!(date(""), "nicht bekannt");
+            assert_eq!(born("1984-03-15", at), "15.03.1984 (42 J.)");
+            assert_eq!(short_date("2026-06"), "06/2026");
+            assert_eq!(short_date("1984"), "Nicht bekannt");
+            assert_eq!(localised("6.30 %"), "6,30 %");
+            assert_eq!(localised("<0.1 mmol/L"), "<0,1 mmol/L");
+            assert_eq!(localised("128 mmHg"), "128 mmHg");
+            assert_eq!(localised("1.2.3"), "1.2.3");
+            let parts = [Category::Allergies, Category::Medicines];
+            assert_eq!(my(&parts), "meine Allergien und Medikamente");
+        });
+        assert_eq!(moment(at), "22 November 2026, 14:05");
+        assert_eq!(localised("6.30 %"), "6.30 %");
+    }
+
     #[test]
     fn names_and_values_are_plain() {
         assert_eq!(plain("Acute bronchitis (disorder)"), "Acute bronchitis");
@@ -338,11 +466,8 @@ mod tests {
             .filter(|one| *one != Category::MentalHealth)
             .collect();
         assert_eq!(parts(&but_one), "everything except mental health");
-        assert_eq!(
-            whose("my", &but_one),
-            "everything in my record except mental health"
-        );
-        assert_eq!(whose("your", &[Category::Medicines]), "your medicines");
+        assert_eq!(my(&but_one), "everything in my record except mental health");
+        assert_eq!(your(&[Category::Medicines]), "your medicines");
         assert_eq!(capital("x-rays"), "X-rays");
     }
 }

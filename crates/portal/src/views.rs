@@ -12,6 +12,7 @@ mod entry;
 mod history;
 mod keys;
 mod laboratory;
+mod language;
 mod ledger;
 mod members;
 mod notices;
@@ -45,6 +46,7 @@ pub(crate) fn routes() -> Router<Arc<Portal>> {
         .merge(own::routes())
         .merge(upload::routes())
         .merge(laboratory::routes())
+        .merge(language::routes())
         .merge(ledger::routes())
         .merge(members::routes())
         .merge(register::routes())

@@ -13,6 +13,7 @@ use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 use stele_core::time::Timestamp;
 
+pub use deliver::SENTENCES;
 pub use settings::{Confirmation, NoticeSettings, Reads};
 
 use crate::{

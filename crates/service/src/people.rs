@@ -44,7 +44,7 @@ pub use directory::{Demographics, Named};
 pub use drafts::{Act, Prepared, Settled};
 pub use files::{FileContent, FileInfo, FileWords, NewFile, file_of};
 pub use invitations::{INVITATION_MS, Invitation};
-pub use ledger::{BlockLine, Checked, TransactionLine};
+pub use ledger::{BlockLine, Checked, TransactionLine, ledger_words};
 pub use members::{Member, NewMember, ROLES};
 pub use orders::{
     NewOrder, NewReport, NewResult, OrderSlip, REPORT_DOCUMENT_MAX, RESULTS_MAX, report_problems,

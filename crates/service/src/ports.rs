@@ -360,6 +360,20 @@ pub struct CourierError {
     pub reason: String,
 }
 
+/// Puts what is sent into the language of who receives it.
+pub trait Interpreter: Send + Sync {
+    /// A sentence in a language, by its code (BCP 47), or in the installation's: one of
+    /// [`crate::notices::SENTENCES`] or of [`crate::notices::NoticeKind::words`], with `{name}` replaced by its value.
+    fn say(
+        &self,
+        language: Option<&str>,
+        english: &'static str,
+        values: &[(&'static str, &str)],
+    ) -> String;
+    /// A day, `2026-06-30`, in words.
+    fn day(&self, language: Option<&str>, written: &str) -> String;
+}
+
 /// Carries notices to people. At least once: a message that was on its way at a crash is sent again under the same id.
 pub trait Courier: Send + Sync {
     /// Whether e-mail can be sent.

@@ -153,8 +153,29 @@ pub(crate) struct Portal {
     /// The HTTP address's own when absent, which works on this machine only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<String>,
+    /// Language of pages and messages for people who chose none and whose browser asks for none that there is.
+    pub(crate) language: Language,
     /// Largest file that a person may add to a record, in bytes.
     pub(crate) max_upload_bytes: u64,
+}
+
+/// A language that the portal speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Language {
+    #[default]
+    #[serde(rename = "en")]
+    English,
+    #[serde(rename = "de")]
+    German,
+}
+
+impl From<Language> for stele_portal::Language {
+    fn from(language: Language) -> Self {
+        match language {
+            Language::English => Self::English,
+            Language::German => Self::German,
+        }
+    }
 }
 
 impl Default for Portal {
@@ -162,6 +183,7 @@ impl Default for Portal {
         Self {
             enabled: true,
             origin: None,
+            language: Language::default(),
             max_upload_bytes: 200 << 20,
         }
     }

@@ -694,6 +694,7 @@ async fn serve_http(
         gateway.home = false;
         let portal = PortalConfig {
             site: Site::new(portal::origin(config, address)),
+            language: config.portal.language.into(),
             upload_max_bytes: config.portal.max_upload_bytes,
             stopped: stopped.clone(),
             export: portal::export_writer(service, format!("{}/fhir/r4", base_url(address))),
@@ -702,7 +703,7 @@ async fn serve_http(
     }
     let mut router = router.merge(stele_gateway::router(Arc::clone(service), gateway));
     if config.portal.enabled {
-        router = stele_portal::with_pages(router);
+        router = stele_portal::with_pages(router, config.portal.language.into());
     }
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, service).with_graceful_shutdown(async move {

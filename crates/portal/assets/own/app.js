@@ -1,6 +1,7 @@
 // Where the pages of patients who hold their keys begin: each page names the module that fills it.
 
 import { fail } from "./page.js";
+import { ready } from "./text.js";
 
 const PAGES = {
   claim: () => import("./claim.js"),
@@ -13,6 +14,7 @@ const PAGES = {
 };
 
 const { own } = document.querySelector("#own").dataset;
-PAGES[own]()
+ready
+  .then(PAGES[own])
   .then(({ run }) => run())
   .catch(fail);

@@ -5,6 +5,7 @@ import { concat, equal, hex, readU32, unbase64, unhex } from "./bytes.js";
 import { keccak256 } from "./keccak.js";
 import { Problem, account, byId, fail, root } from "./page.js";
 import { SEALED } from "./share.js";
+import { text } from "./text.js";
 import { kept } from "./wrap.js";
 
 const ACCOUNT_TX_TYPE = 0x5e;
@@ -66,7 +67,7 @@ export const run = async () => {
 
 const check = async ({ call, grantee, categories }, challenge) => {
   const bytes = unhex(call);
-  const wrong = () => new Problem("What this page shows is not what would be signed. Do not go on. Tell the desk of your hospital or practice.");
+  const wrong = () => new Problem(text("What this page shows is not what would be signed. Do not go on. Tell the desk of your hospital or practice."));
   if (!equal(keccak256(concat(Uint8Array.of(ACCOUNT_TX_TYPE), bytes)), challenge)) throw wrong();
   const read = readCall(bytes);
   if (read.account !== account) throw wrong();

@@ -5,6 +5,7 @@ import { base64, random, unbase64, utf8 } from "./bytes.js";
 import { openMessage, publicOf } from "./hpke.js";
 import { Directory, GrantSealer, Root, account as accountBytes, monthOf } from "./keys.js";
 import { Problem, account, byId, fail, say, send, usePasskey } from "./page.js";
+import { text } from "./text.js";
 import { keep, wrap } from "./wrap.js";
 
 const CLAIM_INFO = utf8("stele/claim/v1");
@@ -27,15 +28,15 @@ export const run = () => {
   });
 };
 
-const again = () => Object.assign(document.createElement("a"), { className: "btn", href: "/keys", textContent: "Start again" });
+const again = () => Object.assign(document.createElement("a"), { className: "btn", href: "/keys", textContent: text("Start again") });
 
 const claim = async (challenge) => {
-  say("Use your passkey to get your keys.");
+  say(text("Use your passkey to get your keys."));
   const first = await usePasskey(challenge);
   if (!first.prf) {
-    throw new Problem("This passkey can't keep keys. Nothing was changed: your keys stay where they are, and you go on as before.");
+    throw new Problem(text("This passkey can't keep keys. Nothing was changed: your keys stay where they are, and you go on as before."));
   }
-  say("Making your keys…");
+  say(text("Making your keys…"));
   const seed = random(32);
   const offer = await send("/keys/offer", { passkey: first.answer, key: base64(await publicOf(seed)) });
   const secrets = {
@@ -49,10 +50,10 @@ const claim = async (challenge) => {
   const directory = base64((await Directory.derive(root, log, generations, monthOf(new Date()))).encode());
   const envelopes = await sealedTo(root, log, offer);
   const { draft, challenge: claimed } = await send("/keys/claim/draft", { credential: first.answer.credential, directory });
-  say("Use your passkey once more to take them over.");
+  say(text("Use your passkey once more to take them over."));
   const second = await usePasskey(unbase64(claimed), [first.answer.credential]);
   const wrapped = await wrap(first.prf, account, first.id, secrets);
-  say("Taking your keys over…");
+  say(text("Taking your keys over…"));
   await send("/keys/claim", { draft, passkey: second.answer, wrapped, directory, envelopes });
   await keep(account, secrets);
 };

@@ -3,8 +3,9 @@
 
 import { base64, hex, unbase64 } from "./bytes.js";
 import { ask, byId, root, say } from "./page.js";
-import { badge, found, openPage } from "./record.js";
+import { badge, byName, found, openPage } from "./record.js";
 import { date, element, saved, shownValue, status, tag } from "./show.js";
+import { text } from "./text.js";
 import { Opener } from "./vault.js";
 
 /** Most lines of "Details". */
@@ -20,7 +21,7 @@ export const run = async () => {
   place.replaceChildren(...(entry.state === "Verified" ? shown(entry, page) : heldBack(entry)));
 };
 
-const heldBack = (entry) => [element("h1", {}, "Entry held back"), badge(entry, true, found(entry))];
+const heldBack = (entry) => [element("h1", {}, text("Entry held back")), badge(entry, true, found(entry))];
 
 const shown = (entry, page) => {
   const value = shownValue(entry.resource);
@@ -28,18 +29,18 @@ const shown = (entry, page) => {
   const proof = JSON.stringify(proofFile(entry, page));
   return [
     element("h1", {}, entry.title),
-    element("p", { class: "soft" }, `${entry.when ? date(entry.when) : "Date not known"}. Recorded by ${entry.name}. `, element("span", { class: "mono" }, `${entry.of}REC${entry.number}`)),
+    element("p", { class: "soft" }, `${entry.when ? date(entry.when) : text("Date not known")}. ${text("Recorded by {name}", { name: byName(entry) })}. `, element("span", { class: "mono" }, `${entry.of}REC${entry.number}`)),
     value ? element("p", { class: "stat" }, value) : "",
     state ? element("p", {}, tag(state)) : "",
-    badge(entry, true, found(entry), saved("Download the proof file", `${entry.id}.proof.json`, proof), check()),
-    element("h2", {}, "Details"),
-    element("dl", { class: "facts" }, ...lines(entry.resource).slice(0, LINES_MAX).flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)])),
-    element("div", { class: "actions" }, entry.isFile ? saved("Download the file", entry.id, entry.content) : saved("Download as FHIR", `${entry.id}.json`, entry.text)),
+    badge(entry, true, found(entry), saved(text("Download the proof file"), `${entry.id}.proof.json`, proof), check()),
+    element("h2", {}, text("Details")),
+    element("dl", { class: "facts" }, ...lines(entry.resource).slice(0, LINES_MAX).flatMap(([name, words]) => [element("dt", {}, name), element("dd", {}, words)])),
+    element("div", { class: "actions" }, entry.isFile ? saved(text("Download the file"), entry.id, entry.content) : saved(text("Download as FHIR"), `${entry.id}.json`, entry.text)),
   ].filter(Boolean);
 };
 
 const check = () =>
-  element("p", { class: "small soft" }, "Check it yourself, on any machine, without this server: ", element("span", { class: "mono" }, "stele verify proof FILE --genesis genesis.json"));
+  element("p", { class: "small soft" }, `${text("Check it yourself, on any machine, without this server:")} `, element("span", { class: "mono" }, "stele verify proof FILE --genesis genesis.json"));
 
 /** The proof of an entry with its whole content, as `stele_core::proof` reads it. */
 export const proofFile = (entry, { organization, log }) => ({

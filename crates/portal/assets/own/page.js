@@ -2,6 +2,7 @@
 
 import { base64url, random, unbase64 } from "./bytes.js";
 import { PRF, forget, prfOf } from "./store.js";
+import { text } from "./text.js";
 import { afterSignIn, keep, kept, unwrap } from "./wrap.js";
 
 const tools = document.querySelector("#own")?.dataset ?? {};
@@ -30,10 +31,10 @@ export const fail = (error) => {
 
 const words = (error) => {
   if (error instanceof Problem) return error.message;
-  if (!window.PublicKeyCredential) return "This browser cannot use passkeys. Try another browser, or a newer version of this one.";
-  if (error.name === "NotAllowedError") return "Your device did not confirm. Nothing was changed. You can try again.";
-  if (error.name === "OperationError") return "What the server sent does not open with your keys. Nothing was changed. Tell the desk of your hospital or practice.";
-  return `This did not work. Nothing was changed. Try again. (${error.message})`;
+  if (!window.PublicKeyCredential) return text("This browser cannot use passkeys. Try another browser, or a newer version of this one.");
+  if (error.name === "NotAllowedError") return text("Your device did not confirm. Nothing was changed. You can try again.");
+  if (error.name === "OperationError") return text("What the server sent does not open with your keys. Nothing was changed. Tell the desk of your hospital or practice.");
+  return text("This did not work. Nothing was changed. Try again. ({error})", { error: error.message });
 };
 
 const answered = async (answer) => {
@@ -43,9 +44,9 @@ const answered = async (answer) => {
   if (answer.redirected || answer.status === 401) {
     await forget();
     location.assign("/sign-in");
-    throw new Problem("You were signed out. Sign in and try again.");
+    throw new Problem(text("You were signed out. Sign in and try again."));
   }
-  throw new Problem(isJson ? (await answer.json()).message : "The server does not answer now. Try again in a minute.");
+  throw new Problem(isJson ? (await answer.json()).message : text("The server does not answer now. Try again in a minute."));
 };
 
 export const ask = async (path) => answered(await fetch(path, { headers: { accept: "application/json" } }));
@@ -102,7 +103,7 @@ export const secrets = async () => {
   // The challenge is for the passkey alone: what its PRF gives does not depend on it, and nothing is signed for anybody.
   const used = await usePasskey(random(32), keys.map(({ credential }) => credential));
   const mine = keys.find(({ credential }) => credential === used.answer.credential);
-  if (!mine || !used.prf) throw new Problem("This passkey does not open your record. Use another one of yours.");
+  if (!mine || !used.prf) throw new Problem(text("This passkey does not open your record. Use another one of yours."));
   return unwrap(used.prf, account, used.id, mine.wrapped);
 };
 

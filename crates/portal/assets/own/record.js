@@ -5,6 +5,7 @@ import { Opener, verified } from "./vault.js";
 import { ask, byId, fail, root, say } from "./page.js";
 import { bundle, fits } from "./download.js";
 import { date, element, icon, moment, parse, saved, shownValue, status, tag, title, when } from "./show.js";
+import { message, plural, text } from "./text.js";
 
 const FIRST = 50;
 const MORE = 200;
@@ -15,15 +16,15 @@ const GLANCE = 8;
 /** Parts that the list of everyday entries leaves out; "Everything" has them. */
 const PAPERWORK = ["billing", "administrative", "record-keeping"];
 const KINDS = [
-  ["results", "Test results", ["laboratory", "imaging", "cardiology"]],
-  ["vitals", "Measurements", ["vital-signs"]],
-  ["medicines", "Medicines", ["medicines"]],
-  ["problems", "Health problems", ["problems"]],
-  ["allergies", "Allergies", ["allergies"]],
-  ["vaccines", "Vaccines", ["immunizations"]],
-  ["visits", "Visits", ["encounters"]],
-  ["treatments", "Operations and treatments", ["procedures"]],
-  ["documents", "Letters and notes", ["documents"]],
+  ["results", message("Test results"), ["laboratory", "imaging", "cardiology"]],
+  ["vitals", message("Measurements"), ["vital-signs"]],
+  ["medicines", message("Medicines"), ["medicines"]],
+  ["problems", message("Health problems"), ["problems"]],
+  ["allergies", message("Allergies"), ["allergies"]],
+  ["vaccines", message("Vaccines"), ["immunizations"]],
+  ["visits", message("Visits"), ["encounters"]],
+  ["treatments", message("Operations and treatments"), ["procedures"]],
+  ["documents", message("Letters and notes"), ["documents"]],
 ];
 
 /** Opens what the server handed out: the entries, each with its content or with what is wrong with it. */
@@ -31,15 +32,15 @@ export const openPage = async (opener, page) =>
   Promise.all(
     page.entries.map(async (entry) => {
       const told = { ...entry, name: page.names[entry.author.toLowerCase()], of: page.patientNumber, log: page.log };
-      if (!entry.sealed) return { ...told, state: "Large", title: entry.resourceType === "Binary" ? "A file" : "A large entry", when: "" };
+      if (!entry.sealed) return { ...told, state: "Large", title: entry.resourceType === "Binary" ? text("A file") : text("A large entry"), when: "" };
       try {
         const content = await opener.open(entry.sealed);
         if (!(await verified(content, entry, page.log))) return { ...told, state: "DoesNotMatch" };
         // A file is kept as its own bytes.
-        if (entry.resourceType === "Binary") return { ...told, state: "Verified", content, isFile: true, resource: {}, title: "A file", when: "" };
-        const text = new TextDecoder("utf-8", { fatal: true }).decode(content);
-        const resource = parse(text);
-        return { ...told, state: "Verified", content, text, resource, title: title(resource), when: when(resource) };
+        if (entry.resourceType === "Binary") return { ...told, state: "Verified", content, isFile: true, resource: {}, title: text("A file"), when: "" };
+        const written = new TextDecoder("utf-8", { fatal: true }).decode(content);
+        const resource = parse(written);
+        return { ...told, state: "Verified", content, text: written, resource, title: title(resource), when: when(resource) };
       } catch {
         // Bytes that were altered, or sealed to other keys, do not open: they are held back like those that do not match.
         return { ...told, state: "DoesNotMatch" };
@@ -48,18 +49,18 @@ export const openPage = async (opener, page) =>
   );
 
 export const BADGES = {
-  Verified: ["ok", "check", "Verified"],
-  DoesNotMatch: ["bad", "octagon-alert", "Does not match"],
-  Large: ["idle", "cloud-off", "Not opened yet"],
+  Verified: ["ok", "check", message("Verified")],
+  DoesNotMatch: ["bad", "octagon-alert", message("Does not match")],
+  Large: ["idle", "cloud-off", message("Not opened yet")],
 };
 
 /** The badge under an entry, opening to what was found. */
 export const badge = (entry, isOpen, ...inside) => {
   const [kind, picture, words] = BADGES[entry.state];
-  const name = element("span", { class: "hide" }, `: ${entry.title ?? "entry"}`);
+  const name = element("span", { class: "hide" }, `: ${entry.title ?? text("entry")}`);
   const details = element(
     "details", { class: `verify ${kind}` },
-    element("summary", {}, icon(picture), ` ${words}`, name),
+    element("summary", {}, icon(picture), ` ${text(words)}`, name),
     element("div", { class: "flow" }, ...inside),
   );
   details.open = isOpen || entry.state === "DoesNotMatch";
@@ -68,10 +69,16 @@ export const badge = (entry, isOpen, ...inside) => {
 
 /** What opening an entry and holding it against the ledger gave, in words. */
 const FOUND = {
-  Verified: ({ name, at }) => `This is exactly what ${name} recorded on ${moment(at)} UTC. Your browser opened it and held it against the ledger. Nothing has changed since.`,
-  DoesNotMatch: () => "What is stored does not open, or is not what was recorded, so we do not show it. Your other entries are not affected. Tell the desk of your hospital or practice the number of this entry.",
-  Large: () => "It is too large to be opened in a list. It is opened and held against the ledger on its own page.",
+  Verified: ({ name, at }) =>
+    name === "you"
+      ? text("This is exactly what you recorded on {moment} UTC. Your browser opened it and held it against the ledger. Nothing has changed since.", { moment: moment(at) })
+      : text("This is exactly what {name} recorded on {moment} UTC. Your browser opened it and held it against the ledger. Nothing has changed since.", { name, moment: moment(at) }),
+  DoesNotMatch: () => text("What is stored does not open, or is not what was recorded, so we do not show it. Your other entries are not affected. Tell the desk of your hospital or practice the number of this entry."),
+  Large: () => text("It is too large to be opened in a list. It is opened and held against the ledger on its own page."),
 };
+
+/** Who recorded an entry, after "by". */
+export const byName = ({ name }) => (name === "you" ? text("you") : name);
 
 export const found = (entry) => element("p", {}, FOUND[entry.state](entry));
 
@@ -80,14 +87,14 @@ const address = ({ resourceType, id }) => `/record/${resourceType}/${id}`;
 const article = (entry) => {
   const number = element("span", { class: "mono" }, `${entry.of}REC${entry.number}`);
   const isShown = entry.state === "Verified";
-  const heading = entry.state !== "DoesNotMatch" ? element("a", { href: address(entry) }, entry.title) : "Entry held back";
-  const dated = isShown && entry.when ? date(entry.when) : `Recorded ${date(new Date(entry.at).toISOString())}`;
+  const heading = entry.state !== "DoesNotMatch" ? element("a", { href: address(entry) }, entry.title) : text("Entry held back");
+  const dated = isShown && entry.when ? date(entry.when) : text("Recorded {day}", { day: date(new Date(entry.at).toISOString()) });
   const isOwn = entry.name === "you";
   const what = element(
     "div", { class: "what tight" },
     element("h3", {}, heading),
     element("p", { class: "small soft" }, dated, isOwn ? ". " : `. ${entry.name}. `, number),
-    entry.version > 1 ? element("p", { class: "small" }, `Amended, ${entry.version} versions`) : "",
+    entry.version > 1 ? element("p", { class: "small" }, text("Amended, {version} versions", { version: entry.version })) : "",
   );
   const value = isShown ? shownValue(entry.resource) : "";
   const state = isShown ? status(entry.resource) : undefined;
@@ -131,17 +138,17 @@ class View {
       if (!months.has(month)) months.set(month, element("section", { class: "month" }, element("h2", {}, date(month))));
       months.get(month).append(article(entry));
     }
-    const none = element("div", { class: "notice" }, element("p", {}, element("strong", {}, "No entry fits.")));
+    const none = element("div", { class: "notice" }, element("p", {}, element("strong", {}, text("No entry fits."))));
     byId("timeline").replaceChildren(...(months.size > 0 ? months.values() : [none]));
     byId("older").hidden = chosen.length <= this.shown;
-    byId("count").textContent = `${chosen.length} ${chosen.length === 1 ? "entry" : "entries"}, newest first`;
+    byId("count").textContent = plural(chosen.length, "1 entry, newest first", "{count} entries, newest first");
   }
 
   glance() {
     const lists = [
-      ["Allergies", "allergies", "No allergy is recorded. That does not mean that you have none."],
-      ["Medicines now", "medicines", "No current medicine is recorded."],
-      ["Health problems", "problems", "No current problem is recorded."],
+      [text("Allergies"), "allergies", text("No allergy is recorded. That does not mean that you have none.")],
+      [text("Medicines now"), "medicines", text("No current medicine is recorded.")],
+      [text("Health problems"), "problems", text("No current problem is recorded.")],
     ];
     const sections = lists.map(([heading, part, none]) => {
       const names = new Map();
@@ -149,7 +156,7 @@ class View {
         if (entry.category === part && entry.state === "Verified" && isCurrent(entry)) names.set(entry.title, entry);
       }
       const lines = [...names.values()].slice(0, GLANCE).map((entry) => element("li", {}, element("a", { href: address(entry) }, entry.title)));
-      if (names.size > GLANCE) lines.push(element("li", {}, `${names.size - GLANCE} more in the list`));
+      if (names.size > GLANCE) lines.push(element("li", {}, plural(names.size - GLANCE, "1 more in the list", "{count} more in the list")));
       if (names.size === 0) lines.push(element("li", { class: "soft" }, none));
       return element("section", {}, element("h2", {}, heading), element("ul", {}, ...lines));
     });
@@ -160,9 +167,9 @@ class View {
 /** Everything in one file, offered when all of it is here. */
 const offer = (view) => {
   const left = view.entries.filter((entry) => !fits(entry)).length;
-  const words = left === 0 ? "" : element("p", { class: "small soft" }, `${left} ${left === 1 ? "entry is" : "entries are"} not in it: files, large ones, and what is held back. They are on their own pages.`);
-  const check = element("p", { class: "small soft" }, "Check it on any machine: ", element("span", { class: "mono" }, "stele verify proof FILE --genesis genesis.json"));
-  byId("everything").replaceChildren(saved("Download everything", "health-record.fhir.json", () => bundle(view.entries, view.organization)), check, words);
+  const words = left === 0 ? "" : element("p", { class: "small soft" }, plural(left, "1 entry is not in it: files, large ones, and what is held back. They are on their own pages.", "{count} entries are not in it: files, large ones, and what is held back. They are on their own pages."));
+  const check = element("p", { class: "small soft" }, `${text("Check it on any machine:")} `, element("span", { class: "mono" }, "stele verify proof FILE --genesis genesis.json"));
+  byId("everything").replaceChildren(saved(text("Download everything"), "health-record.fhir.json", () => bundle(view.entries, view.organization)), check, words);
 };
 
 /** Every entry, a part at a time; `each` is called with what is there so far. */
@@ -183,14 +190,14 @@ const fetchAll = async (opener, each) => {
 export const run = async () => {
   const opener = new Opener(await root());
   const view = new View();
-  for (const [name, words] of KINDS) byId("show").append(element("option", { value: name }, words));
+  for (const [name, words] of KINDS) byId("show").append(element("option", { value: name }, text(words)));
   const load = async () => {
     await fetchAll(opener, (entries, { total, organization }) => {
       // A reload keeps what is shown until it has everything.
       if (entries.length < view.entries.length) return;
       Object.assign(view, { entries, organization });
       view.render();
-      say(entries.length < total ? `Opened ${entries.length} of ${total} entries…` : "");
+      say(entries.length < total ? text("Opened {opened} of {total} entries…", { opened: entries.length, total }) : "");
       byId("filters").hidden = false;
     });
     view.glance();
@@ -217,7 +224,7 @@ const follow = (load) => {
     loading = true;
     try {
       await load();
-      byId("said").textContent = "This page has been brought up to date.";
+      byId("said").textContent = text("This page has been brought up to date.");
     } catch (error) {
       fail(error);
     } finally {

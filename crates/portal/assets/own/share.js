@@ -5,6 +5,7 @@ import { base64, concat, equal, sha256, unbase64, unhex, hex } from "./bytes.js"
 import { Directory, GrantSealer, account as accountBytes } from "./keys.js";
 import { keccak256 } from "./keccak.js";
 import { Problem, account, ask, root, send } from "./page.js";
+import { text } from "./text.js";
 
 /** Where the check page finds what this page sealed. */
 export const SEALED = "stele-sealed";
@@ -14,7 +15,7 @@ export const currentDirectory = async (keys, { directory, directoryRoot }) => {
   const read = Directory.decode(unbase64(directory));
   const isOurs = equal(read.log, accountBytes(account)) && equal(await read.root(), unhex(directoryRoot));
   if (!isOurs || !(await read.fits(keys))) {
-    throw new Problem("The server's list of your public keys is not the one on the ledger. Nothing was changed. Tell the desk of your hospital or practice.");
+    throw new Problem(text("The server's list of your public keys is not the one on the ledger. Nothing was changed. Tell the desk of your hospital or practice."));
   }
   return read;
 };

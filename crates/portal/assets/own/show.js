@@ -1,6 +1,8 @@
 // Resources in plain words, as `stele_fhir::words` and the portal's own pages put them. Numbers are shown as they were
 // written; everything is set as text, never as markup.
 
+import { decimal, message, text } from "./text.js";
+
 /** A number with the digits it was written with. */
 class Written {
   constructor(source) {
@@ -18,8 +20,12 @@ export const parse = (text) =>
 
 const CODED = ["code", "medicationCodeableConcept", "medicationReference", "vaccineCode", "type", "serviceType", "class", "category", "description"];
 const TAGS = / \((disorder|finding|procedure|situation|regime\/therapy|physical object|qualifier value|person|observable entity|substance|product|morphologic abnormality|event|assessment scale)\)$/;
-const UNITS = { "mm[Hg]": "mmHg", Cel: "°C", "10*3/uL": "×10³/µL", "10*6/uL": "×10⁶/µL", "{score}": "", "/min": "per minute", "m[IU]/L": "mIU/L", "{nominal}": "" };
-const MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const UNITS = { "mm[Hg]": "mmHg", Cel: "°C", "10*3/uL": "×10³/µL", "10*6/uL": "×10⁶/µL", "{score}": "", "/min": message("per minute"), "m[IU]/L": "mIU/L", "{nominal}": "" };
+const MONTHS = [
+  message("January"), message("February"), message("March"), message("April"),
+  message("May"), message("June"), message("July"), message("August"),
+  message("September"), message("October"), message("November"), message("December"),
+];
 
 const isText = (value) => typeof value === "string" && value !== "";
 
@@ -31,7 +37,7 @@ const concept = (value) => {
 export const fullName = (person) => {
   const name = person.name?.[0] ?? {};
   if (isText(name.text)) return name.text;
-  return [...(name.given ?? []), name.family].filter(isText).join(" ") || "Name not known";
+  return [...(name.given ?? []), name.family].filter(isText).join(" ") || text("Name not known");
 };
 
 const spaced = (type) => type.replace(/(?!^)[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
@@ -47,13 +53,13 @@ const oneValue = (part) => {
   const quantity = part.valueQuantity;
   if (quantity?.value !== undefined) {
     const unit = UNITS[quantity.unit] ?? quantity.unit ?? "";
-    return `${quantity.comparator ?? ""}${quantity.value} ${unit}`.trim();
+    return `${quantity.comparator ?? ""}${decimal(String(quantity.value))} ${text(unit)}`.trim();
   }
   const coded = concept(part.valueCodeableConcept);
   if (coded) return coded.replace(TAGS, "");
-  const text = [part.valueString, part.valueDateTime, part.valueTime].find(isText);
-  if (text) return text;
-  if (typeof part.valueBoolean === "boolean") return part.valueBoolean ? "yes" : "no";
+  const written = [part.valueString, part.valueDateTime, part.valueTime].find(isText);
+  if (written) return written;
+  if (typeof part.valueBoolean === "boolean") return part.valueBoolean ? text("yes") : text("no");
   return part.valueInteger?.toString();
 };
 
@@ -75,28 +81,30 @@ export const when = (resource) =>
     resource.authoredOn, resource.recordedDate, resource.started, resource.issued, resource.date, resource.created, resource.recorded,
   ].find(isText) ?? "";
 
-const CLINICAL = { active: "Active", resolved: "Resolved", inactive: "Inactive", remission: "In remission" };
-const STATUS = { active: "Active", completed: "Completed", stopped: "Stopped", amended: "Amended", corrected: "Amended", preliminary: "Preliminary", cancelled: "Cancelled" };
+const CLINICAL = { active: message("Active"), resolved: message("Resolved"), inactive: message("Inactive"), remission: message("In remission") };
+const STATUS = { active: message("Active"), completed: message("Completed"), stopped: message("Stopped"), amended: message("Amended"), corrected: message("Amended"), preliminary: message("Preliminary"), cancelled: message("Cancelled") };
 
 export const status = (resource) => {
   const code = (member) => resource[member]?.coding?.[0]?.code;
-  if (code("verificationStatus") === "entered-in-error" || resource.status === "entered-in-error") return "Entered in error";
+  if (code("verificationStatus") === "entered-in-error" || resource.status === "entered-in-error") return message("Entered in error");
   return CLINICAL[code("clinicalStatus")] ?? (isText(resource.status) ? STATUS[resource.status] : undefined);
 };
 
 /** `2026-03-01T10:11` as "1 March 2026"; a month or year alone stays one. */
 export const date = (written) => {
-  if (!written) return "not known";
+  if (!written) return text("not known");
   const [year, month, day] = written.split(/[-T]/);
   const name = MONTHS[Number(month) - 1];
-  if (name && /^\d\d$/.test(day ?? "")) return `${Number(day)} ${name} ${year}`;
-  return name ? `${name} ${year}` : year;
+  if (name && /^\d\d$/.test(day ?? "")) {
+    return text("{day} {month} {year}", { day: Number(day), month: text(name), year });
+  }
+  return name ? text("{month} {year}", { month: text(name), year }) : year;
 };
 
 /** `1 March 2026, 14:02`, in UTC as everything on the ledger. */
 export const moment = (ms) => {
   const instant = new Date(ms).toISOString();
-  return `${date(instant)}, ${instant.slice(11, 16)}`;
+  return text("{day}, {clock}", { day: date(instant), clock: text("{clock}", { clock: instant.slice(11, 16) }) });
 };
 
 /** An element with attributes and children; text is set as text. */
@@ -124,14 +132,14 @@ const LOOKS = { Active: ["ok", "circle-check"], "Entered in error": ["", "x"], P
 
 export const tag = (words) => {
   const [kind, picture] = LOOKS[words] ?? ["", "check"];
-  return element("span", { class: `tag ${kind}` }, icon(picture), ` ${words}`);
+  return element("span", { class: `tag ${kind}` }, icon(picture), ` ${text(words)}`);
 };
 
 /** A button that saves what exists in this browser alone: text, bytes, or a function that makes them. */
-export const saved = (words, name, text) => {
+export const saved = (words, name, made) => {
   const button = element("button", { type: "button", class: "btn" }, icon("download"), ` ${words}`);
   button.addEventListener("click", () => {
-    const content = typeof text === "function" ? text() : text;
+    const content = typeof made === "function" ? made() : made;
     const type = typeof content === "string" ? "application/json" : "application/octet-stream";
     const href = URL.createObjectURL(new Blob([content], { type }));
     element("a", { href, download: name }).click();

@@ -35,6 +35,7 @@ pub(super) static MODULES: LazyLock<Modules> = LazyLock::new(|| {
         "own/show.js",
         "own/stop.js",
         "own/store.js",
+        "own/text.js",
         "own/vault.js",
         "own/wrap.js",
         "vendor/hpke-common/esm/_dnt.shims.js",

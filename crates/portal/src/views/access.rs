@@ -28,7 +28,7 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, csrf, icon},
     session::Signed,
-    shown::{day, list, moment, parts, verbs, whose},
+    shown::{day, list, moment, part, parts, purpose, verbs, your},
 };
 
 /// Access that ends within this many milliseconds ends soon: a week.
@@ -70,9 +70,14 @@ impl Row {
     /// One sentence: who can do what until when, and why.
     pub(super) fn sentence(&self) -> Markup {
         html! {
-            (subject(&self.named, self.organization.as_deref()))
-            " can " strong { (verbs(self.grant.terms.permissions)) } " " (whose("your", &self.categories))
-            strong { " until " (last_day(&self.grant.terms)) } ", for " (purposes(&self.grant.terms)) "."
+            (rich!(
+                "{subject} can {verbs} {whose}{until}, for {purposes}.",
+                subject = subject(&self.named, self.organization.as_deref()),
+                verbs = html! { strong { (verbs(self.grant.terms.permissions)) } },
+                whose = your(&self.categories),
+                until = html! { strong { " " (rich!("until {day}", day = last_day(&self.grant.terms))) } },
+                purposes = purposes(&self.grant.terms),
+            ))
         }
     }
 
@@ -114,7 +119,7 @@ pub(super) fn purposes(terms: &Terms) -> String {
     let words: Vec<String> = terms
         .purposes
         .iter()
-        .map(|purpose| purpose.words().to_owned())
+        .map(|one| purpose(*one).to_owned())
         .collect();
     list(&words)
 }
@@ -132,17 +137,17 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
     let is_soon = |row: &&Row| row.grant.terms.period.until.0.saturating_sub(now.0) < SOON_MS;
     let groups = [
         (
-            "Ending soon",
+            text!("Ending soon"),
             rows.iter().filter(is_soon).collect::<Vec<_>>(),
         ),
         (
-            "People",
+            text!("People"),
             rows.iter()
                 .filter(|row| !is_soon(row) && row.is_person())
                 .collect(),
         ),
         (
-            "Organisations",
+            text!("Organisations"),
             rows.iter()
                 .filter(|row| !is_soon(row) && !row.is_person())
                 .collect(),
@@ -151,10 +156,10 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
     let main = html! {
         div.page-head {
             div.tight {
-                h1 { "Who can see what" }
-                p.soft { "Only the people on this page can open your record. You can stop anyone at any time." }
+                h1 { (text!("Who can see what")) }
+                p.soft { (text!("Only the people on this page can open your record. You can stop anyone at any time.")) }
             }
-            a.btn.primary href="/access/share" { (icon("plus")) " Share with someone" }
+            a.btn.primary href="/access/share" { (icon("plus")) " " (text!("Share with someone")) }
         }
         div.sections #access data-live {
             (requests(&portal, &signed, patient).await?)
@@ -167,20 +172,20 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
                 }
             }
             @if rows.is_empty() {
-                section.notice { p { "Nobody but you can open your record." } }
+                section.notice { p { (text!("Nobody but you can open your record.")) } }
             }
             @if rows.len() > 1 {
                 form method="post" action="/access/stop-all" {
                     (csrf(&signed))
-                    button.btn.stop { "Stop all access" }
+                    button.btn.stop { (text!("Stop all access")) }
                 }
             }
             section.flow.stop-all {
-                p.links { a href="/access/ended" { "Access that has ended" } a href="/history" { "What was opened, and when" } }
+                p.links { a href="/access/ended" { (text!("Access that has ended")) } a href="/history" { (text!("What was opened, and when")) } }
             }
         }
     };
-    Ok(Page::new("Who can see what", main)
+    Ok(Page::new(text!("Who can see what"), main)
         .at(Place::Sharing)
         .render(Some(&signed)))
 }
@@ -197,15 +202,15 @@ fn line(signed: &Signed, row: &Row, now: Timestamp) -> Markup {
             div.tight {
                 p { (row.sentence()) }
                 @if left < SOON_MS {
-                    p.small { span.state.wait { (icon("hourglass")) " Ends " (last_day(&row.grant.terms)) } }
+                    p.small { span.state.wait { (icon("hourglass")) " " (rich!("Ends {day}", day = last_day(&row.grant.terms))) } }
                 }
-                p.small.soft { "Given " (moment(row.grant.granted.at)) " UTC" }
+                p.small.soft { (rich!("Given {moment} UTC", moment = moment(row.grant.granted.at))) }
             }
             form.row-acts method="post" action="/access/stop" {
                 (csrf(signed))
                 input type="hidden" name="grantee" value=(row.grant.grantee);
                 input type="hidden" name="id" value=(row.grant.id);
-                button.btn.stop { "Stop access" span.hide { " of " (row.named.name) } }
+                button.btn.stop { (text!("Stop access")) span.hide { " " (rich!("of {name}", name = row.named.name)) } }
             }
         }
     }
@@ -214,26 +219,27 @@ fn line(signed: &Signed, row: &Row, now: Timestamp) -> Markup {
 /// What somebody asks for, in a sentence. What was not said is for the patient to choose.
 pub(super) fn asked(details: Option<&RequestDetails>) -> String {
     let Some(details) = details else {
-        return "see your record".into();
+        return text!("see your record").into();
     };
     let names: Vec<String> = details
         .categories
         .iter()
         .filter_map(|name| Category::from_name(name))
-        .map(|category| category.plain_name().to_owned())
+        .map(|category| part(category).to_owned())
         .collect();
-    let verbs = verbs(permissions_of(&details.permissions));
-    let what = if details.categories.iter().any(|name| name == "all") {
-        "everything".to_owned()
-    } else if names.is_empty() {
-        "record".to_owned()
+    let permissions = permissions_of(&details.permissions);
+    let verbs = if permissions == Permissions::default() {
+        text!("see").to_owned()
     } else {
-        list(&names)
+        verbs(permissions)
     };
-    format!(
-        "{} your {what}",
-        if verbs == "nothing" { "see" } else { &verbs }
-    )
+    if details.categories.iter().any(|name| name == "all") {
+        text!("{verbs} everything in your record", verbs)
+    } else if names.is_empty() {
+        text!("{verbs} your record", verbs)
+    } else {
+        text!("{verbs} your {what}", verbs, what = list(&names))
+    }
 }
 
 pub(super) fn permissions_of(names: &[String]) -> Permissions {
@@ -261,19 +267,23 @@ async fn requests(portal: &Portal, signed: &Signed, patient: PatientId) -> Answe
     Ok(html! {
         @if !lines.is_empty() {
             section.ledger {
-                h2 { "Waiting for your answer" }
+                h2 { (text!("Waiting for your answer")) }
                 ul.rows {
                     @for (request, details, named, organization) in &lines {
                         li.access-row {
                             div.tight {
-                                p { (subject(named, organization.as_deref())) " asks to " strong { (asked(details.as_ref())) } "." }
+                                p { (rich!(
+                                    "{subject} asks to {asked}.",
+                                    subject = subject(named, organization.as_deref()),
+                                    asked = html! { strong { (asked(details.as_ref())) } },
+                                )) }
                                 @if let Some(details) = details {
-                                    p.small.soft { "Asked " (moment(request.requested.at)) " UTC: “" (details.reason) "”" }
+                                    p.small.soft { (rich!("Asked {moment} UTC: “{reason}”", moment = moment(request.requested.at), reason = details.reason)) }
                                 }
                             }
                             div.actions.even {
-                                (answer_form(signed, request, "allow", "check", "Allow", &named.name))
-                                (answer_form(signed, request, "decline", "x", "Decline", &named.name))
+                                (answer_form(signed, request, "allow", "check", text!("Allow"), &named.name))
+                                (answer_form(signed, request, "decline", "x", text!("Decline"), &named.name))
                             }
                         }
                     }
@@ -310,20 +320,20 @@ async fn ended(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rend
         }
     }
     let main = html! {
-        a.back href="/access" { "Back to who can see what" }
-        h1 { "Access that has ended" }
+        a.back href="/access" { (text!("Back to who can see what")) }
+        h1 { (text!("Access that has ended")) }
         @if rows.is_empty() {
-            p { "No access has ended yet. When you stop someone, or an end date passes, it is listed here." }
+            p { (text!("No access has ended yet. When you stop someone, or an end date passes, it is listed here.")) }
         } @else {
             ul.rows {
                 @for row in &rows {
                     li.tight {
                         p { strong { (row.named.name) } ": " (verbs(row.grant.terms.permissions)) " " (parts(&row.categories)) }
                         p.small.soft {
-                            "From " (day(row.grant.granted.at))
+                            (rich!("From {day}", day = day(row.grant.granted.at)))
                             @match &row.grant.revoked {
-                                Some(revoked) => { ". You stopped it " (moment(revoked.at)) " UTC." }
-                                None => { ". It ended " (last_day(&row.grant.terms)) "." }
+                                Some(revoked) => { ". " (rich!("You stopped it {moment} UTC.", moment = moment(revoked.at))) }
+                                None => { ". " (rich!("It ended {day}.", day = last_day(&row.grant.terms))) }
                             }
                         }
                     }
@@ -331,7 +341,7 @@ async fn ended(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rend
             }
         }
     };
-    Ok(Page::new("Access that has ended", main)
+    Ok(Page::new(text!("Access that has ended"), main)
         .at(Place::Sharing)
         .narrow()
         .render(Some(&signed)))
@@ -344,12 +354,12 @@ async fn stop(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted)
         .fields
         .text("grantee")
         .parse()
-        .map_err(|_| Refusal::bad_form("It names nobody."))?;
+        .map_err(|_| Refusal::bad_form(text!("It names nobody.")))?;
     let id: u32 = posted
         .fields
         .text("id")
         .parse()
-        .map_err(|_| Refusal::bad_form("It names no permission."))?;
+        .map_err(|_| Refusal::bad_form(text!("It names no permission.")))?;
     if signed.holds_keys {
         return Ok(keys::to_stop(grantee, id).into_response());
     }
@@ -407,8 +417,8 @@ pub(super) fn open_request(
         .find(|one| one.id == id && one.status == RequestStatus::Open && one.expires > now)
         .ok_or_else(|| Refusal::Page {
             status: http::StatusCode::CONFLICT,
-            title: "This request was answered already",
-            words: "It may have been answered on another device, or be too old.".into(),
+            title: text!("This request was answered already"),
+            words: text!("It may have been answered on another device, or be too old.").into(),
         })
 }
 

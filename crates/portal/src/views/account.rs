@@ -47,55 +47,60 @@ pub(super) fn show(portal: &Portal, signed: &Signed, problem: Option<String>) ->
     let problems: Vec<(&str, String)> = problem.into_iter().map(|words| ("add", words)).collect();
     let main = html! {
         (errors(&problems))
-        h1 { "Your account" }
+        h1 { (text!("Your account")) }
         div.sections {
             section.flow {
-                h2 { "About you" }
+                h2 { (text!("About you")) }
                 dl.facts {
-                    dt { "Name" } dd { (signed.name) }
-                    @if let Some(number) = &number { dt { "Patient number" } dd.mono { (number) } }
-                    dt { @if signed.is_patient() { "Registered by" } @else { "Organisation" } } dd { (signed.organization) }
+                    dt { (text!("Name")) } dd { (signed.name) }
+                    @if let Some(number) = &number { dt { (text!("Patient number")) } dd.mono { (number) } }
+                    dt { @if signed.is_patient() { (text!("Registered by")) } @else { (text!("Organisation")) } } dd { (signed.organization) }
                 }
                 @if number.is_some() {
-                    p.soft { "A doctor who wants to ask you for access needs your patient number. It opens nothing by itself." }
+                    p.soft { (text!("A doctor who wants to ask you for access needs your patient number. It opens nothing by itself.")) }
                 }
             }
             section.flow {
-                h2 { "Notices" }
-                p { "What happened lately, and how you want to be told of it." }
-                p.links { a href="/notices" { "Notices" } a href="/notices/settings" { "What you are told, and how" } }
+                h2 { (text!("Notices")) }
+                p { (text!("What happened lately, and how you want to be told of it.")) }
+                p.links { a href="/notices" { (text!("Notices")) } a href="/notices/settings" { (text!("What you are told, and how")) } }
             }
             (passkey_list(portal, signed, &passkeys))
             @if !signed.holds_keys { (wallet::list(signed, &wallets)) }
             (session_list(portal, signed)?)
             @if signed.is_patient() {
                 section.flow {
-                    h2 { "Take your record along" }
+                    h2 { (text!("Take your record along")) }
                     @if signed.holds_keys {
-                        p { "Your browser puts it together, on the page of " a href="/record" { "your record" } "." }
+                        p { (rich!("Your browser puts it together, on the page of {your_record}.", your_record = html! { a href="/record" { (text!("your record")) } })) }
                     } @else {
-                        p { "Everything in one signed file, which anybody can check without this server: " span.mono { "stele verify export FILE --genesis genesis.json" } }
+                        p { (text!("Everything in one signed file, which anybody can check without this server:")) " " span.mono { "stele verify export FILE --genesis genesis.json" } }
                         div.actions {
-                            a.btn href="/record/everything.html" download { (icon("download")) " To read and print" }
-                            a.btn href="/record/everything.json" download { (icon("download")) " FHIR" }
+                            a.btn href="/record/everything.html" download { (icon("download")) " " (text!("To read and print")) }
+                            a.btn href="/record/everything.json" download { (icon("download")) " " (text!("FHIR")) }
                         }
                     }
                 }
             }
             @if signed.is_patient() {
                 section.flow {
-                    h2 { "Who holds the keys of your record" }
+                    h2 { (text!("Who holds the keys of your record")) }
                     @if signed.holds_keys {
-                        p { "You do. Your record is opened in your browser, with your passkey. " a href="/keys" { "What that means" } }
+                        p { (rich!("You do. Your record is opened in your browser, with your passkey. {what_that_means}", what_that_means = html! { a href="/keys" { (text!("What that means")) } })) }
                     } @else {
-                    p { (signed.organization) " keeps your record locked and holds the keys for you. Its staff open your record only under the permission you see under " a href="/access" { "Sharing" } ", and every look is in your " a href="/history" { "access history" } "." }
-                    p { a href="/keys" { "Hold your keys yourself" } }
+                    p { (rich!(
+                        "{organization} keeps your record locked and holds the keys for you. Its staff open your record only under the permission you see under {sharing}, and every look is in your {access_history}.",
+                        organization = signed.organization,
+                        sharing = html! { a href="/access" { (text!("Sharing")) } },
+                        access_history = html! { a href="/history" { (text!("access history")) } },
+                    )) }
+                    p { a href="/keys" { (text!("Hold your keys yourself")) } }
                     }
                 }
             }
         }
     };
-    Ok(Page::new("Your account", main)
+    Ok(Page::new(text!("Your account"), main)
         .at(Place::Account)
         .narrow()
         .render(Some(signed)))
@@ -111,9 +116,9 @@ fn passkey_list(portal: &Portal, signed: &Signed, passkeys: &[PasskeyView]) -> m
         .sign_in_challenge(&signed.session.challenge.0);
     html! {
         section.flow {
-            h2 { "Passkeys" }
+            h2 { (text!("Passkeys")) }
             @if passkeys.len() < 2 {
-                div.notice.wait { p { "You have one passkey. Add a second one on another device, so that you can still sign in if you lose the first." } }
+                div.notice.wait { p { (text!("You have one passkey. Add a second one on another device, so that you can still sign in if you lose the first.")) } }
             }
             ul.rows {
                 @for one in passkeys {
@@ -121,22 +126,25 @@ fn passkey_list(portal: &Portal, signed: &Signed, passkeys: &[PasskeyView]) -> m
                         div.tight {
                             p { strong { (one.label) } }
                             p.small.soft {
-                                "Made " (day(one.added)) ". "
-                                @if let Some(used) = one.used { "Last used to sign in " (moment(used)) "." } @else { "Not used to sign in yet." }
+                                (rich!(
+                                    "Made {day}. {moment}",
+                                    day = day(one.added),
+                                    moment = html! { @if let Some(used) = one.used { (rich!("Last used to sign in {moment}.", moment = moment(used))) } @else { (text!("Not used to sign in yet.")) } },
+                                ))
                             }
                         }
                         @if passkeys.len() > 1 {
                             form.row-acts method="post" action="/account/passkeys/remove" {
                                 (csrf(signed))
                                 input type="hidden" name="credential" value=(hex::encode(&one.credential));
-                                button.btn.stop { "Remove" span.hide { " " (one.label) } }
+                                button.btn.stop { (text!("Remove")) span.hide { " " (one.label) } }
                             }
                         }
                     }
                 }
             }
             @if signed.holds_keys {
-                div.actions { a.btn href="/keys/devices" { (icon("plus")) " Add a passkey" } }
+                div.actions { a.btn href="/keys/devices" { (icon("plus")) " " (text!("Add a passkey")) } }
             } @else {
             form.flow method="post" action="/account/passkeys" data-passkey="make"
                 data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) data-rp=(portal.site.rp_id())
@@ -144,11 +152,11 @@ fn passkey_list(portal: &Portal, signed: &Signed, passkeys: &[PasskeyView]) -> m
                 data-exclude=(known.join(" ")) {
                 (csrf(signed))
                 div.field {
-                    label for="label" { "Name of the new passkey" }
-                    p.hint #label-h { "So that you know it again, for example “Phone”" }
+                    label for="label" { (text!("Name of the new passkey")) }
+                    p.hint #label-h { (text!("So that you know it again, for example “Phone”")) }
                     input.w-l #label name="label" maxlength="60" aria-describedby="label-h";
                 }
-                div.actions { button #add .btn { (icon("plus")) " Add a passkey" } }
+                div.actions { button #add .btn { (icon("plus")) " " (text!("Add a passkey")) } }
                 (device_problem())
             }
             }
@@ -162,22 +170,22 @@ fn session_list(portal: &Portal, signed: &Signed) -> Answer<maud::Markup> {
         .sessions_of(signed.person.account, &signed.secret)?;
     Ok(html! {
         section.flow #sessions {
-            h2 { "Where you are signed in" }
+            h2 { (text!("Where you are signed in")) }
             ul.rows {
                 @for one in &sessions {
                     li.tight {
-                        p { strong { @if one.is_this { "This browser" } @else { "Another browser" } } }
-                        p.small.soft { "Signed in " (moment(one.started)) ", last used " (moment(one.seen)) " UTC" }
+                        p { strong { @if one.is_this { (text!("This browser")) } @else { (text!("Another browser")) } } }
+                        p.small.soft { (rich!("Signed in {begun}, last used {used} UTC", begun = moment(one.started), used = moment(one.seen))) }
                     }
                 }
             }
             @if sessions.len() > 1 {
                 form method="post" action="/account/sessions/end" {
                     (csrf(signed))
-                    button.btn.stop { "Sign out everywhere else" }
+                    button.btn.stop { (text!("Sign out everywhere else")) }
                 }
             } @else {
-                p.small.soft { "You are signed in nowhere else. A session ends after half an hour without use." }
+                p.small.soft { (text!("You are signed in nowhere else. A session ends after half an hour without use.")) }
             }
         }
     })
@@ -210,7 +218,7 @@ async fn add(State(portal): State<Arc<Portal>>, signed: Signed, mut posted: Post
 async fn remove(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) -> Answer {
     signed.require_fresh(portal.service.now())?;
     let credential = hex::decode(posted.fields.text("credential"))
-        .map_err(|_| Refusal::bad_form("It names no passkey."))?;
+        .map_err(|_| Refusal::bad_form(text!("It names no passkey.")))?;
     if signed.holds_keys {
         // The node has no key of this account: another passkey signs.
         return Ok(keys::to_removal(&portal, &signed, &credential)?.into_response());

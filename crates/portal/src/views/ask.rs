@@ -21,7 +21,7 @@ use crate::{
     front::Portal,
     page::{CARE, Page, Place, Rendered, csrf, errors, field_error},
     session::Signed,
-    shown::capital,
+    shown::{capital, part},
 };
 
 /// How long a request waits for its answer, in milliseconds: 90 days, as at the operator's desk.
@@ -56,46 +56,46 @@ fn form(signed: &Signed, fields: &Fields, problems: &[(&str, String)]) -> Render
         (errors(problems))
         form.flow method="post" action="/ask" novalidate {
             (csrf(signed))
-            h1 { "Ask a patient for access" }
-            p { "The patient reads this, and allows or declines with a passkey. You see the answer on your worklist." }
+            h1 { (text!("Ask a patient for access")) }
+            p { (text!("The patient reads this, and allows or declines with a passkey. You see the answer on your worklist.")) }
             div.field.invalid[number.is_some()] {
-                label for="patient" { "Patient number" }
-                p.hint #patient-h { "The patient finds it under “Account”, for example PAT003" }
+                label for="patient" { (text!("Patient number")) }
+                p.hint #patient-h { (text!("The patient finds it under “Account”, for example PAT003")) }
                 @if let Some(error) = &number { (error) }
                 input.w-m #patient name="patient" value=(fields.text("patient")) maxlength="20" autocomplete="off"
                     aria-invalid=[number.is_some().then_some("true")] aria-describedby=(if number.is_some() { "patient-h patient-e" } else { "patient-h" });
             }
             fieldset #parts tabindex="-1" .invalid[parts.is_some()] {
-                legend { "Parts of the record" }
+                legend { (text!("Parts of the record")) }
                 @if let Some(error) = &parts { (error) }
                 div.parts {
                     @for one in everyday {
                         div.choice {
                             input type="checkbox" id={ "part-" (one.name()) } name="parts" value=(one.name()) checked[chosen.contains(&one.name())];
-                            label for={ "part-" (one.name()) } { (capital(one.plain_name())) }
+                            label for={ "part-" (one.name()) } { (capital(part(one))) }
                         }
                     }
                 }
             }
             fieldset {
-                legend { "What you need to do" }
-                div.choice { input #see type="radio" name="verbs" value="see" checked[!matches!(fields.text("verbs"), "see-and-add" | "add")]; label for="see" { "See" } }
-                div.choice { input #add type="radio" name="verbs" value="see-and-add" checked[fields.text("verbs") == "see-and-add"]; label for="add" { "See, and add entries" } }
-                div.choice { input #add-only type="radio" name="verbs" value="add" checked[fields.text("verbs") == "add"]; label for="add-only" { "Add entries only, as a laboratory does" } }
+                legend { (text!("What you need to do")) }
+                div.choice { input #see type="radio" name="verbs" value="see" checked[!matches!(fields.text("verbs"), "see-and-add" | "add")]; label for="see" { (text!("See")) } }
+                div.choice { input #add type="radio" name="verbs" value="see-and-add" checked[fields.text("verbs") == "see-and-add"]; label for="add" { (text!("See, and add entries")) } }
+                div.choice { input #add-only type="radio" name="verbs" value="add" checked[fields.text("verbs") == "add"]; label for="add-only" { (text!("Add entries only, as a laboratory does")) } }
             }
             div.field.invalid[reason.is_some()] {
-                label for="reason" { "Why, in words for the patient" }
+                label for="reason" { (text!("Why, in words for the patient")) }
                 @if let Some(error) = &reason { (error) }
                 textarea #reason name="reason" maxlength=(REASON_MAX) aria-invalid=[reason.is_some().then_some("true")]
                     aria-describedby=[reason.is_some().then_some("reason-e")] { (fields.text("reason")) }
             }
-            div.actions { button.btn.primary { "Ask" } a.btn href="/worklist" { "Cancel" } }
+            div.actions { button.btn.primary { (text!("Ask")) } a.btn href="/worklist" { (text!("Cancel")) } }
         }
     };
     let title = if problems.is_empty() {
-        "Ask a patient"
+        text!("Ask a patient")
     } else {
-        "Error: Ask a patient"
+        text!("Error: Ask a patient")
     };
     Page::new(title, main)
         .at(Place::Ask)
@@ -112,7 +112,7 @@ async fn ask(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) 
     if patient.is_none() {
         problems.push((
             "patient",
-            "Enter the number of a patient, such as PAT003".to_owned(),
+            text!("Enter the number of a patient, such as PAT003").to_owned(),
         ));
     }
     let parts: Vec<String> = fields
@@ -122,13 +122,16 @@ async fn ask(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) 
         .map(str::to_owned)
         .collect();
     if parts.is_empty() {
-        problems.push(("parts", "Choose at least one part of the record".to_owned()));
+        problems.push((
+            "parts",
+            text!("Choose at least one part of the record").to_owned(),
+        ));
     }
     let reason = fields.text("reason");
     if reason.is_empty() || reason.chars().count() > REASON_MAX {
         problems.push((
             "reason",
-            format!("Write why, in at most {REASON_MAX} characters"),
+            text!("Write why, in at most {most} characters", most = REASON_MAX),
         ));
     }
     let Some(patient) = patient.filter(|_| problems.is_empty()) else {
@@ -137,7 +140,7 @@ async fn ask(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) 
     };
     let mut salt = B256::ZERO;
     getrandom::fill(salt.as_mut_slice())
-        .map_err(|_| Refusal::bad_form("The system gives no random numbers."))?;
+        .map_err(|_| Refusal::bad_form(text!("The system gives no random numbers.")))?;
     let permissions: &[&str] = match fields.text("verbs") {
         "add" => &["write"],
         "see-and-add" => &["read", "write"],

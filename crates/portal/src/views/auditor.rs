@@ -29,7 +29,8 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, csrf, icon, tag},
     session::Signed,
-    shown::{capital, clock, list, moment, parts, short, short_date},
+    shown::{capital, clock, list, moment, parts, purpose, short, short_date},
+    text,
 };
 
 mod complete;
@@ -49,12 +50,12 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
 /// The field that finds everything, for all pages of the desk.
 pub(super) fn search(given: &str) -> Markup {
     html! {
-        form.filters method="get" action="/ledger/find" role="search" aria-label="Ledger" {
+        form.filters method="get" action="/ledger/find" role="search" aria-label=(text!("Ledger")) {
             div.field.wide {
-                label for="find" { "Block, transaction, account, patient number or name" }
+                label for="find" { (text!("Block, transaction, account, patient number or name")) }
                 input #find type="search" name="find" value=(given) maxlength="100" autocomplete="off";
             }
-            button.btn { (icon("search")) " Find" }
+            button.btn { (icon("search")) " " (text!("Find")) }
         }
     }
 }
@@ -87,33 +88,33 @@ async fn names_page(portal: &Portal, signed: &Signed, text: &str, names: &[Named
     for named in names {
         let organization = match named.organization {
             Some(organization) => portal.name(organization.0).await?.name,
-            None => "Organisation".to_owned(),
+            None => text!("Organisation").to_owned(),
         };
         rows.push((named, organization));
     }
     let main = html! {
-        a.back href="/ledger" { "Back to the ledger" }
-        h1 { "Find" }
+        a.back href="/ledger" { (text!("Back to the ledger")) }
+        h1 { (text!("Find")) }
         (search(text))
         @if rows.is_empty() {
-            p { "Nothing of that number or name. Patients are found by number only, such as PAT003; suspended staff by account." }
+            p { (text!("Nothing of that number or name. Patients are found by number only, such as PAT003; suspended staff by account.")) }
         } @else {
             table.stacks role="table" {
-                caption.hide { "Staff and organisations found" }
-                (head(&["Name", "What", "Organisation"]))
+                caption.hide { (text!("Staff and organisations found")) }
+                (head(&[text!("Name"), text!("What"), text!("Organisation")]))
                 tbody role="rowgroup" {
                     @for (named, organization) in &rows {
                         tr role="row" {
                             th role="rowheader" scope="row" { a href={ "/ledger/accounts/" (named.account) } { (named.name) } }
-                            td role="cell" data-label="What" { (named.what.as_deref().map(capital).unwrap_or_default()) }
-                            td role="cell" data-label="Organisation" { (organization) }
+                            td role="cell" data-label=(text!("What")) { (named.what.as_deref().map(capital).unwrap_or_default()) }
+                            td role="cell" data-label=(text!("Organisation")) { (organization) }
                         }
                     }
                 }
             }
         }
     };
-    Ok(Page::new("Find on the ledger", main)
+    Ok(Page::new(text!("Find on the ledger"), main)
         .at(Place::Ledger)
         .render(Some(signed))
         .into_response())
@@ -138,13 +139,13 @@ async fn transaction(
         events.push((event, names));
     }
     let main = html! {
-        a.back href={ "/ledger/blocks/" (found.height) } { "Back to block " (found.height) }
-        h1 { "Transaction" }
-        p.lead { strong { (sender) } " " (found.line.words) "." }
+        a.back href={ "/ledger/blocks/" (found.height) } { (rich!("Back to block {height}", height = found.height)) }
+        h1 { (text!("Transaction")) }
+        p.lead { strong { (sender) } " " (text::of(found.line.words)) "." }
         (facts(&found, &sender))
         section.flow {
-            h2 { "Events" }
-            @if events.is_empty() { p.soft { "It left none." } }
+            h2 { (text!("Events")) }
+            @if events.is_empty() { p.soft { (text!("It left none.")) } }
             ol.rows {
                 @for (event, names) in &events {
                     li.tight {
@@ -153,14 +154,18 @@ async fn transaction(
                             @for (at, (account, name)) in names.iter().enumerate() {
                                 @if at > 0 { ", " } a href={ "/ledger/accounts/" (account) } { (name) }
                             }
-                            @if !names.is_empty() { " · " } (event.data_bytes) " bytes of data"
+                            (rich!(
+                                "{more}{count} bytes of data",
+                                more = html! { @if !names.is_empty() { " · " } },
+                                count = event.data_bytes,
+                            ))
                         }
                     }
                 }
             }
         }
     };
-    Ok(Page::new("A transaction", main)
+    Ok(Page::new(text!("A transaction"), main)
         .at(Place::Ledger)
         .render(Some(&signed)))
 }
@@ -168,12 +173,24 @@ async fn transaction(
 fn facts(found: &TransactionDetail, sender: &str) -> Markup {
     html! {
         dl.facts {
-            dt { "Outcome" } dd { @if found.line.success { span.state.ok { (icon("check")) " Done" } } @else { span.state.bad { (icon("circle-x")) " Refused" } } }
-            dt { "Made" } dd { (moment(found.at)) " UTC, in " a href={ "/ledger/blocks/" (found.height) } { "block " (found.height) } }
-            dt { "By" } dd { a href={ "/ledger/accounts/" (found.line.sender) } { (sender) } ", signed with " (found.line.signature) }
-            dt { "Asked" } dd { (found.to.and_then(contract_name).unwrap_or("a contract")) ", with " (found.input_bytes) " bytes" }
-            dt { "Gas" } dd { (found.gas_used) }
-            dt { "Digest" } dd.mono { (found.line.hash) }
+            dt { (text!("Outcome")) } dd { @if found.line.success { span.state.ok { (icon("check")) " " (text!("Done")) } } @else { span.state.bad { (icon("circle-x")) " " (text!("Refused")) } } }
+            dt { (text!("Made")) } dd { (rich!(
+                "{moment} UTC, in {block}",
+                moment = moment(found.at),
+                block = html! { a href={ "/ledger/blocks/" (found.height) } { (rich!("block {height}", height = found.height)) } },
+            )) }
+            dt { (text!("By")) } dd { (rich!(
+                "{sender}, signed with {signature}",
+                sender = html! { a href={ "/ledger/accounts/" (found.line.sender) } { (sender) } },
+                signature = text::of(found.line.signature),
+            )) }
+            dt { (text!("Asked")) } dd { (rich!(
+                "{words}, with {input_bytes} bytes",
+                words = found.to.and_then(contract_name).unwrap_or(text!("a contract")),
+                input_bytes = found.input_bytes,
+            )) }
+            dt { (text!("Gas")) } dd { (found.gas_used) }
+            dt { (text!("Digest")) } dd.mono { (found.line.hash) }
         }
     }
 }
@@ -182,21 +199,21 @@ fn account_of(text: &str) -> Answer<Address> {
     text.parse().map_err(|_| Refusal::not_found())
 }
 
-const fn kind_words(kind: u8) -> &'static str {
+fn kind_words(kind: u8) -> &'static str {
     match kind {
-        1 => "Organisation",
-        2 => "Member of staff",
-        3 => "Patient",
-        4 => "Device",
-        _ => "Not known",
+        1 => text!("Organisation"),
+        2 => text!("Member of staff"),
+        3 => text!("Patient"),
+        4 => text!("Device"),
+        _ => text!("Not known"),
     }
 }
 
 fn status_tag(status: u8) -> Markup {
     match status {
-        1 => tag("ok", "circle-check", "Active"),
-        2 => tag("", "ban", "Suspended"),
-        _ => tag("", "circle-minus", "Closed"),
+        1 => tag("ok", "circle-check", text!("Active")),
+        2 => tag("", "ban", text!("Suspended")),
+        _ => tag("", "circle-minus", text!("Closed")),
     }
 }
 
@@ -216,7 +233,7 @@ async fn account(
         None => Some(portal.service.account_detail(&signed.actor, account)?),
     };
     let name = match contract_name(account) {
-        Some(name) => format!("Contract {name}"),
+        Some(name) => text!("Contract {name}", name),
         None => who(&portal, account).await?,
     };
     let (service, actor) = (Arc::clone(&portal.service), signed.actor.clone());
@@ -224,11 +241,11 @@ async fn account(
         tokio::task::spawn_blocking(move || service.transactions_about(&actor, account, below));
     let (blocks, next) = looked
         .await
-        .map_err(|_| Refusal::bad_form("The search was cut off. Try again."))??;
+        .map_err(|_| Refusal::bad_form(text!("The search was cut off. Try again.")))??;
     let mut names = Who::default();
     names.learn(&portal, &blocks).await?;
     let main = html! {
-        a.back href="/ledger" { "Back to the ledger" }
+        a.back href="/ledger" { (text!("Back to the ledger")) }
         div.page-head {
             div.tight { h1 { (name) } p.mono.small.soft { (account) } }
             @if let Some(detail) = &detail { (acts(&signed, account, detail)) }
@@ -238,12 +255,12 @@ async fn account(
             (account_facts(&portal, detail).await?)
         }
         section.flow {
-            h2 { "On the ledger" }
-            @if blocks.is_empty() { p.soft { "No transactions in the blocks looked through." } } @else { (table(&blocks, &names)) }
-            @if let Some(next) = next { div.actions { a.btn href={ "/ledger/accounts/" (account) "?below=" (next) } { "Look further back" } } }
+            h2 { (text!("On the ledger")) }
+            @if blocks.is_empty() { p.soft { (text!("No transactions in the blocks looked through.")) } } @else { (table(&blocks, &names)) }
+            @if let Some(next) = next { div.actions { a.btn href={ "/ledger/accounts/" (account) "?below=" (next) } { (text!("Look further back")) } } }
         }
     };
-    Ok(Page::new("An account", main)
+    Ok(Page::new(text!("An account"), main)
         .at(Place::Ledger)
         .render(Some(&signed)))
 }
@@ -255,13 +272,13 @@ fn acts(signed: &Signed, account: Address, detail: &AccountDetail) -> Markup {
         div.actions {
             @if matches!(detail.kind, 2 | 3) {
                 a.btn href={ "/ledger/accounts/" (account) "/accesses" } {
-                    (icon("eye")) @if detail.kind == 3 { " Who looked" } @else { " What they looked at" }
+                    (icon("eye")) @if detail.kind == 3 { " " (text!("Who looked")) } @else { " " (text!("What they looked at")) }
                 }
             }
             @if is_own_patient {
                 form method="post" action={ "/ledger/accounts/" (account) "/complete" } {
                     (csrf(signed))
-                    button.btn { (icon("check")) " Check that nothing is missing" }
+                    button.btn { (icon("check")) " " (text!("Check that nothing is missing")) }
                 }
             }
         }
@@ -278,19 +295,19 @@ async fn account_facts(portal: &Portal, detail: &AccountDetail) -> Answer<Markup
     let (at, transaction) = detail.registered;
     Ok(html! {
         dl.facts {
-            dt { "Kind" } dd { (kind_words(detail.kind)) " " (status_tag(detail.status)) }
-            @if !roles.is_empty() { dt { "Roles" } dd { (roles.join(", ")) } }
-            @if detail.kind != 1 { dt { "Organisation" } dd { a href={ "/ledger/accounts/" (detail.sponsor.0) } { (sponsor) } } }
-            dt { "Registered" } dd {
+            dt { (text!("Kind")) } dd { (kind_words(detail.kind)) " " (status_tag(detail.status)) }
+            @if !roles.is_empty() { dt { (text!("Roles")) } dd { (roles.join(", ")) } }
+            @if detail.kind != 1 { dt { (text!("Organisation")) } dd { a href={ "/ledger/accounts/" (detail.sponsor.0) } { (sponsor) } } }
+            dt { (text!("Registered")) } dd {
                 (moment(at)) " UTC"
                 // What the genesis has was registered by no transaction.
-                @if !transaction.is_zero() { ", " a href={ "/ledger/transactions/" (transaction) } { "by this transaction" } }
+                @if !transaction.is_zero() { ", " a href={ "/ledger/transactions/" (transaction) } { (text!("by this transaction")) } }
             }
-            dt { "Keys added" }
+            dt { (text!("Keys added")) }
             dd {
-                @if detail.keys.is_empty() { "None" }
+                @if detail.keys.is_empty() { (text!("None")) }
                 @for (id, is_passkey, is_removed) in &detail.keys {
-                    div { span.mono { (short(&id.to_string())) } " " @if *is_passkey { "passkey" } @else { "wallet or key file" } @if *is_removed { ", removed" } }
+                    div { span.mono { (short(&id.to_string())) } " " @if *is_passkey { (text!("passkey")) } @else { (text!("wallet or key file")) } @if *is_removed { (text!(", removed")) } }
                 }
             }
         }
@@ -329,18 +346,18 @@ async fn accesses(
     }
     let refused = looked.iter().filter(|one| !one.allowed).count();
     let main = html! {
-        a.back href={ "/ledger/accounts/" (account) } { "Back to " (name) }
+        a.back href={ "/ledger/accounts/" (account) } { (rich!("Back to {name}", name)) }
         div.page-head {
             div.tight {
-                h1 { @if is_patient { "Who looked at the record of " (name) } @else { "What " (name) " looked at" } }
-                p.soft { (looked.len()) " accesses, " (refused) " of them refused. Times are in UTC. That you looked here is noted." }
+                h1 { @if is_patient { (rich!("Who looked at the record of {name}", name)) } @else { (rich!("What {name} looked at", name)) } }
+                p.soft { (rich!("{looked} accesses, {refused} of them refused. Times are in UTC. That you looked here is noted.", looked = looked.len(), refused)) }
             }
             @if is_patient && detail.sponsor == signed.person.organization { (report::buttons(&signed, account)) }
         }
-        @if rows.is_empty() { p { "None in what was looked through." } } @else { (access_table(&rows, is_patient)) }
-        @if let Some(next) = next { div.actions { a.btn href={ "/ledger/accounts/" (account) "/accesses?below=" (next) } { "Look further back" } } }
+        @if rows.is_empty() { p { (text!("None in what was looked through.")) } } @else { (access_table(&rows, is_patient)) }
+        @if let Some(next) = next { div.actions { a.btn href={ "/ledger/accounts/" (account) "/accesses?below=" (next) } { (text!("Look further back")) } } }
     };
-    Ok(Page::new("Accesses", main)
+    Ok(Page::new(text!("Accesses"), main)
         .at(Place::Ledger)
         .render(Some(&signed)))
 }
@@ -348,18 +365,18 @@ async fn accesses(
 fn access_table(rows: &[(&Looked, Address, String)], is_patient: bool) -> Markup {
     html! {
         table.stacks role="table" {
-            caption.hide { "Accesses, newest first" }
-            (head(&["Time", if is_patient { "Who" } else { "Whose" }, "What", "Parts", "Why", "Outcome"]))
+            caption.hide { (text!("Accesses, newest first")) }
+            (head(&[text!("Time"), if is_patient { text!("Who") } else { text!("Whose") }, text!("What"), text!("Parts"), text!("Why"), text!("Outcome")]))
             tbody role="rowgroup" {
                 @for (one, other, name) in rows {
                     tr role="row" {
                         th role="rowheader" scope="row" { span.nowrap { (short_date(&one.at.to_instant())) " " (clock(one.at)) } }
-                        td role="cell" data-label=(if is_patient { "Who" } else { "Whose" }) { a href={ "/ledger/accounts/" (other) } { (name) } }
-                        td role="cell" data-label="What" { (capital(action(one.action))) ", " (one.records) @if one.records == 1 { " entry" } @else { " entries" } }
-                        td role="cell" data-label="Parts" { (capital(&parts(&one.categories))) }
-                        td role="cell" data-label="Why" { (capital(&list(&one.purposes.iter().map(|why| why.words().to_owned()).collect::<Vec<_>>()))) }
-                        td role="cell" data-label="Outcome" {
-                            @if one.allowed { span.state.ok { (icon("check")) " Allowed" } } @else { span.state.bad { (icon("circle-x")) " Refused" } }
+                        td role="cell" data-label=(if is_patient { text!("Who") } else { text!("Whose") }) { a href={ "/ledger/accounts/" (other) } { (name) } }
+                        td role="cell" data-label=(text!("What")) { (capital(text::of(action(one.action)))) ", " (plural!(one.records, "1 entry", "{count} entries")) }
+                        td role="cell" data-label=(text!("Parts")) { (capital(&parts(&one.categories))) }
+                        td role="cell" data-label=(text!("Why")) { (capital(&list(&one.purposes.iter().map(|why| purpose(*why).to_owned()).collect::<Vec<_>>()))) }
+                        td role="cell" data-label=(text!("Outcome")) {
+                            @if one.allowed { span.state.ok { (icon("check")) " " (text!("Allowed")) } } @else { span.state.bad { (icon("circle-x")) " " (text!("Refused")) } }
                         }
                     }
                 }

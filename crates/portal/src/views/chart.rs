@@ -27,7 +27,8 @@ use crate::{
     front::Portal,
     page::{CARE, Page, Place, icon, tag},
     session::Signed,
-    shown::{Badge, Entry, born, capital, short_date},
+    shown::{self, Badge, Entry, born, capital, short_date},
+    text,
 };
 
 mod add;
@@ -88,23 +89,27 @@ type Section = (&'static str, &'static str, &'static [Category]);
 
 /// Sections of a chart, in the order in which they matter.
 const SECTIONS: &[Section] = &[
-    ("problems", "Problems", &[Category::Problems]),
-    ("medicines", "Medicines", &[Category::Medicines]),
-    ("allergies", "Allergies", &[Category::Allergies]),
+    ("problems", message!("Problems"), &[Category::Problems]),
+    ("medicines", message!("Medicines"), &[Category::Medicines]),
+    ("allergies", message!("Allergies"), &[Category::Allergies]),
     (
         "results",
-        "Results",
+        message!("Results"),
         &[
             Category::Laboratory,
             Category::Imaging,
             Category::Cardiology,
         ],
     ),
-    ("vitals", "Vitals", &[Category::VitalSigns]),
-    ("notes", "Notes", &[Category::Documents]),
-    ("vaccines", "Vaccines", &[Category::Immunizations]),
-    ("procedures", "Procedures", &[Category::Procedures]),
-    ("visits", "Visits", &[Category::Encounters]),
+    ("vitals", message!("Vitals"), &[Category::VitalSigns]),
+    ("notes", message!("Notes"), &[Category::Documents]),
+    ("vaccines", message!("Vaccines"), &[Category::Immunizations]),
+    (
+        "procedures",
+        message!("Procedures"),
+        &[Category::Procedures],
+    ),
+    ("visits", message!("Visits"), &[Category::Encounters]),
 ];
 
 /// The sections as this look needs them: in an emergency what must not be given comes first.
@@ -178,16 +183,16 @@ impl Patient {
 fn no_access(portal: &Portal, signed: &Signed, text: &str) -> Response {
     let main = html! {
         div.flow {
-            h1 { "You have no access to this record" }
-            p { "The patient has not allowed it, or has stopped it. If you need it, ask the patient." }
+            h1 { (text!("You have no access to this record")) }
+            p { (text!("The patient has not allowed it, or has stopped it. If you need it, ask the patient.")) }
             div.actions {
-                a.btn.primary href={ "/ask?patient=" (form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()) } { "Ask the patient" }
-                a.btn href="/worklist" { "Back to the worklist" }
+                a.btn.primary href={ "/ask?patient=" (form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()) } { (text!("Ask the patient")) }
+                a.btn href="/worklist" { (text!("Back to the worklist")) }
             }
             (emergency::offer(portal, signed, text))
         }
     };
-    let page = Page::new("No access", main)
+    let page = Page::new(text!("No access"), main)
         .at(Place::Worklist)
         .narrow()
         .render(Some(signed));
@@ -219,18 +224,18 @@ async fn render(
         .into_iter()
         .any(|one| !one.is_sensitive() && !patient.may_see.contains(&one));
     let main = html! {
-        h1.hide { "Chart" }
+        h1.hide { (text!("Chart")) }
         (entered.summary())
         @if let Some(open) = &patient.emergency { (emergency::banner(signed, &address, open)) }
         div.chart-grid {
-            nav.side aria-label="Sections" { ul {
+            nav.side aria-label=(text!("Sections")) { ul {
                 @for (name, words, categories) in sections(patient) {
-                    li { a href={ "#" (name) } { (words) " " span.n { (of(&record, categories).len()) } } }
+                    li { a href={ "#" (name) } { (text::of(words)) " " span.n { (of(&record, categories).len()) } } }
                 }
             } }
             div.flow.sections #chart data-live {
                 @if hidden {
-                    p.small.soft { "Some parts are not shared with you. " a href={ "/ask?patient=" (patient.number) } { "Ask the patient" } }
+                    p.small.soft { (rich!("Some parts are not shared with you. {ask_the_patient}", ask_the_patient = html! { a href={ "/ask?patient=" (patient.number) } { (text!("Ask the patient")) } })) }
                 }
                 @for (name, words, categories) in sections(patient) {
                     (section(name, words, &of(&record, categories), &address))
@@ -238,24 +243,24 @@ async fn render(
             }
             @if patient.may_add.is_empty() {
                 section.panel.flow aria-labelledby="ep" {
-                    h2 #ep { "Add to this chart" }
-                    p { "The patient lets you see, not add." }
-                    p { a href={ "/ask?patient=" (patient.number) } { "Ask the patient" } }
+                    h2 #ep { (text!("Add to this chart")) }
+                    p { (text!("The patient lets you see, not add.")) }
+                    p { a href={ "/ask?patient=" (patient.number) } { (text!("Ask the patient")) } }
                 }
             } @else {
                 div.flow.sections {
                     @if prescribe::may_prescribe(signed, patient) {
-                        p { a.btn.primary href={ (address) "/prescribe" } { (icon("pill")) " Prescribe a medicine" } }
+                        p { a.btn.primary href={ (address) "/prescribe" } { (icon("pill")) " " (text!("Prescribe a medicine")) } }
                     }
                     @if order::may_order(signed, patient) {
-                        p { a.btn href={ (address) "/order" } { (icon("plus")) " Order a test" } }
+                        p { a.btn href={ (address) "/order" } { (icon("plus")) " " (text!("Order a test")) } }
                     }
                     (add::panel(signed, patient, entered))
                 }
             }
         }
     };
-    Ok(Page::new("Chart", main)
+    Ok(Page::new(text!("Chart"), main)
         .at(Place::Worklist)
         .under(banner(portal, signed, patient, &record)?)
         .render(Some(signed))
@@ -289,26 +294,26 @@ fn banner(portal: &Portal, signed: &Signed, patient: &Patient, record: &Record) 
         .into_iter()
         .find(|grant| grant.patient == patient.id && grant.is_live(now));
     Ok(html! {
-        div.patient role="region" aria-label="Patient" { div {
-            p.who { @match &patient.demographics { Some(found) => (found.listed), None => "Name not shared" } }
+        div.patient role="region" aria-label=(text!("Patient")) { div {
+            p.who { @match &patient.demographics { Some(found) => (found.listed), None => (text!("Name not shared")) } }
             dl {
                 @if let Some(found) = &patient.demographics {
-                    div { dt { "Born" } dd { span.nowrap { (born(&found.born, now)) } } }
-                    div { dt { "Sex" } dd { (sex(&found.sex)) } }
+                    div { dt { (text!("Born")) } dd { span.nowrap { (born(&found.born, now)) } } }
+                    div { dt { (text!("Sex")) } dd { (sex(&found.sex)) } }
                 }
-                div { dt { "No." } dd.mono { (patient.number) } }
+                div { dt { (text!("No.")) } dd.mono { (patient.number) } }
             }
             @if !patient.may_see.contains(&Category::Allergies) {
-                p.alert.state.wait { (icon("triangle-alert")) " Allergies not shared with you" }
+                p.alert.state.wait { (icon("triangle-alert")) " " (text!("Allergies not shared with you")) }
             } @else if names.is_empty() {
-                p.alert.state { (icon("circle-dashed")) " Allergies not recorded" }
+                p.alert.state { (icon("circle-dashed")) " " (text!("Allergies not recorded")) }
             } @else {
-                p.alert.state.bad { (icon("triangle-alert")) " Allergy: " (names.join(", ")) }
+                p.alert.state.bad { (icon("triangle-alert")) " " (rich!("Allergy: {list}", list = names.join(", "))) }
             }
             p {
                 @match own {
                     Some(grant) => (access(&grant, now)),
-                    None => (tag("ok", "circle-check", &format!("Through {}", signed.organization))),
+                    None => (tag("ok", "circle-check", &text!("Through {organization}", organization = signed.organization))),
                 }
             }
         } }
@@ -318,33 +323,33 @@ fn banner(portal: &Portal, signed: &Signed, patient: &Patient, record: &Record) 
 /// Who this is, on pages beside the chart.
 fn short_banner(portal: &Portal, patient: &Patient) -> Markup {
     html! {
-        div.patient role="region" aria-label="Patient" { div {
-            p.who { @match &patient.demographics { Some(found) => (found.listed), None => "Name not shared" } }
+        div.patient role="region" aria-label=(text!("Patient")) { div {
+            p.who { @match &patient.demographics { Some(found) => (found.listed), None => (text!("Name not shared")) } }
             p { (about(patient.demographics.as_ref(), portal.service.now())) }
         } }
     }
 }
 
-fn section(name: &str, heading: &str, entries: &[&Entry], address: &str) -> Markup {
+fn section(name: &str, heading: &'static str, entries: &[&Entry], address: &str) -> Markup {
     html! {
         section id=(name) tabindex="-1" {
-            h2 { (heading) }
+            h2 { (text::of(heading)) }
             @if entries.is_empty() {
-                p.soft { "None recorded that you may see." }
+                p.soft { (text!("None recorded that you may see.")) }
             } @else {
                 table.stacks role="table" {
-                    caption.hide { (heading) }
-                    (head(&["What", "Value", "Date", "State"]))
+                    caption.hide { (text::of(heading)) }
+                    (head(&[text!("What"), text!("Value"), text!("Date"), text!("State")]))
                     tbody role="rowgroup" {
                         @for entry in entries.iter().take(ROWS) { (row(entry, address)) }
                     }
                 }
                 @if entries.len() > ROWS {
                     details {
-                        summary { (entries.len() - ROWS) " older" }
+                        summary { (rich!("{others} older", others = entries.len() - ROWS)) }
                         table.stacks role="table" {
-                            caption.hide { (heading) ", older" }
-                            (head(&["What", "Value", "Date", "State"]))
+                            caption.hide { (rich!("{heading}, older", heading = text::of(heading))) }
+                            (head(&[text!("What"), text!("Value"), text!("Date"), text!("State")]))
                             tbody role="rowgroup" {
                                 @for entry in entries.iter().skip(ROWS).take(500) { (row(entry, address)) }
                             }
@@ -366,16 +371,16 @@ fn row(entry: &Entry, address: &str) -> Markup {
     html! {
         tr role="row" {
             th role="rowheader" scope="row" {
-                @if is_held_back { "Entry held back" } @else {
+                @if is_held_back { (text!("Entry held back")) } @else {
                     a.struck[entry.status() == Some("Entered in error")] href=(entry.address(address)) { (capital(&entry.title)) }
                 }
             }
-            td role="cell" data-label="Value" {
+            td role="cell" data-label=(text!("Value")) {
                 (shown)
-                @if let Some(status) = entry.status() { " " span.soft { (status) } }
+                @if let Some(status) = entry.status() { " " span.soft { (shown::status(status)) } }
             }
-            td role="cell" data-label="Date" { span.nowrap { (short_date(&entry.sort_key())) } }
-            td role="cell" data-label="State" { span class={ "state small " (kind) } { (icon(picture)) span { (word) } } }
+            td role="cell" data-label=(text!("Date")) { span.nowrap { (short_date(&entry.sort_key())) } }
+            td role="cell" data-label=(text!("State")) { span class={ "state small " (kind) } { (icon(picture)) span { (word) } } }
         }
     }
 }
@@ -393,7 +398,8 @@ async fn one(
     let seen = Seen {
         patient: patient.id,
         address: &address,
-        words: "the chart",
+        back: text!("Back to the chart"),
+        heading: text!("An entry of the chart"),
         acts: &|entry| amend::offer(&patient, entry),
     };
     let shown = entry::show(&portal, &signed, &seen, &resource_type, &id).await?;
@@ -402,7 +408,7 @@ async fn one(
         _ => html! {},
     };
     let main = html! { (shown) (standing) };
-    Ok(Page::new("An entry of a chart", main)
+    Ok(Page::new(text!("An entry of a chart"), main)
         .at(Place::Worklist)
         .under(short_banner(&portal, &patient))
         .render(Some(&signed))

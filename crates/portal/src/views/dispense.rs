@@ -26,6 +26,7 @@ use crate::{
     page::{Page, Place, csrf, errors, field, field_error, icon},
     session::Signed,
     shown::moment,
+    text,
 };
 
 /// Name under which the session keeps the code.
@@ -62,13 +63,13 @@ async fn render(
     if let Some(code) = kept(session) {
         match portal.service.check_prescription(code).await {
             Ok(found) => checked = Some(found),
-            Err(Error::Conflict { message }) => problems.push(("code", message)),
+            Err(Error::Conflict { message }) => problems.push(("code", text::told(&message))),
             Err(error) => return Err(error.into()),
         }
     }
     let main = html! {
         (errors(&problems))
-        h1 { "Check a prescription" }
+        h1 { (text!("Check a prescription")) }
         (scan(signed, &problems))
         @if let Some(checked) = &checked {
             div.chart-grid.two {
@@ -79,11 +80,11 @@ async fn render(
         (dispensed(portal, signed)?)
     };
     let (status, title) = if problems.is_empty() {
-        (StatusCode::OK, "Check a prescription")
+        (StatusCode::OK, text!("Check a prescription"))
     } else {
         (
             StatusCode::UNPROCESSABLE_ENTITY,
-            "Error: Check a prescription",
+            text!("Error: Check a prescription"),
         )
     };
     let page = Page::new(title, main)
@@ -98,14 +99,14 @@ fn scan(signed: &Signed, problems: &Problems) -> Markup {
         form.flow method="post" action="/dispense" novalidate {
             (csrf(signed))
             div.field.invalid[error.is_some()] {
-                label for="code" { "Code" }
-                p.hint #code-h { "Scan the patient’s code into this field, or paste it" }
+                label for="code" { (text!("Code")) }
+                p.hint #code-h { (text!("Scan the patient’s code into this field, or paste it")) }
                 @if let Some(error) = &error { (error) }
                 textarea.mono #code name="code" rows="2" maxlength=(CODE_MAX) autocomplete="off" spellcheck="false"
                     aria-invalid=[error.is_some().then_some("true")]
                     aria-describedby=(if error.is_some() { "code-h code-e" } else { "code-h" }) {}
             }
-            div.actions { button.btn { (icon("qr-code")) " Check" } }
+            div.actions { button.btn { (icon("qr-code")) " " (text!("Check")) } }
         }
     }
 }
@@ -116,7 +117,7 @@ async fn verdict(portal: &Portal, checked: &Checked) -> Answer<Markup> {
     let prescriber = checked
         .prescriber
         .as_ref()
-        .map_or("Not known", |named| named.name.as_str());
+        .map_or(text!("Not known"), |named| named.name.as_str());
     let portion = if is_text_true {
         sheet.portion.as_str()
     } else {
@@ -129,27 +130,33 @@ async fn verdict(portal: &Portal, checked: &Checked) -> Answer<Markup> {
     Ok(html! {
         section.verdict.flow.refused[checked.verdict != Verdict::Good] role="status" {
             @if checked.verdict == Verdict::Good {
-                p { span.state.ok { (icon("circle-check")) " Valid. You may dispense " (checked.left) " " (sheet.portion) } }
+                p { span.state.ok { (icon("circle-check")) " " (rich!("Valid. You may dispense {left} {portion}", left = checked.left, portion = sheet.portion)) } }
             } @else {
-                p { span.state.bad { (icon("circle-x")) " Refused. " (checked.verdict.words()) } }
+                p { span.state.bad { (icon("circle-x")) " " (rich!("Refused. {words}", words = text::of(checked.verdict.words()))) } }
             }
             @if is_text_true {
-                p { "Signed by " (prescriber) ", unchanged. Checked " (moment(portal.service.now())) " UTC." }
+                p { (rich!("Signed by {prescriber}, unchanged. Checked {moment} UTC.", prescriber, moment = moment(portal.service.now()))) }
                 @if !checked.is_prescriber_active {
-                    p { span.state.wait { (icon("triangle-alert")) " The prescriber may no longer act. Ask " (sheet.organization) " before you dispense." } }
+                    p { span.state.wait { (icon("triangle-alert")) " " (rich!("The prescriber may no longer act. Ask {organization} before you dispense.", organization = sheet.organization)) } }
                 }
                 @if let Some((by, at)) = checked.cancelled {
-                    p { "Cancelled by " (portal.name(by).await?.name) ", " (moment(at)) " UTC. The patient can ask for a new one." }
+                    p { (rich!("Cancelled by {name}, {moment} UTC. The patient can ask for a new one.", name = portal.name(by).await?.name, moment = moment(at))) }
                 }
                 (facts(sheet, prescriber))
             } @else {
-                p { "Do not dispense. Its text is not shown, as it cannot be trusted. Keep the paper, and call the doctor or practice that it names." }
+                p { (text!("Do not dispense. Its text is not shown, as it cannot be trusted. Keep the paper, and call the doctor or practice that it names.")) }
             }
             @if !before.is_empty() {
-                h2 { "Dispensed so far" }
+                h2 { (text!("Dispensed so far")) }
                 ul.rows {
                     @for (one, name) in &before {
-                        li { strong { (one.portions) " " (portion) } ", " (name) ", " span.nowrap { (moment(one.at.at)) " UTC" } "; " (one.left) " left" }
+                        li { (rich!(
+                            "{portions}, {name}, {moment}; {left} left",
+                            portions = html! { strong { (one.portions) " " (portion) } },
+                            name,
+                            moment = html! { span.nowrap { (moment(one.at.at)) " UTC" } },
+                            left = one.left,
+                        )) }
                     }
                 }
             }
@@ -165,17 +172,17 @@ fn panel(signed: &Signed, checked: &Checked, amount: &str, problems: &Problems) 
             @if checked.verdict == Verdict::Good {
                 form.flow method="post" action="/dispense/now" novalidate {
                     (csrf(signed))
-                    h2 #dp { "Dispense" }
-                    (field("amount", &format!("How many {}", checked.sheet.portion), &format!("{left} at most. Fewer keeps the rest for later."), "w-s", shown, 5, problems))
-                    div.actions { button.btn.primary { "Dispense" } }
-                    p.small.soft { "If another pharmacy dispenses at the same moment, one of you wins and the other is told before anything is handed over." }
+                    h2 #dp { (text!("Dispense")) }
+                    (field("amount", &text!("How many {portion}", portion = checked.sheet.portion), &text!("{left} at most. Fewer keeps the rest for later.", left), "w-s", shown, 5, problems))
+                    div.actions { button.btn.primary { (text!("Dispense")) } }
+                    p.small.soft { (text!("If another pharmacy dispenses at the same moment, one of you wins and the other is told before anything is handed over.")) }
                 }
             } @else {
-                h2 #dp { "Nothing to dispense" }
+                h2 #dp { (text!("Nothing to dispense")) }
             }
             form method="post" action="/dispense" {
                 (csrf(signed))
-                button.btn { "Done, next patient" }
+                button.btn { (text!("Done, next patient")) }
             }
         }
     }
@@ -186,17 +193,17 @@ fn dispensed(portal: &Portal, signed: &Signed) -> Answer<Markup> {
     Ok(html! {
         @if !rows.is_empty() {
             section.flow {
-                h2 { "Dispensed by you" }
+                h2 { (text!("Dispensed by you")) }
                 table.stacks role="table" {
-                    caption.hide { "Dispensed by you, newest first" }
-                    (head(&["When (UTC)", "Prescription", "Portions", "Left"]))
+                    caption.hide { (text!("Dispensed by you, newest first")) }
+                    (head(&[text!("When (UTC)"), text!("Prescription"), text!("Portions"), text!("Left")]))
                     tbody role="rowgroup" {
                         @for one in &rows {
                             tr role="row" {
                                 th role="rowheader" scope="row" { span.nowrap { (moment(one.at.at)) } }
-                                td.mono role="cell" data-label="Prescription" { (short(&one.id.to_string())) }
-                                td role="cell" data-label="Portions" { (one.portions) }
-                                td role="cell" data-label="Left" { (one.left) }
+                                td.mono role="cell" data-label=(text!("Prescription")) { (short(&one.id.to_string())) }
+                                td role="cell" data-label=(text!("Portions")) { (one.portions) }
+                                td role="cell" data-label=(text!("Left")) { (one.left) }
                             }
                         }
                     }
@@ -229,7 +236,7 @@ async fn check(State(portal): State<Arc<Portal>>, signed: Signed, mut posted: Po
         portal
             .service
             .keep_session(&posted.secret, &posted.session)?;
-        let problems = vec![("code", message)];
+        let problems = vec![("code", text::told(&message))];
         return render(&portal, &signed, &posted.session, "", problems).await;
     }
     portal
@@ -246,13 +253,13 @@ async fn dispense(State(portal): State<Arc<Portal>>, signed: Signed, posted: Pos
         return Ok(Redirect::to("/dispense").into_response());
     };
     let Ok(portions) = amount.parse::<u16>() else {
-        let problems = vec![("amount", "Enter a whole number".to_owned())];
+        let problems = vec![("amount", text!("Enter a whole number").to_owned())];
         return render(&portal, &signed, &posted.session, amount, problems).await;
     };
     match portal.service.dispense(&signed.actor, code, portions).await {
         Ok(_) => Ok(Redirect::to("/dispense").into_response()),
         Err(Error::Conflict { message }) => {
-            let problems = vec![("amount", message)];
+            let problems = vec![("amount", text::told(&message))];
             render(&portal, &signed, &posted.session, amount, problems).await
         }
         Err(error) => Err(error.into()),

@@ -38,7 +38,7 @@ const FRAME: [&str; 4] = ["csrf", "draft", "quiet", "version"];
 pub(super) fn button(place: &str) -> Markup {
     html! {
         input type="hidden" name="draft" value=(place);
-        button.btn formaction="/drafts" formnovalidate { "Save draft" }
+        button.btn formaction="/drafts" formnovalidate { (text!("Save draft")) }
         script type="module" src=(assets::address("drafts.js")) {}
     }
 }
@@ -63,11 +63,11 @@ pub(super) fn offered(signed: &Signed, unsent: Option<&Unsent>) -> Markup {
     html! {
         @if let Some(unsent) = unsent {
             div.notice #draft {
-                p { strong { "Your draft of " (moment(unsent.saved)) " UTC" } " is below. It was not sent." }
+                p { (rich!("{draft} is below. It was not sent.", draft = html! { strong { (rich!("Your draft of {moment} UTC", moment = moment(unsent.saved))) } })) }
                 form method="post" action="/drafts/discard" {
                     (csrf(signed))
                     input type="hidden" name="draft" value=(unsent.place);
-                    button.plain { "Discard it" }
+                    button.plain { (text!("Discard it")) }
                 }
             }
         }
@@ -80,30 +80,30 @@ pub(super) fn list(portal: &Portal, signed: &Signed) -> Answer<Markup> {
     Ok(html! {
         @if !all.is_empty() {
             section.flow #drafts {
-                h2 { "Not sent yet" }
+                h2 { (text!("Not sent yet")) }
                 table.stacks role="table" {
-                    caption.hide { "Your drafts" }
-                    (head(&["Patient", "What", "Kept", "Act"]))
+                    caption.hide { (text!("Your drafts")) }
+                    (head(&[text!("Patient"), text!("What"), text!("Kept"), text!("Act")]))
                     tbody role="rowgroup" {
                         @for one in &all {
                             @let (patient, what) = words(&one.place);
                             tr role="row" {
                                 th.mono role="rowheader" scope="row" { a href=(one.place) { (patient) } }
-                                td role="cell" data-label="What" { (what) }
-                                td role="cell" data-label="Kept" { span.nowrap { (moment(one.saved)) " UTC" } }
-                                td role="cell" data-label="Act" {
+                                td role="cell" data-label=(text!("What")) { (what) }
+                                td role="cell" data-label=(text!("Kept")) { span.nowrap { (moment(one.saved)) " UTC" } }
+                                td role="cell" data-label=(text!("Act")) {
                                     form method="post" action="/drafts/discard" {
                                         (csrf(signed))
                                         input type="hidden" name="draft" value=(one.place);
                                         input type="hidden" name="back" value="worklist";
-                                        button.plain { "Discard" span.hide { " the draft for " (patient) } }
+                                        button.plain { (text!("Discard")) span.hide { " " (rich!("the draft for {patient}", patient)) } }
                                     }
                                 }
                             }
                         }
                     }
                 }
-                p.small.soft { (icon("key-round")) " Only you see your drafts. They are deleted when you send them, or after 14 days." }
+                p.small.soft { (icon("key-round")) " " (text!("Only you see your drafts. They are deleted when you send them, or after 14 days.")) }
             }
         }
     })
@@ -131,10 +131,10 @@ fn is_id(text: &str) -> bool {
 
 fn words(place: &str) -> (&str, &'static str) {
     match parts(place) {
-        Some((patient, "")) => (patient, "An entry for the chart"),
-        Some((patient, "prescribe")) => (patient, "A prescription"),
-        Some((patient, _)) => (patient, "An amendment"),
-        None => ("Not known", "A draft"),
+        Some((patient, "")) => (patient, text!("An entry for the chart")),
+        Some((patient, "prescribe")) => (patient, text!("A prescription")),
+        Some((patient, _)) => (patient, text!("An amendment")),
+        None => (text!("Not known"), text!("A draft")),
     }
 }
 
@@ -142,8 +142,8 @@ fn words(place: &str) -> (&str, &'static str) {
 async fn keep(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted) -> Answer {
     signed.require(CARE)?;
     let place = posted.fields.text("draft").to_owned();
-    let (number, _) =
-        parts(&place).ok_or_else(|| Refusal::bad_form("It does not say what it is a draft of."))?;
+    let (number, _) = parts(&place)
+        .ok_or_else(|| Refusal::bad_form(text!("It does not say what it is a draft of.")))?;
     let patient = numbered(&portal, number)?.ok_or_else(Refusal::not_found)?;
     // Nothing of the record is read for this: no name, no receipt.
     let may = portal
@@ -155,9 +155,9 @@ async fn keep(State(portal): State<Arc<Portal>>, signed: Signed, posted: Posted)
         Err(error) => return Err(error.into()),
     };
     if !may {
-        return Err(Refusal::not_allowed(
-            "The patient does not let you add to this record.",
-        ));
+        return Err(Refusal::not_allowed(text!(
+            "The patient does not let you add to this record."
+        )));
     }
     match posted.fields.encoded_but(&FRAME) {
         Some(form) => {
@@ -178,7 +178,7 @@ async fn discard(State(portal): State<Arc<Portal>>, signed: Signed, posted: Post
     signed.require(CARE)?;
     let place = posted.fields.text("draft");
     if parts(place).is_none() {
-        return Err(Refusal::bad_form("It does not say which draft."));
+        return Err(Refusal::bad_form(text!("It does not say which draft.")));
     }
     portal.service.drop_unsent(&signed.actor, place)?;
     let next = if posted.fields.text("back") == "worklist" {

@@ -25,6 +25,7 @@ use crate::{
     page::{Page, Place, csrf, errors, field, icon, tag},
     session::Signed,
     shown::moment,
+    text,
 };
 
 /// Who judges emergencies.
@@ -39,7 +40,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
 }
 
 fn reason(opened: &Opened) -> &'static str {
-    Reason::from_number(opened.opening.reason).map_or("Not known", Reason::words)
+    Reason::from_number(opened.opening.reason).map_or(text!("Not known"), Reason::words)
 }
 
 /// `GET /emergencies`
@@ -71,27 +72,30 @@ async fn render(portal: &Portal, signed: &Signed, wrong: Option<(u64, &str, Stri
     let main = html! {
         (errors(&problems))
         div.page-head {
-            h1 { "Emergencies" }
-            p.soft { (waiting.len()) " to review" }
+            h1 { (text!("Emergencies")) }
+            p.soft { (rich!("{waiting} to review", waiting = waiting.len())) }
         }
         div.sections {
             section.ledger #waiting data-live {
-                h2 { "To review" }
-                @if waiting.is_empty() { p { "Nothing waits. When somebody of your organisation opens a record in an emergency, it is listed here." } }
+                h2 { (text!("To review")) }
+                @if waiting.is_empty() { p { (text!("Nothing waits. When somebody of your organisation opens a record in an emergency, it is listed here.")) } }
                 ul.rows { @for line in &waiting { (line.to_judge(signed, given, &problems)) } }
             }
             @if !over.is_empty() {
                 section.ledger {
-                    h2 { "Reviewed" }
+                    h2 { (text!("Reviewed")) }
                     ul.rows { @for line in &over { li.flow { (line.facts()) (line.judged()) } } }
                 }
             }
         }
     };
     let (status, title) = if problems.is_empty() {
-        (StatusCode::OK, "Emergencies")
+        (StatusCode::OK, text!("Emergencies"))
     } else {
-        (StatusCode::UNPROCESSABLE_ENTITY, "Error: Emergencies")
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            text!("Error: Emergencies"),
+        )
     };
     let page = Page::new(title, main)
         .at(Place::Emergencies)
@@ -128,11 +132,16 @@ impl Line {
         html! {
             div.tight {
                 p {
-                    strong { (self.clinician) } ", " (self.what) ", opened the record " strong.mono { (self.patient) } ", "
-                    span.nowrap { (moment(opening.opened.at)) " UTC" }
-                    @if self.opened.is_open { " " (tag("bad", "clock", "Open now")) }
+                    (rich!(
+                        "{clinician}, {calling}, opened the record {patient}, {moment}",
+                        clinician = html! { strong { (self.clinician) } },
+                        calling = self.what,
+                        patient = html! { strong.mono { (self.patient) } },
+                        moment = html! { span.nowrap { (moment(opening.opened.at)) " UTC" } },
+                    ))
+                    @if self.opened.is_open { " " (tag("bad", "clock", text!("Open now"))) }
                 }
-                p { (reason(&self.opened)) ": “" (self.opened.words.as_deref().unwrap_or("words not kept here")) "”" }
+                p { (reason(&self.opened)) ": “" (self.opened.words.as_deref().unwrap_or(text!("words not kept here"))) "”" }
             }
         }
     }
@@ -143,8 +152,13 @@ impl Line {
         };
         html! {
             p.small {
-                @if review.verdict == 1 { (tag("ok", "circle-check", "Justified")) } @else { (tag("bad", "circle-x", "Not justified")) }
-                " " (self.reviewer.as_deref().unwrap_or_default()) ", " (moment(review.at.at)) " UTC: “" (self.opened.review_words.as_deref().unwrap_or("words not kept here")) "”"
+                @if review.verdict == 1 { (tag("ok", "circle-check", text!("Justified"))) } @else { (tag("bad", "circle-x", text!("Not justified"))) }
+                " " (rich!(
+                    "{reviewer}, {moment} UTC: “{words}”",
+                    reviewer = self.reviewer.as_deref().unwrap_or_default(),
+                    moment = moment(review.at.at),
+                    words = self.opened.review_words.as_deref().unwrap_or(text!("words not kept here")),
+                ))
             }
         }
     }
@@ -158,13 +172,13 @@ impl Line {
         html! {
             li.flow {
                 (self.facts())
-                @if is_mine { p.soft { "Somebody else has to review this." } } @else {
+                @if is_mine { p.soft { (text!("Somebody else has to review this.")) } } @else {
                     form.flow method="post" action={ "/emergencies/" (opening.number) } novalidate {
                         (csrf(signed))
-                        (field(&name, "What you found", "The patient will read it", "w-l", given, WORDS_MAX, problems))
+                        (field(&name, text!("What you found"), text!("The patient will read it"), "w-l", given, WORDS_MAX, problems))
                         div.actions.even {
-                            button.btn name="verdict" value="justified" { (icon("check")) " Justified" }
-                            button.btn name="verdict" value="not-justified" { (icon("x")) " Not justified" }
+                            button.btn name="verdict" value="justified" { (icon("check")) " " (text!("Justified")) }
+                            button.btn name="verdict" value="not-justified" { (icon("x")) " " (text!("Not justified")) }
                         }
                     }
                 }
@@ -185,7 +199,7 @@ async fn review(
     let is_justified = match posted.fields.text("verdict") {
         "justified" => true,
         "not-justified" => false,
-        _ => return Err(Refusal::bad_form("It does not say how you judge.")),
+        _ => return Err(Refusal::bad_form(text!("It does not say how you judge."))),
     };
     let words = posted.fields.text(&format!("words-{number}"));
     match portal
@@ -195,7 +209,12 @@ async fn review(
     {
         Ok(()) => Ok(Redirect::to("/emergencies").into_response()),
         Err(Error::Conflict { message }) => {
-            render(&portal, &signed, Some((number, words, message))).await
+            render(
+                &portal,
+                &signed,
+                Some((number, words, text::told(&message))),
+            )
+            .await
         }
         Err(error) => Err(error.into()),
     }
@@ -219,16 +238,20 @@ pub(super) async fn told(
     Ok(html! {
         @for line in &lines {
             section.notice.bad.tight {
-                h2 { (icon("triangle-alert")) " Your record was opened in an emergency" }
+                h2 { (icon("triangle-alert")) " " (text!("Your record was opened in an emergency")) }
                 p {
                     strong { (line.clinician) } ", " (line.what) ", " span.nowrap { (moment(line.opened.opening.opened.at)) " UTC" } ". "
-                    (reason(&line.opened)) ": “" (line.opened.words.as_deref().unwrap_or("words not kept here")) "”"
+                    (reason(&line.opened)) ": “" (line.opened.words.as_deref().unwrap_or(text!("words not kept here"))) "”"
                 }
                 p {
-                    @if line.opened.is_open { "It is open until " (moment(line.opened.opening.until)) " UTC. " a href="/access" { "Stop access" } }
-                    @else { "It is closed again." }
+                    @if line.opened.is_open { (rich!(
+                        "It is open until {moment} UTC. {stop_access}",
+                        moment = moment(line.opened.opening.until),
+                        stop_access = html! { a href="/access" { (text!("Stop access")) } },
+                    )) }
+                    @else { (text!("It is closed again.")) }
                 }
-                @if line.opened.opening.review.is_some() { (line.judged()) } @else { p.small { "It will be reviewed by somebody else of the same organisation." } }
+                @if line.opened.opening.review.is_some() { (line.judged()) } @else { p.small { (text!("It will be reviewed by somebody else of the same organisation.")) } }
             }
         }
     })

@@ -29,7 +29,8 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, icon, tag},
     session::Signed,
-    shown::{Badge, Entry, badge, capital, moment},
+    shown::{self, Badge, Entry, badge, capital, date, moment, part},
+    text,
 };
 
 mod trend;
@@ -37,7 +38,7 @@ mod trend;
 /// Most versions that a page lists.
 const VERSIONS_MAX: u32 = 50;
 /// Where a patient who holds the keys finds what these addresses give others.
-const IN_BROWSER: &str = "Its page puts the files together there.";
+const IN_BROWSER: &str = message!("Its page puts the files together there.");
 /// Most lines of "Details".
 const DETAILS_MAX: usize = 200;
 
@@ -60,11 +61,12 @@ async fn page(
     let record = Seen {
         patient: signed.patient()?,
         address: "/record",
-        words: "your record",
+        back: text!("Back to your record"),
+        heading: text!("An entry of your record"),
         acts: &|_| html! {},
     };
     let shown = show(&portal, &signed, &record, &resource_type, &id).await?;
-    Ok(Page::new("An entry of your record", shown)
+    Ok(Page::new(text!("An entry of your record"), shown)
         .at(Place::Record)
         .render(Some(&signed)))
 }
@@ -74,7 +76,10 @@ pub(super) struct Seen<'a> {
     pub(super) patient: PatientId,
     pub(super) address: &'a str,
     /// `your record`, `the chart`.
-    pub(super) words: &'a str,
+    /// Words of the way back.
+    pub(super) back: &'a str,
+    /// What the page of an entry is called whose name is not shown.
+    pub(super) heading: &'a str,
     /// What this person may do with the entry.
     pub(super) acts: &'a (dyn Fn(&Entry) -> Markup + Sync),
 }
@@ -109,9 +114,9 @@ pub(super) async fn show(
     let author = if placed.author != seen.patient.0 {
         portal.name(placed.author).await?.name
     } else if signed.is_patient() {
-        "you".to_owned()
+        text!("you").to_owned()
     } else {
-        "the patient".to_owned()
+        text!("the patient").to_owned()
     };
     let versions = versions(portal, signed, &entry).await?;
     let trend = match entry.quantity() {
@@ -127,11 +132,11 @@ pub(super) async fn show(
         record_number: &record_number,
     };
     Ok(html! {
-        a.back href=(seen.address) { "Back to " (seen.words) }
+        a.back href=(seen.address) { (seen.back) }
         div.columns #entry data-live {
             div.sections {
                 section.flow {
-                    p.only-print { (signed.name) ", entry " (record_number) }
+                    p.only-print { (rich!("{name}, entry {record_number}", name = signed.name, record_number)) }
                     h1 { (entry.title) }
                     (value(&entry))
                     (upload::part(&entry, seen))
@@ -152,13 +157,13 @@ fn value(entry: &Entry) -> Markup {
         @if !entry.shown.is_empty() {
             @if let Some((number, unit)) = number_of(entry) {
                 p.stat { (rounded(number)) " " (unit) }
-                @if rounded(number) != number { p.small.soft { "Written as " (number) } }
+                @if rounded(number) != number { p.small.soft { (rich!("Written as {number}", number)) } }
             } @else {
                 p.lead { (entry.shown) }
             }
         }
         @if let Some(status) = entry.status() {
-            p { (tag(status_look(status).0, status_look(status).1, status)) }
+            p { (tag(status_look(status).0, status_look(status).1, shown::status(status))) }
         }
     }
 }
@@ -174,19 +179,27 @@ fn verification(entry: &Entry, facts: &Facts<'_>, seen: &Seen<'_>) -> Markup {
     let proof = format!("{}/proof", entry.address(seen.address));
     let file = format!("{}.proof.json", facts.record_number);
     let inside = html! {
-        p { "This is exactly what " (facts.author) " recorded on " (moment(facts.placed.at)) " UTC. Nothing has changed since. It does not say that the entry is clinically right, only that nobody altered it." }
+        p {
+            @if facts.author == text!("you") { (text!("This is exactly what you recorded on {moment} UTC. Nothing has changed since.", moment = moment(facts.placed.at))) }
+            @else { (text!(
+                "This is exactly what {author} recorded on {moment} UTC. Nothing has changed since.",
+                author = facts.author,
+                moment = moment(facts.placed.at),
+            )) }
+            " " (text!("It does not say that the entry is clinically right, only that nobody altered it."))
+        }
         dl.facts {
-            dt { "Recorded by" } dd { (capital(facts.author)) }
-            dt { "Recorded" } dd { (moment(facts.placed.at)) " UTC" }
-            dt { "Entry" } dd.mono { (facts.record_number) }
-            dt { "Page of the ledger" } dd { (facts.placed.height) }
+            dt { (text!("Recorded by")) } dd { (capital(facts.author)) }
+            dt { (text!("Recorded")) } dd { (moment(facts.placed.at)) " UTC" }
+            dt { (text!("Entry")) } dd.mono { (facts.record_number) }
+            dt { (text!("Page of the ledger")) } dd { (facts.placed.height) }
         }
-        h2.h3 { "Check it yourself" }
+        h2.h3 { (text!("Check it yourself")) }
         ol.steps {
-            li { a href=(proof) download=(file) { "Download the proof file" } ". It holds this entry and its signatures." }
-            li { "Run this on any computer. It needs no connection and asks nobody." }
+            li { (rich!("{download}. It holds this entry and its signatures.", download = html! { a href=(proof) download=(file) { (text!("Download the proof file")) } })) }
+            li { (text!("Run this on any computer. It needs no connection and asks nobody.")) }
         }
-        pre tabindex="0" aria-label="Command" { "stele verify proof " (file) " --genesis genesis.json" }
+        pre tabindex="0" aria-label=(text!("Command")) { "stele verify proof " (file) " --genesis genesis.json" }
     };
     badge(Badge::Verified, "", true, &inside)
 }
@@ -200,17 +213,17 @@ fn withheld(seen: &Seen<'_>, error: &Error) -> Markup {
     };
     let inside = html! {
         @if state == Badge::DoesNotMatch {
-            p { "What is stored is not what was recorded, so we do not show it. Please do not rely on a copy you may have. Your other entries are not affected." }
-            p { "Tell the desk of your hospital or practice." }
+            p { (text!("What is stored is not what was recorded, so we do not show it. Please do not rely on a copy you may have. Your other entries are not affected.")) }
+            p { (text!("Tell the desk of your hospital or practice.")) }
         } @else {
-            p { "The entry cannot be checked at the moment, so it is not shown. Try again in a few minutes; nothing is lost." }
+            p { (text!("The entry cannot be checked at the moment, so it is not shown. Try again in a few minutes; nothing is lost.")) }
         }
     };
     html! {
-        a.back href=(seen.address) { "Back to " (seen.words) }
+        a.back href=(seen.address) { (seen.back) }
         div.flow {
-            h1 { "An entry of " (seen.words) }
-            p { strong { "Held back" } }
+            h1 { (seen.heading) }
+            p { strong { (text!("Held back")) } }
             (badge(state, "", true, &inside))
         }
     }
@@ -219,30 +232,30 @@ fn withheld(seen: &Seen<'_>, error: &Error) -> Markup {
 fn about(entry: &Entry, facts: &Facts<'_>, seen: &Seen<'_>, is_patient: bool) -> Markup {
     let stored = &entry.stored;
     html! {
-        aside.aside aria-label="About this entry" {
+        aside.aside aria-label=(text!("About this entry")) {
             section {
-                h2 { "About this entry" }
+                h2 { (text!("About this entry")) }
                 ul {
-                    li { span.soft { "Record number" } br; strong.mono { (facts.record_number) } }
-                    li { span.soft { "Type" } br; strong { (words::spaced(&stored.resource_type)) } }
-                    li { span.soft { "When" } br; strong { (words::date(&entry.when)) } }
-                    li { span.soft { "Created on" } br; strong { (moment(facts.placed.at)) " UTC" } }
-                    li { span.soft { "Part of the record" } br; strong { (entry.category.plain_name()) } }
-                    li { span.soft { "FHIR id" } br; span.mono { (stored.resource_type) "/" (stored.id) } }
+                    li { span.soft { (text!("Record number")) } br; strong.mono { (facts.record_number) } }
+                    li { span.soft { (text!("Type")) } br; strong { (text::told(&words::spaced(&stored.resource_type))) } }
+                    li { span.soft { (text!("When")) } br; strong { (date(&entry.when)) } }
+                    li { span.soft { (text!("Created on")) } br; strong { (moment(facts.placed.at)) " UTC" } }
+                    li { span.soft { (text!("Part of the record")) } br; strong { (part(entry.category)) } }
+                    li { span.soft { (text!("FHIR id")) } br; span.mono { (stored.resource_type) "/" (stored.id) } }
                 }
             }
             section.no-print {
-                h2 { "Do more" }
+                h2 { (text!("Do more")) }
                 ul {
                     @if is_patient {
-                        li { a href={ "/access/share?part=" (entry.category.name()) } { (icon("share-2")) "Share entries like this" } }
-                        li { a href="/history" { (icon("eye")) "Who has looked" } }
+                        li { a href={ "/access/share?part=" (entry.category.name()) } { (icon("share-2")) (text!("Share entries like this")) } }
+                        li { a href="/history" { (icon("eye")) (text!("Who has looked")) } }
                     }
                     @if is_patient && facts.placed.author == seen.patient.0 && correctable(&entry.value) {
-                        li { a href={ (entry.address(seen.address)) "/correct" } { (icon("pencil")) "Correct this entry" } }
+                        li { a href={ (entry.address(seen.address)) "/correct" } { (icon("pencil")) (text!("Correct this entry")) } }
                     }
-                    li { a href={ (entry.address(seen.address)) "/fhir" } download={ (facts.record_number) ".json" } { (icon("download")) "Save as FHIR" } }
-                    li { button.plain data-print hidden { (icon("printer")) " Print" } }
+                    li { a href={ (entry.address(seen.address)) "/fhir" } download={ (facts.record_number) ".json" } { (icon("download")) (text!("Save as FHIR")) } }
+                    li { button.plain data-print hidden { (icon("printer")) " " (text!("Print")) } }
                 }
             }
         }
@@ -284,28 +297,28 @@ async fn changes(portal: &Portal, versions: &[Entry]) -> Answer<Markup> {
         )?;
         let author = match placed {
             Some(placed) => portal.name(placed.author).await?.name,
-            None => "Not known".to_owned(),
+            None => text!("Not known").to_owned(),
         };
         sections.push((now, before, author, differences(&before.value, &now.value)));
     }
     Ok(html! {
         section.flow {
-            h2 { (versions.len()) " versions" }
+            h2 { (rich!("{versions} versions", versions = versions.len())) }
             @for (now, before, author, lines) in &sections {
-                h3 { "Version " (now.stored.version) ", " (moment(now.stored.last_updated)) " UTC, by " (author) }
+                h3 { (rich!("Version {version}, {moment} UTC, by {author}", version = now.stored.version, moment = moment(now.stored.last_updated), author)) }
                 table.stacks role="table" {
-                    caption.hide { "What changed from version " (before.stored.version) " to version " (now.stored.version) }
+                    caption.hide { (rich!("What changed from version {before} to version {after}", before = before.stored.version, after = now.stored.version)) }
                     thead role="rowgroup" { tr role="row" {
-                        th role="columnheader" scope="col" { "What" }
-                        th role="columnheader" scope="col" { "Version " (before.stored.version) }
-                        th role="columnheader" scope="col" { "Version " (now.stored.version) }
+                        th role="columnheader" scope="col" { (text!("What")) }
+                        th role="columnheader" scope="col" { (rich!("Version {version}", version = before.stored.version)) }
+                        th role="columnheader" scope="col" { (rich!("Version {version}", version = now.stored.version)) }
                     } }
                     tbody role="rowgroup" {
                         @for (name, old, new) in lines {
                             tr role="row" {
                                 th role="rowheader" scope="row" { (name) }
-                                td role="cell" data-label="Before" { @if let Some(old) = old { del { (old) } } @else { span.soft { "Not given" } } }
-                                td role="cell" data-label="After" { @if let Some(new) = new { ins { (new) } } @else { span.soft { "Removed" } } }
+                                td role="cell" data-label=(text!("Before")) { @if let Some(old) = old { del { (old) } } @else { span.soft { (text!("Not given")) } } }
+                                td role="cell" data-label=(text!("After")) { @if let Some(new) = new { ins { (new) } } @else { span.soft { (text!("Removed")) } } }
                             }
                         }
                     }
@@ -377,7 +390,7 @@ fn details(value: &Value) -> Markup {
     html! {
         section {
             details {
-                summary { "Details, as recorded" }
+                summary { (text!("Details, as recorded")) }
                 dl.facts.details {
                     @for (name, text) in elements.iter().take(DETAILS_MAX) { dt { (name) } dd { (text) } }
                 }
@@ -393,7 +406,7 @@ async fn proof(
     Path((resource_type, id)): Path<(String, String)>,
 ) -> Answer {
     signed.patient()?;
-    super::keys::require_managed(&signed, IN_BROWSER)?;
+    super::keys::require_managed(&signed, text::of(IN_BROWSER))?;
     proof_file(&portal, &signed, &resource_type, &id).await
 }
 
@@ -409,7 +422,7 @@ pub(super) async fn proof_file(
         .prove_record(&signed.actor, resource_type, id, None, &[])
         .await?;
     let text = serde_json::to_string_pretty(&proof)
-        .map_err(|_| Refusal::bad_form("The proof can't be written."))?;
+        .map_err(|_| Refusal::bad_form(text!("The proof can't be written.")))?;
     Ok(saved("application/json", "entry.proof.json", text))
 }
 
@@ -420,7 +433,7 @@ async fn fhir(
     Path((resource_type, id)): Path<(String, String)>,
 ) -> Answer {
     signed.patient()?;
-    super::keys::require_managed(&signed, IN_BROWSER)?;
+    super::keys::require_managed(&signed, text::of(IN_BROWSER))?;
     fhir_file(&portal, &signed, &resource_type, &id).await
 }
 

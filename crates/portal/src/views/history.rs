@@ -21,7 +21,8 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, icon},
     session::Signed,
-    shown::{clock, day, list, whose},
+    shown::{clock, day, list, purpose, your},
+    text,
 };
 
 /// Looks of the same person that lie no further apart are one visit, in milliseconds: half an hour.
@@ -49,13 +50,13 @@ enum What {
 
 impl What {
     const ALL: [(Self, &'static str, &'static str, &'static str); 4] = [
-        (Self::Opened, "opened", "Opened", "eye"),
-        (Self::Added, "added", "Added or changed", "pencil"),
-        (Self::Refused, "refused", "Refused", "circle-x"),
+        (Self::Opened, "opened", message!("Opened"), "eye"),
+        (Self::Added, "added", message!("Added or changed"), "pencil"),
+        (Self::Refused, "refused", message!("Refused"), "circle-x"),
         (
             Self::Permission,
             "permission",
-            "Permission changed",
+            message!("Permission changed"),
             "key-round",
         ),
     ];
@@ -107,44 +108,44 @@ async fn page(
     lines.truncate(LINES_MAX);
     let main = html! {
         div.page-head {
-            div.tight { h1 { "Access history" } p.soft { "Who opened your record, when and why. One line for each visit. Times are in UTC." } }
+            div.tight { h1 { (text!("Access history")) } p.soft { (text!("Who opened your record, when and why. One line for each visit. Times are in UTC.")) } }
             div.actions {
-                a.btn href="/history/accesses.csv" download { (icon("download")) " Spreadsheet (CSV)" }
-                a.btn href="/history/accesses.json" download { (icon("download")) " FHIR" }
+                a.btn href="/history/accesses.csv" download { (icon("download")) " " (text!("Spreadsheet (CSV)")) }
+                a.btn href="/history/accesses.json" download { (icon("download")) " " (text!("FHIR")) }
             }
         }
         div.flow #emergencies data-live { (super::emergencies::told(&portal, &signed, patient, false).await?) }
         section.flow {
-            h2.hide { "All visits" }
+            h2.hide { (text!("All visits")) }
             (filters(who, what))
             div #visits data-live {
                 @if lines.is_empty() {
-                    p.notice { "Nothing yet. As soon as somebody opens your record, or tries to, you see it here." }
+                    p.notice { (text!("Nothing yet. As soon as somebody opens your record, or tries to, you see it here.")) }
                 } @else {
                     ol.rows { @for line in &lines { (shown(line)) } }
                 }
             }
-            @if cut { p { "The newest " (LINES_MAX) " lines are shown. The spreadsheet has more." } }
-            p.soft.small { "This list is complete for every opening through this node of Stele. It cannot know about printed copies, photographs of a screen, or files someone kept." }
+            @if cut { p { (rich!("The newest {count} lines are shown. The spreadsheet has more.", count = LINES_MAX)) } }
+            p.soft.small { (text!("This list is complete for every opening through this node of Stele. It cannot know about printed copies, photographs of a screen, or files someone kept.")) }
         }
     };
-    Ok(Page::new("Access history", main)
+    Ok(Page::new(text!("Access history"), main)
         .at(Place::History)
         .render(Some(&signed)))
 }
 
 fn filters(who: &str, what: &str) -> Markup {
     html! {
-        form.filters method="get" action="/history" role="search" aria-label="Visits" {
-            div.field { label for="who" { "Who" } select #who name="who" {
-                option value="" { "Everyone but me" }
-                option value="everyone" selected[who == "everyone"] { "Everyone" }
+        form.filters method="get" action="/history" role="search" aria-label=(text!("Visits")) {
+            div.field { label for="who" { (text!("Who")) } select #who name="who" {
+                option value="" { (text!("Everyone but me")) }
+                option value="everyone" selected[who == "everyone"] { (text!("Everyone")) }
             } }
-            div.field { label for="what" { "What happened" } select #what name="what" {
-                option value="" { "Everything" }
-                @for (_, name, words, _) in What::ALL { option value=(name) selected[what == name] { (words) } }
+            div.field { label for="what" { (text!("What happened")) } select #what name="what" {
+                option value="" { (text!("Everything")) }
+                @for (_, name, words, _) in What::ALL { option value=(name) selected[what == name] { (text::of(words)) } }
             } }
-            button.btn { "Apply" }
+            button.btn { (text!("Apply")) }
         }
     }
 }
@@ -155,19 +156,19 @@ fn shown(line: &Line) -> Markup {
         li.visit {
             h3 {
                 (day(line.at)) ", " (clock(line.at))
-                @if clock(line.until) != clock(line.at) { " to " (clock(line.until)) }
+                @if clock(line.until) != clock(line.at) { " " (rich!("to {clock}", clock = clock(line.until))) }
             }
             div.tight {
                 p { (line.words) }
-                @if line.what == What::Refused { p.small.soft { "You have not allowed this. Nothing was shown." } }
+                @if line.what == What::Refused { p.small.soft { (text!("You have not allowed this. Nothing was shown.")) } }
                 @if line.more.len() > 1 {
                     details.small {
-                        summary { (line.more.len()) " times in this visit" }
+                        summary { (plural!(line.more.len(), "once in this visit", "{count} times in this visit")) }
                         ul.bullets { @for one in line.more.iter().take(TIMES_MAX) { li { (one) } } }
                     }
                 }
             }
-            div.small.tight { p { span.state.bad[line.what == What::Refused] { (icon(picture)) " " (words) } } }
+            div.small.tight { p { span.state.bad[line.what == What::Refused] { (icon(picture)) " " (text::of(words)) } } }
         }
     }
 }
@@ -204,22 +205,20 @@ async fn visits(portal: &Portal, signed: &Signed, patient: PatientId) -> Answer<
             .collect();
         touched.sort();
         touched.dedup();
-        let verb = match what {
-            What::Opened => "opened",
-            What::Added => "added to",
-            What::Refused => "tried to open",
-            What::Permission => "changed",
-        };
         let purposes: Vec<String> = newest
             .purposes
             .iter()
-            .map(|one| one.words().to_owned())
+            .map(|one| purpose(*one).to_owned())
             .collect();
-        let words = html! {
-            @if is_own { strong { "You" } } @else { (subject(&named, organization.as_deref())) }
-            " " (verb) " " (whose("your", &touched))
-            @if !is_own && !purposes.is_empty() { ", for " (list(&purposes)) }
-            "."
+        let parts = your(&touched);
+        let words = if is_own {
+            done_by_you(what, &parts)
+        } else {
+            let who = subject(&named, organization.as_deref());
+            let why = html! {
+                @if !purposes.is_empty() { (rich!(", for {purposes}", purposes = list(&purposes))) }
+            };
+            done(what, &who, &parts, &why)
         };
         lines.push(Line {
             at: oldest.at,
@@ -233,6 +232,27 @@ async fn visits(portal: &Portal, signed: &Signed, patient: PatientId) -> Answer<
     Ok(lines)
 }
 
+/// What the patient did, in a sentence.
+fn done_by_you(what: What, parts: &str) -> Markup {
+    let you = html! { strong { (text!("You")) } };
+    match what {
+        What::Opened => rich!("{you} opened {parts}.", you, parts),
+        What::Added => rich!("{you} added to {parts}.", you, parts),
+        What::Refused => rich!("{you} tried to open {parts}.", you, parts),
+        What::Permission => rich!("{you} changed {parts}.", you, parts),
+    }
+}
+
+/// What somebody else did, and what for, in a sentence.
+fn done(what: What, who: &Markup, parts: &str, why: &Markup) -> Markup {
+    match what {
+        What::Opened => rich!("{who} opened {parts}{why}.", who, parts, why),
+        What::Added => rich!("{who} added to {parts}{why}.", who, parts, why),
+        What::Refused => rich!("{who} tried to open {parts}{why}.", who, parts, why),
+        What::Permission => rich!("{who} changed {parts}{why}.", who, parts, why),
+    }
+}
+
 /// Reads and writes together, newest first.
 fn everything(portal: &Portal, signed: &Signed, patient: PatientId) -> Answer<Vec<Access>> {
     let mut all = portal.service.accesses(&signed.actor, patient)?;
@@ -242,26 +262,23 @@ fn everything(portal: &Portal, signed: &Signed, patient: PatientId) -> Answer<Ve
 }
 
 fn once(access: &Access) -> String {
-    let entries = if access.records == 1 {
-        "1 entry".to_owned()
-    } else {
-        format!("{} entries", access.records)
-    };
-    format!("{}: {}, {entries}", clock(access.at), action(access.action))
+    let entries = plural!(access.records, "1 entry", "{count} entries");
+    let done = text::of(action(access.action));
+    format!("{}: {done}, {entries}", clock(access.at))
 }
 
-/// What was done with a record, in a word.
+/// What was done with a record, in a word: a message. Files for programs have it as it is.
 pub(super) fn action(action: Option<AccessAction>) -> &'static str {
     match action {
-        Some(AccessAction::Read) => "read",
-        Some(AccessAction::Search) => "listed",
-        Some(AccessAction::History) => "versions listed",
-        Some(AccessAction::Export) => "taken out whole",
-        Some(AccessAction::Write) => "written",
-        Some(AccessAction::Delete) => "deleted",
-        Some(AccessAction::Maintenance) => "maintenance",
-        Some(AccessAction::Proof) => "proof made",
-        None => "unknown",
+        Some(AccessAction::Read) => message!("read"),
+        Some(AccessAction::Search) => message!("listed"),
+        Some(AccessAction::History) => message!("versions listed"),
+        Some(AccessAction::Export) => message!("taken out whole"),
+        Some(AccessAction::Write) => message!("written"),
+        Some(AccessAction::Delete) => message!("deleted"),
+        Some(AccessAction::Maintenance) => message!("maintenance"),
+        Some(AccessAction::Proof) => message!("proof made"),
+        None => message!("unknown"),
     }
 }
 
@@ -282,23 +299,34 @@ async fn permissions(portal: &Portal, signed: &Signed, patient: PatientId) -> An
         let row = Row::of(portal, patient, grant).await?;
         add(
             row.grant.granted.at,
-            html! { "Permission given: " (row.sentence()) },
+            html! { (rich!("Permission given: {sentence}", sentence = row.sentence())) },
         );
         if let Some(revoked) = &row.grant.revoked {
             add(
                 revoked.at,
-                html! { strong { "You" } " stopped the access of " strong { (row.named.name) } "." },
+                html! { (rich!(
+                    "{you} stopped the access of {name}.",
+                    you = html! { strong { (text!("You")) } },
+                    name = html! { strong { (row.named.name) } },
+                )) },
             );
         }
     }
     for request in portal.service.requests_of(&signed.actor, patient)? {
         let (named, organization) = who(portal, request.requester).await?;
         let asker = subject(&named, organization.as_deref());
-        add(request.requested.at, html! { (asker) " asked for access." });
+        add(
+            request.requested.at,
+            html! { (rich!("{asker} asked for access.", asker)) },
+        );
         if let (RequestStatus::Declined, Some(closed)) = (request.status, &request.closed) {
             add(
                 closed.at,
-                html! { strong { "You" } " declined the request of " strong { (named.name) } "." },
+                html! { (rich!(
+                    "{you} declined the request of {name}.",
+                    you = html! { strong { (text!("You")) } },
+                    name = html! { strong { (named.name) } },
+                )) },
             );
         }
     }
@@ -378,7 +406,7 @@ async fn fhir(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
         "entry": entries
     });
     let text = serde_json::to_string_pretty(&bundle)
-        .map_err(|_| Refusal::bad_form("The history can't be written."))?;
+        .map_err(|_| Refusal::bad_form(text!("The history can't be written.")))?;
     Ok(saved("application/fhir+json", "access-history.json", text))
 }
 

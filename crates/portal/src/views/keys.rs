@@ -51,9 +51,9 @@ fn holder(signed: &Signed) -> Answer<PatientId> {
     if signed.holds_keys {
         return Ok(patient);
     }
-    Err(Refusal::not_allowed(
-        "This page is for people who hold the keys of their record themselves.",
-    ))
+    Err(Refusal::not_allowed(text!(
+        "This page is for people who hold the keys of their record themselves."
+    )))
 }
 
 /// Refuses a page that needs the record opened here, to a patient whose browser alone opens it.
@@ -61,8 +61,9 @@ pub(super) fn require_managed(signed: &Signed, what: &str) -> Answer<()> {
     if !signed.holds_keys {
         return Ok(());
     }
-    Err(Refusal::not_allowed(format!(
-        "You hold the keys of your record, so only your browser can open it. {what}"
+    Err(Refusal::not_allowed(text!(
+        "You hold the keys of your record, so only your browser can open it. {what}",
+        what
     )))
 }
 
@@ -98,12 +99,12 @@ fn tools(portal: &Portal, signed: &Signed, page: &str) -> Answer<Markup> {
 fn states(doing: &str) -> Markup {
     html! {
         section.notice.flow #locked hidden {
-            p { strong { "Your record is locked." } " Only your passkey opens it, here in your browser." }
-            div.actions { button.btn.primary #unlock type="button" { (icon("fingerprint")) " Unlock with passkey" } }
+            p { strong { (text!("Your record is locked.")) } " " (text!("Only your passkey opens it, here in your browser.")) }
+            div.actions { button.btn.primary #unlock type="button" { (icon("fingerprint")) " " (text!("Unlock with passkey")) } }
         }
         p #doing role="status" { (doing) }
         p.error #problem role="alert" hidden {}
-        noscript { p.error { "Your record is opened in your browser, which needs scripts. Switch them on for this site." } }
+        noscript { p.error { (text!("Your record is opened in your browser, which needs scripts. Switch them on for this site.")) } }
     }
 }
 
@@ -128,7 +129,9 @@ impl Used {
             URL_SAFE_NO_PAD
                 .decode(text)
                 .map(alloy_primitives::Bytes::from)
-                .map_err(|_| Refusal::bad_form("Your device's answer can't be read. Try again."))
+                .map_err(|_| {
+                    Refusal::bad_form(text!("Your device's answer can't be read. Try again."))
+                })
         };
         Ok(PasskeyUse {
             credential: read(&self.credential)?,

@@ -30,6 +30,7 @@ use crate::{
     page::{Page, Place, Rendered, csrf, errors, field_error, head, icon, tag},
     session::Signed,
     shown::{born, clock, short_date},
+    text,
 };
 
 /// Rows for results that a form shows.
@@ -48,20 +49,20 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
     signed.require(role::LABORATORY)?;
     let (open, answered) = portal.service.orders(&signed.actor)?;
     let main = html! {
-        div.page-head { h1 { "Orders" } p.soft { (open.len()) " to do" } }
+        div.page-head { h1 { (text!("Orders")) } p.soft { (rich!("{open} to do", open = open.len())) } }
         div.sections #orders data-live {
             section.flow {
-                h2 { "To do" }
+                h2 { (text!("To do")) }
                 @if open.is_empty() {
-                    p.soft { "No order waits. When a doctor orders a test from " (signed.organization) ", it appears here by itself." }
-                } @else { (table(&portal, "To do", &open).await?) }
+                    p.soft { (rich!("No order waits. When a doctor orders a test from {organization}, it appears here by itself.", organization = signed.organization)) }
+                } @else { (table(&portal, text!("To do"), &open).await?) }
             }
             @if !answered.is_empty() {
-                section.flow { h2 { "Done" } (table(&portal, "Done", &answered).await?) }
+                section.flow { h2 { (text!("Done")) } (table(&portal, text!("Done"), &answered).await?) }
             }
         }
     };
-    Ok(Page::new("Orders", main)
+    Ok(Page::new(text!("Orders"), main)
         .at(Place::Laboratory)
         .render(Some(&signed)))
 }
@@ -76,20 +77,20 @@ async fn table(portal: &Portal, caption: &str, slips: &[OrderSlip]) -> Answer<Ma
     Ok(html! {
         table.stacks role="table" {
             caption.hide { (caption) }
-            (head(&["Test", "Patient", "Born", "Ordered by", "Ordered", "State"]))
+            (head(&[text!("Test"), text!("Patient"), text!("Born"), text!("Ordered by"), text!("Ordered"), text!("State")]))
             tbody role="rowgroup" {
                 @for (slip, number, orderer) in &rows {
                     tr role="row" {
                         th role="rowheader" scope="row" { a href={ "/laboratory/" (slip.id) } { (slip.test) } }
-                        td role="cell" data-label="Patient" { (slip.name) " " span.small.soft.mono { (number) } }
-                        td role="cell" data-label="Born" { span.nowrap { (born(&slip.born, now)) } }
-                        td role="cell" data-label="By" { (orderer) }
-                        td role="cell" data-label="Ordered" { span.nowrap { (short_date(&slip.at.to_instant())) ", " (clock(slip.at)) } }
-                        td role="cell" data-label="State" {
+                        td role="cell" data-label=(text!("Patient")) { (slip.name) " " span.small.soft.mono { (number) } }
+                        td role="cell" data-label=(text!("Born")) { span.nowrap { (born(&slip.born, now)) } }
+                        td role="cell" data-label=(text!("By")) { (orderer) }
+                        td role="cell" data-label=(text!("Ordered")) { span.nowrap { (short_date(&slip.at.to_instant())) ", " (clock(slip.at)) } }
+                        td role="cell" data-label=(text!("State")) {
                             @match (slip.answered, slip.is_urgent) {
-                                (Some(at), _) => (tag("ok", "circle-check", &format!("Done {}", short_date(&at.to_instant())))),
-                                (None, true) => (tag("bad", "triangle-alert", "Urgent")),
-                                (None, false) => (tag("wait", "hourglass", "Waiting")),
+                                (Some(at), _) => (tag("ok", "circle-check", &text!("Done {date}", date = short_date(&at.to_instant())))),
+                                (None, true) => (tag("bad", "triangle-alert", text!("Urgent"))),
+                                (None, false) => (tag("wait", "hourglass", text!("Waiting"))),
                             }
                         }
                     }
@@ -131,38 +132,38 @@ async fn form(
         .map(|(field, words)| (field.as_str(), words.clone()))
         .collect();
     let main = html! {
-        a.back href="/laboratory" { "Back to the orders" }
+        a.back href="/laboratory" { (text!("Back to the orders")) }
         (errors(&listed))
         div.page-head {
             h1 { (slip.test) }
-            @if slip.is_urgent && slip.answered.is_none() { (tag("bad", "triangle-alert", "Urgent")) }
+            @if slip.is_urgent && slip.answered.is_none() { (tag("bad", "triangle-alert", text!("Urgent"))) }
         }
         dl.facts {
-            dt { "Patient" } dd { (slip.name) " " span.mono.soft { (number) } }
-            dt { "Born" } dd { (born(&slip.born, portal.service.now())) }
-            dt { "Ordered by" } dd { (orderer.name) @if let Some(what) = &orderer.what { ", " (what) } }
-            dt { "Ordered" } dd { (short_date(&slip.at.to_instant())) ", " (clock(slip.at)) " UTC" }
-            @if !slip.reason.is_empty() { dt { "For the laboratory" } dd { (slip.reason) } }
+            dt { (text!("Patient")) } dd { (slip.name) " " span.mono.soft { (number) } }
+            dt { (text!("Born")) } dd { (born(&slip.born, portal.service.now())) }
+            dt { (text!("Ordered by")) } dd { (orderer.name) @if let Some(what) = &orderer.what { ", " (what) } }
+            dt { (text!("Ordered")) } dd { (short_date(&slip.at.to_instant())) ", " (clock(slip.at)) " UTC" }
+            @if !slip.reason.is_empty() { dt { (text!("For the laboratory")) } dd { (slip.reason) } }
         }
         @if let Some(at) = slip.answered {
             div.notice.ok {
-                p { strong { "Answered " (short_date(&at.to_instant())) ", " (clock(at)) " UTC." } }
-                p { "The results are in the patient’s record, and the doctor and the patient were told. What is there can be read by whom the patient allows, not from here." }
+                p { strong { (rich!("Answered {date}, {clock} UTC.", date = short_date(&at.to_instant()), clock = clock(at))) } }
+                p { (text!("The results are in the patient’s record, and the doctor and the patient were told. What is there can be read by whom the patient allows, not from here.")) }
             }
         } @else if may_add {
             (results(signed, slip, given, &listed))
         } @else {
             div.notice.wait.flow {
-                p { strong { "The patient has not allowed " (signed.organization) " or you to add results yet." } }
-                p { "Ask for it: adding is enough, nothing of the record is shown to you." }
-                p { a.btn.primary href={ "/ask?patient=" (number) "&parts=" (Category::Laboratory.name()) "&verbs=add&reason=" (reason(slip)) } { "Ask the patient" } }
+                p { strong { (rich!("The patient has not allowed {organization} or you to add results yet.", organization = signed.organization)) } }
+                p { (text!("Ask for it: adding is enough, nothing of the record is shown to you.")) }
+                p { a.btn.primary href={ "/ask?patient=" (number) "&parts=" (Category::Laboratory.name()) "&verbs=add&reason=" (reason(slip)) } { (text!("Ask the patient")) } }
             }
         }
     };
     let title = if problems.is_empty() {
-        "An order"
+        text!("An order")
     } else {
-        "Error: An order"
+        text!("Error: An order")
     };
     Ok(Page::new(title, main)
         .at(Place::Laboratory)
@@ -170,7 +171,7 @@ async fn form(
 }
 
 fn reason(slip: &OrderSlip) -> String {
-    let words = format!("To add the results of your test: {}", slip.test);
+    let words = text!("To add the results of your test: {test}", test = slip.test);
     form_urlencoded::byte_serialize(words.as_bytes()).collect()
 }
 
@@ -184,44 +185,44 @@ fn results(
     html! {
         form.flow method="post" action={ "/laboratory/" (slip.id) } enctype="multipart/form-data" novalidate {
             (csrf(signed))
-            h2 { "Results" }
-            p.soft #units { "A value is a number such as 6.30 or <0.1, or words. Units are UCUM: mmol/L, g/dL, 10*9/L, %. Leave rows that you do not need empty." }
+            h2 { (text!("Results")) }
+            p.soft #units { (text!("A value is a number such as 6.30 or <0.1, or words. Units are UCUM: mmol/L, g/dL, 10*9/L, %. Leave rows that you do not need empty.")) }
             table.stacks.results role="table" {
-                caption.hide { "Results" }
-                (head(&["What was measured", "Value", "Unit", "Usual from", "to"]))
+                caption.hide { (text!("Results")) }
+                (head(&[text!("What was measured"), text!("Value"), text!("Unit"), text!("Usual from"), text!("to")]))
                 tbody role="rowgroup" {
                     @for at in 0..ROWS {
                         tr role="row" {
                             @for (column, label) in COLUMNS {
-                                td role="cell" data-label=(label) { (cell(column, label, at, slip, given, problems)) }
+                                td role="cell" data-label=(text::of(label)) { (cell(column, text::of(label), at, slip, given, problems)) }
                             }
                         }
                     }
                 }
             }
             div.field {
-                label for="conclusion" { "Conclusion, if there is one" }
+                label for="conclusion" { (text!("Conclusion, if there is one")) }
                 textarea #conclusion name="conclusion" maxlength="2000" { (given.text("conclusion")) }
             }
             div.field.invalid[wrong.is_some()] {
-                label for="file" { "Report as PDF, if there is one" }
-                p.hint #file-h { "At most " (size(REPORT_DOCUMENT_MAX as u64)) }
+                label for="file" { (text!("Report as PDF, if there is one")) }
+                p.hint #file-h { (rich!("At most {size}", size = size(REPORT_DOCUMENT_MAX as u64))) }
                 @if let Some(wrong) = &wrong { (wrong) }
                 input #file type="file" name="file" accept="application/pdf" aria-describedby=(if wrong.is_some() { "file-h file-e" } else { "file-h" })
                     aria-invalid=[wrong.is_some().then_some("true")];
             }
-            div.actions { button.btn.primary { (icon("check")) " Send results" } a.btn href="/laboratory" { "Cancel" } }
-            p.small.soft { "They are recorded for good, under your name. The doctor and the patient are told." }
+            div.actions { button.btn.primary { (icon("check")) " " (text!("Send results")) } a.btn href="/laboratory" { (text!("Cancel")) } }
+            p.small.soft { (text!("They are recorded for good, under your name. The doctor and the patient are told.")) }
         }
     }
 }
 
 const COLUMNS: [(&str, &str); 5] = [
-    ("name", "Measured"),
-    ("value", "Value"),
-    ("unit", "Unit"),
-    ("low", "From"),
-    ("high", "To"),
+    ("name", message!("Measured")),
+    ("value", message!("Value")),
+    ("unit", message!("Unit")),
+    ("low", message!("From")),
+    ("high", message!("To")),
 ];
 
 fn cell(
@@ -244,7 +245,7 @@ fn cell(
     let row = at.saturating_add(1);
     html! {
         @if let Some(error) = &error { (error) }
-        input id=(id) name=(id) value=(value) maxlength=(max) autocomplete="off" aria-label={ (label) ", row " (row) }
+        input id=(id) name=(id) value=(value) maxlength=(max) autocomplete="off" aria-label=(text!("{label}, row {row}", label, row))
             aria-invalid=[error.is_some().then_some("true")] aria-describedby=(if error.is_some() { format!("{id}-e") } else { "units".into() });
     }
 }
@@ -273,18 +274,21 @@ async fn answer(
                 let largest = size(REPORT_DOCUMENT_MAX as u64);
                 problems.push((
                     "file".to_owned(),
-                    format!("Choose a PDF of at most {largest}"),
+                    text!("Choose a PDF of at most {largest}", largest),
                 ));
             }
             Err(None) => {
-                return Err(Refusal::bad_form(
-                    "It did not arrive whole. Nothing was kept.",
-                ));
+                return Err(Refusal::bad_form(text!(
+                    "It did not arrive whole. Nothing was kept."
+                )));
             }
         }
     }
     if problems.is_empty() {
-        problems = report_problems(&report);
+        let found = report_problems(&report).into_iter();
+        problems = found
+            .map(|(field, words)| (field, text::told(&words)))
+            .collect();
     }
     if problems.is_empty() {
         match portal
@@ -295,7 +299,9 @@ async fn answer(
             Ok(()) => {
                 return Ok(Redirect::to(&format!("/laboratory/{order}")).into_response());
             }
-            Err(Error::Conflict { message }) => problems.push(("name-0".to_owned(), message)),
+            Err(Error::Conflict { message }) => {
+                problems.push(("name-0".to_owned(), text::told(&message)))
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -306,14 +312,14 @@ async fn answer(
 /// The rows that hold something, each in the place where the form has it; an empty row between others is an error of its
 /// own, so that what is wrong is named at the right field.
 fn rows(fields: &Fields) -> Vec<NewResult> {
-    let text = |column: &str, at: usize| fields.text(&format!("{column}-{at}")).to_owned();
+    let cell = |column: &str, at: usize| fields.text(&format!("{column}-{at}")).to_owned();
     let mut rows: Vec<NewResult> = (0..ROWS)
         .map(|at| NewResult {
-            name: text("name", at),
-            value: text("value", at),
-            unit: text("unit", at),
-            low: text("low", at),
-            high: text("high", at),
+            name: cell("name", at),
+            value: text::plain_number(&cell("value", at)),
+            unit: cell("unit", at),
+            low: text::plain_number(&cell("low", at)),
+            high: text::plain_number(&cell("high", at)),
         })
         .collect();
     while rows.last().is_some_and(|row| *row == NewResult::default()) {

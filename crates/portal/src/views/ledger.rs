@@ -24,6 +24,7 @@ use crate::{
     page::{Page, Place, Rendered, csrf, icon},
     session::Signed,
     shown::{clock, moment, short, short_date},
+    text,
 };
 
 /// Blocks on one page.
@@ -56,7 +57,10 @@ impl Who {
             }
             let kind = portal.service.account(account)?.map(|found| found.kind);
             let words = match kind {
-                Some(3) => format!("Patient {}", number(portal, PatientId(account))?),
+                Some(3) => text!(
+                    "Patient {number}",
+                    number = number(portal, PatientId(account))?
+                ),
                 Some(_) => portal.name(account).await?.name,
                 None => short(&account.to_string()),
             };
@@ -66,7 +70,9 @@ impl Who {
     }
 
     fn is(&self, account: Address) -> &str {
-        self.0.get(&account).map_or("Somebody", String::as_str)
+        self.0
+            .get(&account)
+            .map_or(text!("Somebody"), String::as_str)
     }
 }
 
@@ -90,19 +96,19 @@ async fn page(
     let main = html! {
         div.page-head {
             div.tight {
-                h1 { "Ledger" }
-                p.soft { "Block " (height) " is the newest. Blocks without transactions are left out. Times are in UTC." }
+                h1 { (text!("Ledger")) }
+                p.soft { (rich!("Block {height} is the newest. Blocks without transactions are left out. Times are in UTC.", height)) }
             }
             div.actions {
-                a.btn.primary href="/ledger/check" { (icon("check")) " Check the chain" }
-                a.btn href="/ledger/complete" { (icon("check")) " Check the records" }
+                a.btn.primary href="/ledger/check" { (icon("check")) " " (text!("Check the chain")) }
+                a.btn href="/ledger/complete" { (icon("check")) " " (text!("Check the records")) }
             }
         }
         (super::auditor::search(""))
-        @if blocks.is_empty() { p.soft { "No transactions there." } } @else { (table(&blocks, &who)) }
-        @if let Some(last) = last { div.actions { a.btn href={ "/ledger?below=" (last) } { "Show older blocks" } } }
+        @if blocks.is_empty() { p.soft { (text!("No transactions there.")) } } @else { (table(&blocks, &who)) }
+        @if let Some(last) = last { div.actions { a.btn href={ "/ledger?below=" (last) } { (text!("Show older blocks")) } } }
     };
-    Ok(Page::new("Ledger", main)
+    Ok(Page::new(text!("Ledger"), main)
         .at(Place::Ledger)
         .render(Some(&signed)))
 }
@@ -110,17 +116,17 @@ async fn page(
 pub(super) fn table(blocks: &[BlockLine], who: &Who) -> Markup {
     html! {
         table.stacks role="table" {
-            caption.hide { "Transactions by block, newest first" }
-            (head(&["Block", "Time", "What happened", "Signed with", "Outcome"]))
+            caption.hide { (text!("Transactions by block, newest first")) }
+            (head(&[text!("Block"), text!("Time"), text!("What happened"), text!("Signed with"), text!("Outcome")]))
             tbody role="rowgroup" {
                 @for block in blocks {
                     @for line in &block.transactions {
                         tr role="row" {
                             th role="rowheader" scope="row" { a href={ "/ledger/blocks/" (block.height) } { (block.height) } }
-                            td role="cell" data-label="Time" { span.nowrap { (short_date(&block.at.to_instant())) " " (clock(block.at)) } }
-                            td role="cell" data-label="What" { (sentence(line, who)) }
-                            td role="cell" data-label="Signed with" { (line.signature) }
-                            td role="cell" data-label="Outcome" { (outcome(line)) }
+                            td role="cell" data-label=(text!("Time")) { span.nowrap { (short_date(&block.at.to_instant())) " " (clock(block.at)) } }
+                            td role="cell" data-label=(text!("What")) { (sentence(line, who)) }
+                            td role="cell" data-label=(text!("Signed with")) { (text::of(line.signature)) }
+                            td role="cell" data-label=(text!("Outcome")) { (outcome(line)) }
                         }
                     }
                 }
@@ -131,7 +137,7 @@ pub(super) fn table(blocks: &[BlockLine], who: &Who) -> Markup {
 
 fn sentence(line: &TransactionLine, who: &Who) -> Markup {
     html! {
-        strong { (who.is(line.sender)) } " " (line.words)
+        strong { (who.is(line.sender)) } " " (text::of(line.words))
         @if !line.concerns.is_empty() {
             span.soft { " · " (line.concerns.iter().map(|one| who.is(*one)).collect::<Vec<_>>().join(", ")) }
         }
@@ -140,8 +146,8 @@ fn sentence(line: &TransactionLine, who: &Who) -> Markup {
 
 fn outcome(line: &TransactionLine) -> Markup {
     html! {
-        @if line.success { span.state.ok { (icon("check")) " Done" } }
-        @else { span.state.bad { (icon("circle-x")) " Refused" } }
+        @if line.success { span.state.ok { (icon("check")) " " (text!("Done")) } }
+        @else { span.state.bad { (icon("circle-x")) " " (text!("Refused")) } }
     }
 }
 
@@ -157,27 +163,27 @@ async fn block(
     let mut who = Who::default();
     who.learn(&portal, std::slice::from_ref(&block)).await?;
     let main = html! {
-        a.back href="/ledger" { "Back to the ledger" }
-        h1 { "Block " (block.height) }
+        a.back href="/ledger" { (text!("Back to the ledger")) }
+        h1 { (rich!("Block {height}", height = block.height)) }
         dl.facts {
-            dt { "Made" } dd { (moment(block.at)) " UTC" }
-            dt { "Digest" } dd.mono { (block.hash) }
-            dt { "Transactions" } dd { (block.transactions.len()) }
+            dt { (text!("Made")) } dd { (moment(block.at)) " UTC" }
+            dt { (text!("Digest")) } dd.mono { (block.hash) }
+            dt { (text!("Transactions")) } dd { (block.transactions.len()) }
         }
         ol.rows {
             @for line in &block.transactions {
                 li.tight {
                     p { (sentence(line, &who)) " " (outcome(line)) }
                     dl.facts.small {
-                        dt { "Signed with" } dd { (line.signature) }
-                        dt { "Account" } dd.mono { a href={ "/ledger/accounts/" (line.sender) } { (line.sender) } }
-                        dt { "Transaction" } dd.mono { a href={ "/ledger/transactions/" (line.hash) } { (line.hash) } }
+                        dt { (text!("Signed with")) } dd { (text::of(line.signature)) }
+                        dt { (text!("Account")) } dd.mono { a href={ "/ledger/accounts/" (line.sender) } { (line.sender) } }
+                        dt { (text!("Transaction")) } dd.mono { a href={ "/ledger/transactions/" (line.hash) } { (line.hash) } }
                     }
                 }
             }
         }
     };
-    Ok(Page::new("A block", main)
+    Ok(Page::new(text!("A block"), main)
         .at(Place::Ledger)
         .render(Some(&signed)))
 }
@@ -239,33 +245,37 @@ async fn check(signed: Signed) -> Answer<Rendered> {
         }
     };
     let main = html! {
-        a.back href="/ledger" { "Back to the ledger" }
+        a.back href="/ledger" { (text!("Back to the ledger")) }
         div.flow {
-            h1 { "Check of the chain" }
-            p { "Each block names the one before by its digest, and a quorum of the validators signed. This page checks both on what the node keeps, some thousand blocks at a time." }
+            h1 { (text!("Check of the chain")) }
+            p { (text!("Each block names the one before by its digest, and a quorum of the validators signed. This page checks both on what the node keeps, some thousand blocks at a time.")) }
             @match &progress {
-                None => (button("Begin", true)),
+                None => (button(text!("Begin"), true)),
                 Some(progress) => {
-                    label for="progress" { (progress.checked) " of " (progress.top + 1) " blocks" }
+                    label for="progress" { (rich!("{checked} of {top} blocks", checked = progress.checked, top = progress.top + 1)) }
                     progress #progress max=(progress.top + 1) value=(progress.checked) {}
                     @if let Some(problem) = &progress.problem {
-                        div.notice.bad { p { span.state.bad { (icon("octagon-alert")) " Does not hold" } } p { (problem) } }
-                        (button("Check again", true))
+                        div.notice.bad { p { span.state.bad { (icon("octagon-alert")) " " (text!("Does not hold")) } } p { (problem) } }
+                        (button(text!("Check again"), true))
                     } @else if progress.next.is_some() {
-                        (button("Check the next blocks", false))
+                        (button(text!("Check the next blocks"), false))
                     } @else {
                         div.verdict.ok {
-                            p { span.state.ok { (icon("circle-check")) " The chain holds" } }
-                            p { "From block " (progress.top) " down to the first; " (progress.certificates) " certificates verified." }
+                            p { span.state.ok { (icon("circle-check")) " " (text!("The chain holds")) } }
+                            p { (rich!(
+                                "From block {top} down to the first; {certificates} certificates verified.",
+                                top = progress.top,
+                                certificates = progress.certificates,
+                            )) }
                         }
-                        (button("Check again", true))
+                        (button(text!("Check again"), true))
                     }
                 }
             }
-            p.small.soft { "Executing every transaction again needs the node to stand still: " code { "stele verify chain" } "." }
+            p.small.soft { (rich!("Executing every transaction again needs the node to stand still: {command}.", command = html! { code { "stele verify chain" } })) }
         }
     };
-    Ok(Page::new("Check of the chain", main)
+    Ok(Page::new(text!("Check of the chain"), main)
         .at(Place::Ledger)
         .narrow()
         .render(Some(&signed)))
@@ -284,7 +294,7 @@ async fn step(State(portal): State<Arc<Portal>>, signed: Signed, mut posted: Pos
     let (service, actor) = (Arc::clone(&portal.service), signed.actor.clone());
     let done = tokio::task::spawn_blocking(move || service.check_chain(&actor, from, child))
         .await
-        .map_err(|_| Refusal::bad_form("The check was cut off. Try again."))??;
+        .map_err(|_| Refusal::bad_form(text!("The check was cut off. Try again.")))??;
     let top = before.as_ref().map_or(done.from, |progress| progress.top);
     let certificates = before.map_or(0, |progress| progress.certificates);
     let progress = Progress {

@@ -24,6 +24,7 @@ use crate::{
     page::{Page, Place, Rendered, csrf, errors, field_error, icon, tag},
     session::Signed,
     shown::{capital, moment, short_date},
+    text,
 };
 
 /// Longest name, calling and licence, in characters.
@@ -71,14 +72,19 @@ async fn render(
     let main = html! {
         (errors(problems))
         div.page-head {
-            h1 { "Members of " (signed.organization) }
-            p.soft { (active) " of " (rows.len()) " may act · " a href="/members/requests" { "Doctors who registered" } }
+            h1 { (rich!("Members of {organization}", organization = signed.organization)) }
+            p.soft { (rich!(
+                "{active} of {rows} may act · {doctors_who_registered}",
+                active,
+                rows = rows.len(),
+                doctors_who_registered = html! { a href="/members/requests" { (text!("Doctors who registered")) } },
+            )) }
         }
         div.chart-grid.two {
             div.flow {
                 (super::requests::waiting(portal, signed)?)
                 div #members data-live { (table(signed, &rows)) }
-                p.small.soft { "Suspending acts with the next block, in about a second: sessions end, and nothing is read or signed any more." }
+                p.small.soft { (text!("Suspending acts with the next block, in about a second: sessions end, and nothing is read or signed any more.")) }
             }
             div.flow.sections {
                 (new_member(signed, given, problems))
@@ -87,9 +93,9 @@ async fn render(
         }
     };
     let title = if problems.is_empty() {
-        "Members"
+        text!("Members")
     } else {
-        "Error: Members"
+        text!("Error: Members")
     };
     Ok(Page::new(title, main)
         .at(Place::Members)
@@ -99,31 +105,31 @@ async fn render(
 fn table(signed: &Signed, rows: &[Row]) -> Markup {
     html! {
         table.stacks role="table" {
-            caption.hide { "Members" }
-            (head(&["Name", "Roles", "Registered", "State", "Portal", "Act"]))
+            caption.hide { (text!("Members")) }
+            (head(&[text!("Name"), text!("Roles"), text!("Registered"), text!("State"), text!("Portal"), text!("Act")]))
             tbody role="rowgroup" {
                 @for row in rows {
                     @let account = row.member.account.to_string();
                     tr role="row" {
                         th role="rowheader" scope="row" { (row.name) br; span.small.soft { (capital(&row.what)) } }
-                        td role="cell" data-label="Roles" { (roles(row.member.roles)) }
-                        td role="cell" data-label="Registered" { span.nowrap { (short_date(&row.member.registered.to_instant())) } }
-                        td role="cell" data-label="State" {
-                            @if row.member.active { (tag("ok", "circle-check", "Active")) } @else { (tag("", "ban", "Suspended")) }
+                        td role="cell" data-label=(text!("Roles")) { (roles(row.member.roles)) }
+                        td role="cell" data-label=(text!("Registered")) { span.nowrap { (short_date(&row.member.registered.to_instant())) } }
+                        td role="cell" data-label=(text!("State")) {
+                            @if row.member.active { (tag("ok", "circle-check", text!("Active"))) } @else { (tag("", "ban", text!("Suspended"))) }
                         }
-                        td role="cell" data-label="Portal" {
-                            @if row.has_passkey { "Has a passkey" } @else { span.soft { "Not signed up" } }
+                        td role="cell" data-label=(text!("Portal")) {
+                            @if row.has_passkey { (text!("Has a passkey")) } @else { span.soft { (text!("Not signed up")) } }
                         }
-                        td role="cell" data-label="Act" {
+                        td role="cell" data-label=(text!("Act")) {
                             div.row-acts {
                                 @if row.member.active {
-                                    (act(signed, "/members/invite", &account, None, "Invite", &row.name))
+                                    (act(signed, "/members/invite", &account, None, text!("Invite"), &row.name))
                                 }
                                 @if row.member.account != signed.person.account {
                                     @if row.member.active {
-                                        (act(signed, "/members/status", &account, Some("suspend"), "Suspend", &row.name))
+                                        (act(signed, "/members/status", &account, Some("suspend"), text!("Suspend"), &row.name))
                                     } @else {
-                                        (act(signed, "/members/status", &account, Some("reinstate"), "Reinstate", &row.name))
+                                        (act(signed, "/members/status", &account, Some("reinstate"), text!("Reinstate"), &row.name))
                                     }
                                 }
                             }
@@ -157,10 +163,10 @@ fn roles(bits: u32) -> String {
     let names: Vec<&str> = ROLES
         .iter()
         .filter(|(_, bit, _)| bits & bit != 0)
-        .map(|(_, _, words)| *words)
+        .map(|(_, _, words)| text::of(words))
         .collect();
     if names.is_empty() {
-        "None".into()
+        text!("None").into()
     } else {
         names.join(", ")
     }
@@ -172,26 +178,26 @@ fn new_member(signed: &Signed, given: &Fields, problems: &[(&'static str, String
         section.panel aria-labelledby="new-head" {
             form.flow method="post" action="/members" novalidate {
                 (csrf(signed))
-                h2 #new-head { "Register a member" }
+                h2 #new-head { (text!("Register a member")) }
                 div.field.invalid[name.is_some()] {
-                    label for="name" { "Name" }
+                    label for="name" { (text!("Name")) }
                     @if let Some(error) = &name { (error) }
                     input #name name="name" value=(given.text("name")) maxlength=(TEXT_MAX) autocomplete="off"
                         aria-invalid=[name.is_some().then_some("true")] aria-describedby=[name.is_some().then_some("name-e")];
                 }
-                div.field { label for="what" { "Calling, as patients read it" } input #what name="what" value=(given.text("what")) maxlength=(TEXT_MAX) autocomplete="off"; }
+                div.field { label for="what" { (text!("Calling, as patients read it")) } input #what name="what" value=(given.text("what")) maxlength=(TEXT_MAX) autocomplete="off"; }
                 div.field {
-                    label for="role" { "Role" }
+                    label for="role" { (text!("Role")) }
                     select #role name="role" {
-                        @for (name, _, words) in ROLES { option value=(name) selected[given.text("role") == name] { (words) } }
+                        @for (name, _, words) in ROLES { option value=(name) selected[given.text("role") == name] { (text::of(words)) } }
                     }
                 }
                 div.field {
-                    label for="licence" { "Number of the licence you have checked" }
-                    p.hint #licence-h { "Only a salted commitment is recorded." }
+                    label for="licence" { (text!("Number of the licence you have checked")) }
+                    p.hint #licence-h { (text!("Only a salted commitment is recorded.")) }
                     input #licence name="licence" value=(given.text("licence")) maxlength=(TEXT_MAX) autocomplete="off" aria-describedby="licence-h";
                 }
-                div.actions { button.btn.primary { (icon("plus")) " Register" } }
+                div.actions { button.btn.primary { (icon("plus")) " " (text!("Register")) } }
             }
         }
     }
@@ -203,15 +209,15 @@ fn patient_code(signed: &Signed, given: &Fields, problems: &[(&'static str, Stri
         section.panel aria-labelledby="code-head" {
             form.flow method="post" action="/members/invite-patient" novalidate {
                 (csrf(signed))
-                h2 #code-head { "Invite a patient" }
-                p.small { "With the patient before you, after you have checked who it is." }
+                h2 #code-head { (text!("Invite a patient")) }
+                p.small { (text!("With the patient before you, after you have checked who it is.")) }
                 div.field.invalid[error.is_some()] {
-                    label for="patient" { "Patient number" }
+                    label for="patient" { (text!("Patient number")) }
                     @if let Some(error) = &error { (error) }
                     input.w-m #patient name="patient" value=(given.text("patient")) maxlength="20" autocomplete="off"
                         aria-invalid=[error.is_some().then_some("true")] aria-describedby=[error.is_some().then_some("patient-e")];
                 }
-                div.actions { button.btn { "Make a code" } }
+                div.actions { button.btn { (text!("Make a code")) } }
             }
         }
     }
@@ -226,11 +232,14 @@ async fn register(State(portal): State<Arc<Portal>>, signed: Signed, posted: Pos
         .iter()
         .find(|(name, ..)| *name == fields.text("role"))
         .map(|(_, bit, _)| *bit)
-        .ok_or_else(|| Refusal::bad_form("It names no role."))?;
+        .ok_or_else(|| Refusal::bad_form(text!("It names no role.")))?;
     let texts = ["name", "what", "licence"].map(|name| fields.text(name));
     let is_long = texts.iter().any(|text| text.chars().count() > TEXT_MAX);
     if fields.text("name").is_empty() || is_long {
-        let words = format!("Enter a name; each field holds at most {TEXT_MAX} characters");
+        let words = text!(
+            "Enter a name; each field holds at most {most} characters",
+            most = TEXT_MAX
+        );
         let page = render(&portal, &signed, fields, &[("name", words)]).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
@@ -248,7 +257,7 @@ fn account(fields: &Fields) -> Answer<Address> {
     fields
         .text("account")
         .parse()
-        .map_err(|_| Refusal::bad_form("It names nobody."))
+        .map_err(|_| Refusal::bad_form(text!("It names nobody.")))
 }
 
 /// `POST /members/status`
@@ -257,7 +266,7 @@ async fn status(State(portal): State<Arc<Portal>>, signed: Signed, posted: Poste
     let active = match posted.fields.text("act") {
         "suspend" => false,
         "reinstate" => true,
-        _ => return Err(Refusal::bad_form("It does not say what to do.")),
+        _ => return Err(Refusal::bad_form(text!("It does not say what to do."))),
     };
     portal
         .service
@@ -296,8 +305,9 @@ async fn invite_patient(
         None => None,
     };
     let Some(invitation) = invited else {
-        let words =
-            "Enter the number of a patient whom your organisation registered, such as PAT003";
+        let words = text!(
+            "Enter the number of a patient whom your organisation registered, such as PAT003"
+        );
         let problems = [("patient", words.to_owned())];
         let page = render(&portal, &signed, &posted.fields, &problems).await?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
@@ -308,14 +318,18 @@ async fn invite_patient(
 fn code(portal: &Portal, signed: &Signed, name: &str, invitation: &Invitation) -> Rendered {
     let main = html! {
         div.flow {
-            h1 { "Invitation for " (name) }
-            p { "Hand this over in person. Whoever has it can act as " (name) ". It works once, until " (moment(invitation.expires)) " UTC, and is shown only now." }
+            h1 { (rich!("Invitation for {name}", name)) }
+            p { (rich!(
+                "Hand this over in person. Whoever has it can act as {name}. It works once, until {moment} UTC, and is shown only now.",
+                name,
+                moment = moment(invitation.expires),
+            )) }
             p.stat.mono { (invitation.code) }
-            p { "To be entered at " strong { (portal.site.origin()) "/invitation" } }
-            div.actions { a.btn.primary href="/members" { "Done" } button.btn data-print hidden { (icon("printer")) " Print" } }
+            p { (rich!("To be entered at {origin}", origin = html! { strong { (portal.site.origin()) "/invitation" } })) }
+            div.actions { a.btn.primary href="/members" { (text!("Done")) } button.btn data-print hidden { (icon("printer")) " " (text!("Print")) } }
         }
     };
-    Page::new("Invitation", main)
+    Page::new(text!("Invitation"), main)
         .at(Place::Members)
         .narrow()
         .render(Some(signed))

@@ -22,6 +22,7 @@ use crate::{
     page::{Page, Place, Rendered, csrf, errors, field, icon},
     session::Signed,
     shown::{capital, clock, day},
+    text,
 };
 
 /// Longest e-mail address (RFC 5321).
@@ -50,16 +51,16 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
         }
     }
     let main = html! {
-        a.back href="/account" { "Back to your account" }
+        a.back href="/account" { (text!("Back to your account")) }
         div.page-head {
-            h1 { "Notices" }
-            a.btn href="/notices/settings" { (icon("pencil")) " What you are told, and how" }
+            h1 { (text!("Notices")) }
+            a.btn href="/notices/settings" { (icon("pencil")) " " (text!("What you are told, and how")) }
         }
         div.sections #notices data-live {
             @if days.is_empty() {
                 div.notice.flow {
-                    p { strong { "Nothing has happened yet." } }
-                    p { "When somebody asks for access, looks at your record or adds to it, it is said here." }
+                    p { strong { (text!("Nothing has happened yet.")) } }
+                    p { (text!("When somebody asks for access, looks at your record or adds to it, it is said here.")) }
                 }
             }
             @for (day, lines) in &days {
@@ -69,9 +70,9 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
                 }
             }
         }
-        p.small.soft { "Notices are kept for 90 days." @if signed.is_patient() { " Your " a href="/history" { "access history" } " keeps everything." } }
+        p.small.soft { (rich!("Notices are kept for 90 days.{access_history}", access_history = html! { @if signed.is_patient() { " " (rich!("Your {access_history} keeps everything.", access_history = html! { a href="/history" { (text!("access history")) } })) } })) }
     };
-    Ok(Page::new("Notices", main)
+    Ok(Page::new(text!("Notices"), main)
         .at(Place::Account)
         .narrow()
         .render(Some(&signed)))
@@ -113,39 +114,39 @@ impl Line {
                     p { (icon(picture)) " " (sentence(self.notice.kind, self.who.as_deref())) }
                     p.small.soft { (clock(self.notice.at)) " UTC" }
                 }
-                div.row-acts { a href=(address) { (verb) span.hide { ": " (self.notice.kind.words()) } } }
+                div.row-acts { a href=(address) { (verb) span.hide { ": " (text::of(self.notice.kind.words())) } } }
             }
         }
     }
 }
 
 /// Picture, where to look, and what to call that.
-const fn look(kind: NoticeKind) -> (&'static str, &'static str, &'static str) {
+fn look(kind: NoticeKind) -> (&'static str, &'static str, &'static str) {
     match kind {
-        NoticeKind::AccessRequested => ("users", "/access", "Answer"),
-        NoticeKind::AccessGranted => ("users", "/worklist", "Open"),
-        NoticeKind::RecordRead => ("eye", "/history", "History"),
-        NoticeKind::Emergency => ("triangle-alert", "/history", "History"),
-        NoticeKind::NewEntry => ("file-text", "/record", "Record"),
-        NoticeKind::OrderReceived => ("file-text", "/laboratory", "Orders"),
-        NoticeKind::ResultReady => ("file-text", "/worklist", "Open"),
-        NoticeKind::NewDevice => ("key-round", "/account", "Account"),
+        NoticeKind::AccessRequested => ("users", "/access", text!("Answer")),
+        NoticeKind::AccessGranted => ("users", "/worklist", text!("Open")),
+        NoticeKind::RecordRead => ("eye", "/history", text!("History")),
+        NoticeKind::Emergency => ("triangle-alert", "/history", text!("History")),
+        NoticeKind::NewEntry => ("file-text", "/record", text!("Record")),
+        NoticeKind::OrderReceived => ("file-text", "/laboratory", text!("Orders")),
+        NoticeKind::ResultReady => ("file-text", "/worklist", text!("Open")),
+        NoticeKind::NewDevice => ("key-round", "/account", text!("Account")),
     }
 }
 
 fn sentence(kind: NoticeKind, who: Option<&str>) -> String {
     let Some(who) = who else {
-        return format!("{}.", kind.words());
+        return format!("{}.", text::of(kind.words()));
     };
     match kind {
-        NoticeKind::AccessRequested => format!("{who} asks to see your record."),
-        NoticeKind::AccessGranted => format!("{who} gave you access."),
-        NoticeKind::RecordRead => format!("{who} looked at your record."),
-        NoticeKind::Emergency => format!("{who} opened your record in an emergency."),
-        NoticeKind::NewEntry => format!("{who} added to your record."),
-        NoticeKind::OrderReceived => format!("A test of {who} was ordered from you."),
-        NoticeKind::ResultReady => format!("A result that you ordered for {who} is there."),
-        NoticeKind::NewDevice => format!("{}.", kind.words()),
+        NoticeKind::AccessRequested => text!("{who} asks to see your record.", who),
+        NoticeKind::AccessGranted => text!("{who} gave you access.", who),
+        NoticeKind::RecordRead => text!("{who} looked at your record.", who),
+        NoticeKind::Emergency => text!("{who} opened your record in an emergency.", who),
+        NoticeKind::NewEntry => text!("{who} added to your record.", who),
+        NoticeKind::OrderReceived => text!("A test of {who} was ordered from you.", who),
+        NoticeKind::ResultReady => text!("A result that you ordered for {who} is there.", who),
+        NoticeKind::NewDevice => format!("{}.", text::of(kind.words())),
     }
 }
 
@@ -163,22 +164,22 @@ fn show(
     let settings = portal.service.notice_settings(signed.person.account)?;
     let (has_mail, hook) = portal.service.notice_ways();
     let main = html! {
-        a.back href="/notices" { "Back to notices" }
+        a.back href="/notices" { (text!("Back to notices")) }
         (errors(problems))
-        h1 { "What you are told, and how" }
-        p { "On these pages you see everything, always. What leaves them says only that something happened: no name, nothing of your health." }
+        h1 { (text!("What you are told, and how")) }
+        p { (text!("On these pages you see everything, always. What leaves them says only that something happened: no name, nothing of your health.")) }
         div.sections {
             @if has_mail { (mail_section(signed, &settings, typed, problems)) }
             @if has_mail || hook.is_some() { (choice(signed, &settings, has_mail, hook.as_deref())) }
             @else {
-                div.notice { p { (signed.organization) " sends no e-mail from here. Look at your notices whenever you sign in." } }
+                div.notice { p { (rich!("{organization} sends no e-mail from here. Look at your notices whenever you sign in.", organization = signed.organization)) } }
             }
         }
     };
     let title = if problems.is_empty() {
-        "Notice settings"
+        text!("Notice settings")
     } else {
-        "Error: Notice settings"
+        text!("Error: Notice settings")
     };
     Ok(Page::new(title, main)
         .at(Place::Account)
@@ -195,22 +196,22 @@ fn mail_section(
     let value = typed.or(settings.email.as_deref()).unwrap_or_default();
     html! {
         section.flow {
-            h2 { "E-mail" }
-            @if let Some(email) = &settings.email { p { "Notices go to " strong { (email) } "." } }
+            h2 { (text!("E-mail")) }
+            @if let Some(email) = &settings.email { p { (rich!("Notices go to {email}.", email = html! { strong { (email) } })) } }
             @if let Some(waiting) = &settings.unconfirmed {
                 div.notice.wait.flow {
-                    p { "We sent a code to " strong { (waiting.address) } ". Enter it here within an hour. Until then nothing else goes there." }
+                    p { (rich!("We sent a code to {address}. Enter it here within an hour. Until then nothing else goes there.", address = html! { strong { (waiting.address) } })) }
                     form.flow method="post" action="/notices/address/confirm" novalidate {
                         (csrf(signed))
-                        (field("code", "Code", "Six digits", "w-s", "", 12, problems))
-                        div.actions { button.btn.primary { "Confirm" } }
+                        (field("code", text!("Code"), text!("Six digits"), "w-s", "", 12, problems))
+                        div.actions { button.btn.primary { (text!("Confirm")) } }
                     }
                 }
             }
             form.flow method="post" action="/notices/address" novalidate {
                 (csrf(signed))
-                (field("address", "E-mail address", "Leave it empty to get no e-mail", "w-l", value, ADDRESS_MAX, problems))
-                div.actions { button.btn { "Save address" } }
+                (field("address", text!("E-mail address"), text!("Leave it empty to get no e-mail"), "w-l", value, ADDRESS_MAX, problems))
+                div.actions { button.btn { (text!("Save address")) } }
             }
         }
     }
@@ -227,12 +228,12 @@ fn choice(
         .filter(|kind| kind.is_for(signed.person.kind));
     html! {
         section.flow {
-            h2 { "What is sent" }
+            h2 { (text!("What is sent")) }
             form.flow method="post" action="/notices/settings" {
                 (csrf(signed))
                 @for kind in kinds {
                     fieldset {
-                        legend { (kind.words()) }
+                        legend { (text::of(kind.words())) }
                         @if has_mail {
                             (tick("mail", kind, "E-mail", !settings.not_by_mail.contains(&kind)))
                         }
@@ -243,10 +244,10 @@ fn choice(
                 }
                 @if signed.is_patient() {
                     fieldset {
-                        legend { "When somebody looked at your record" }
+                        legend { (text!("When somebody looked at your record")) }
                         @for (value, words, is_chosen) in [
-                            ("daily", "Tell me on the next morning, all in one", settings.reads == Reads::Daily),
-                            ("at-once", "Tell me at once, once a day for each reader", settings.reads == Reads::AtOnce),
+                            ("daily", text!("Tell me on the next morning, all in one"), settings.reads == Reads::Daily),
+                            ("at-once", text!("Tell me at once, once a day for each reader"), settings.reads == Reads::AtOnce),
                         ] {
                             div.choice {
                                 input type="radio" id={ "reads-" (value) } name="reads" value=(value) checked[is_chosen];
@@ -255,7 +256,7 @@ fn choice(
                         }
                     }
                 }
-                div.actions { button.btn.primary { "Save" } }
+                div.actions { button.btn.primary { (text!("Save")) } }
             }
         }
     }
@@ -266,7 +267,7 @@ fn tick(way: &str, kind: NoticeKind, words: &str, is_on: bool) -> Markup {
     html! {
         div.choice {
             input type="checkbox" id=(id) name=(way) value=(kind.name()) checked[is_on];
-            label for=(id) { (words) span.hide { ": " (kind.words()) } }
+            label for=(id) { (words) span.hide { ": " (text::of(kind.words())) } }
         }
     }
 }
@@ -305,7 +306,12 @@ async fn address(State(portal): State<Arc<Portal>>, signed: Signed, posted: Post
     match set {
         Ok(()) => Ok(Redirect::to("/notices/settings").into_response()),
         Err(Error::Conflict { message }) => {
-            let page = show(&portal, &signed, Some(typed), &[("address", message)])?;
+            let page = show(
+                &portal,
+                &signed,
+                Some(typed),
+                &[("address", text::told(&message))],
+            )?;
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
         Err(error) => Err(error.into()),
@@ -321,7 +327,7 @@ async fn confirm(State(portal): State<Arc<Portal>>, signed: Signed, posted: Post
     if is_right {
         return Ok(Redirect::to("/notices/settings").into_response());
     }
-    let words = "This code is wrong or too old. Save the address again to get a new one.";
+    let words = text!("This code is wrong or too old. Save the address again to get a new one.");
     let page = show(&portal, &signed, None, &[("code", words.to_owned())])?;
     Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
 }

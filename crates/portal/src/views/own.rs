@@ -22,6 +22,7 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, csrf, errors, field_error, icon},
     session::Signed,
+    text,
 };
 
 /// Longest note, in characters.
@@ -58,11 +59,11 @@ impl Kind {
         }
     }
 
-    const fn words(self) -> (&'static str, &'static str) {
+    fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Pressure => ("Blood pressure", "Add a blood pressure"),
-            Self::Weight => ("Weight", "Add your weight"),
-            Self::Feeling => ("How I feel", "Write how you feel"),
+            Self::Pressure => (text!("Blood pressure"), text!("Add a blood pressure")),
+            Self::Weight => (text!("Weight"), text!("Add your weight")),
+            Self::Feeling => (text!("How I feel"), text!("Write how you feel")),
         }
     }
 
@@ -78,7 +79,9 @@ impl Kind {
 pub(super) fn writer(signed: &Signed) -> Answer<stele_core::id::PatientId> {
     keys::require_managed(
         signed,
-        "Adding entries of your own is not possible yet. Your hospital or practice can record them for you.",
+        text!(
+            "Adding entries of your own is not possible yet. Your hospital or practice can record them for you."
+        ),
     )?;
     signed.patient()
 }
@@ -87,16 +90,16 @@ pub(super) fn writer(signed: &Signed) -> Answer<stele_core::id::PatientId> {
 async fn choose(signed: Signed) -> Answer<Rendered> {
     writer(&signed)?;
     let main = html! {
-        a.back href="/record" { "Back to your record" }
-        h1 { "What do you want to add?" }
+        a.back href="/record" { (text!("Back to your record")) }
+        h1 { (text!("What do you want to add?")) }
         ul.rows {
             @for kind in Kind::ALL {
                 li { a.h3 href={ "/record/add/" (kind.name()) } { (kind.words().0) } }
             }
-            li { a.h3 href="/record/add/file" { "A photo, a letter or another file" } }
+            li { a.h3 href="/record/add/file" { (text!("A photo, a letter or another file")) } }
         }
     };
-    Ok(Page::new("Add an entry", main)
+    Ok(Page::new(text!("Add an entry"), main)
         .at(Place::Record)
         .narrow()
         .render(Some(&signed)))
@@ -126,7 +129,7 @@ fn form(
     problems: Problems<'_>,
     there: Option<(&str, u32)>,
 ) -> Rendered {
-    let heading = there.map_or(kind.words().1, |_| "Correct this entry");
+    let heading = there.map_or(kind.words().1, |_| text!("Correct this entry"));
     let action = there.map_or_else(
         || format!("/record/add/{}", kind.name()),
         |(entry, _)| format!("{entry}/correct"),
@@ -150,38 +153,38 @@ fn form(
         }
     };
     let main = html! {
-        a.back href=(there.map_or("/record/add", |(entry, _)| entry)) { "Back" }
+        a.back href=(there.map_or("/record/add", |(entry, _)| entry)) { (text!("Back")) }
         (errors(problems))
         form.flow method="post" action=(action) novalidate {
             (csrf(signed))
             @if let Some((_, version)) = there { input type="hidden" name="version" value=(version); }
             h1 { (heading) }
-            @if there.is_some() { p { "The entry as it was stays in your record as an earlier version." } }
-            @else { p { "It will be marked “Added by you”. People who can see this part of your record will see it too." } }
+            @if there.is_some() { p { (text!("The entry as it was stays in your record as an earlier version.")) } }
+            @else { p { (text!("It will be marked “Added by you”. People who can see this part of your record will see it too.")) } }
             @match kind {
                 Kind::Pressure => {
-                    (field("upper", "Upper number (systolic)", "In mmHg, for example 128", "mmHg"))
-                    (field("lower", "Lower number (diastolic)", "In mmHg, for example 82", "mmHg"))
+                    (field("upper", text!("Upper number (systolic)"), text!("In mmHg, for example 128"), "mmHg"))
+                    (field("lower", text!("Lower number (diastolic)"), text!("In mmHg, for example 82"), "mmHg"))
                 }
-                Kind::Weight => (field("weight", "Weight", "In kilograms, for example 71.5", "kilograms")),
-                Kind::Feeling => (note(given, problems, "How do you feel?")),
+                Kind::Weight => (field("weight", text!("Weight"), text!("In kilograms, for example 71.5"), "kilograms")),
+                Kind::Feeling => (note(given, problems, text!("How do you feel?"))),
             }
             (when(given, today, problems))
-            @if kind != Kind::Feeling { (note(given, problems, "Note, if you want")) }
+            @if kind != Kind::Feeling { (note(given, problems, text!("Note, if you want"))) }
             div.actions {
-                @if there.is_some() { button.btn.primary { (icon("check")) " Save" } }
-                @else { button.btn.primary { (icon("plus")) " Add to your record" } }
-                a.btn href="/record" { "Cancel" }
+                @if there.is_some() { button.btn.primary { (icon("check")) " " (text!("Save")) } }
+                @else { button.btn.primary { (icon("plus")) " " (text!("Add to your record")) } }
+                a.btn href="/record" { (text!("Cancel")) }
             }
-            @if there.is_none() { p.small.soft { "The entry stays in your record for good." } }
+            @if there.is_none() { p.small.soft { (text!("The entry stays in your record for good.")) } }
         }
         @if let Some((entry, version)) = there { (mistake(signed, entry, version)) }
     };
     let title = match (problems.is_empty(), there.is_some()) {
-        (true, false) => "Add an entry",
-        (true, true) => "Correct an entry",
-        (false, false) => "Error: Add an entry",
-        (false, true) => "Error: Correct an entry",
+        (true, false) => text!("Add an entry"),
+        (true, true) => text!("Correct an entry"),
+        (false, false) => text!("Error: Add an entry"),
+        (false, true) => text!("Error: Correct an entry"),
     };
     Page::new(title, main)
         .at(Place::Record)
@@ -193,7 +196,7 @@ pub(super) fn when(given: &Fields, today: &str, problems: Problems<'_>) -> Marku
     let error = field_error(problems, "when");
     html! {
         div.field.invalid[error.is_some()] {
-            label for="when" { "When was it?" }
+            label for="when" { (text!("When was it?")) }
             @if let Some(error) = &error { (error) }
             input.w-m #when type="date" name="when" max=(today) value=(given.text("when"))
                 aria-invalid=[error.is_some().then_some("true")] aria-describedby=[error.is_some().then_some("when-e")];
@@ -236,7 +239,7 @@ async fn add(
         .id;
     let made = resource(kind, fields, &format!("Patient/{id}"));
     let resource = parse::edited(made.to_string())
-        .map_err(|_| Refusal::bad_form("The entry can't be written."))?;
+        .map_err(|_| Refusal::bad_form(text!("The entry can't be written.")))?;
     portal
         .service
         .write(&signed.actor, vec![Write::Create { resource }])
@@ -251,34 +254,47 @@ pub(super) fn today(now: Timestamp) -> String {
 fn check(kind: Kind, fields: &Fields, today: &str) -> Vec<(&'static str, String)> {
     let mut problems = Vec::new();
     let number = |name: &str| -> Option<f64> {
-        let text = fields.text(name);
+        let text = text::plain_number(fields.text(name));
         let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         text.parse().ok().filter(|_| is_plain)
     };
     let within = |name: &'static str, words: &str, from: f64, to: f64| {
         let good = number(name).is_some_and(|number| (from..=to).contains(&number));
-        (!good).then(|| (name, format!("Enter {words}, between {from} and {to}")))
+        (!good).then(|| {
+            (
+                name,
+                text!("Enter {words}, between {from} and {to}", words, from, to),
+            )
+        })
     };
     match kind {
         Kind::Pressure => {
-            problems.extend(within("upper", "the upper number", 50.0, 300.0));
-            problems.extend(within("lower", "the lower number", 20.0, 250.0));
+            problems.extend(within("upper", text!("the upper number"), 50.0, 300.0));
+            problems.extend(within("lower", text!("the lower number"), 20.0, 250.0));
             if problems.is_empty() && number("lower") >= number("upper") {
                 problems.push((
                     "lower",
-                    "Enter a lower number that is below the upper one".into(),
+                    text!("Enter a lower number that is below the upper one").into(),
                 ));
             }
         }
-        Kind::Weight => problems.extend(within("weight", "your weight in kilograms", 1.0, 500.0)),
+        Kind::Weight => problems.extend(within(
+            "weight",
+            text!("your weight in kilograms"),
+            1.0,
+            500.0,
+        )),
         Kind::Feeling if fields.text("note").is_empty() => {
-            problems.push(("note", "Write a few words".into()));
+            problems.push(("note", text!("Write a few words").into()));
         }
         Kind::Feeling => {}
     }
     problems.extend(day_problem(fields.text("when"), today));
     if fields.text("note").chars().count() > NOTE_MAX {
-        problems.push(("note", format!("Write at most {NOTE_MAX} characters")));
+        problems.push((
+            "note",
+            text!("Write at most {most} characters", most = NOTE_MAX),
+        ));
     }
     problems
 }
@@ -286,9 +302,14 @@ fn check(kind: Kind, fields: &Fields, today: &str) -> Vec<(&'static str, String)
 /// What is wrong with a day that was given.
 pub(super) fn day_problem(when: &str, today: &str) -> Option<(&'static str, String)> {
     if !is_day(when) {
-        return Some(("when", "Enter a date, for example 2026-06-30".into()));
+        return Some(("when", text!("Enter a date, for example 2026-06-30").into()));
     }
-    (when > today).then(|| ("when", "Enter a date that is not in the future".into()))
+    (when > today).then(|| {
+        (
+            "when",
+            text!("Enter a date that is not in the future").into(),
+        )
+    })
 }
 
 /// `2026-06-30`
@@ -302,7 +323,8 @@ fn resource(kind: Kind, fields: &Fields, patient: &str) -> Value {
     let coded = |code: &str, display: &str| json!({ "coding": [{ "system": LOINC, "code": code, "display": display }], "text": display });
     // The digits stay as they were typed.
     let quantity = |name: &str, unit: &str, code: &str| {
-        let value: Value = serde_json::from_str(fields.text(name)).unwrap_or_default();
+        let value: Value =
+            serde_json::from_str(&text::plain_number(fields.text(name))).unwrap_or_default();
         json!({ "value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": code })
     };
     let vital = json!([{ "coding": [{

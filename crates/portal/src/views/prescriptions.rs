@@ -9,7 +9,6 @@ use axum::{
 };
 use maud::{Markup, PreEscaped, html};
 use qrcode::{Color, EcLevel, QrCode};
-use stele_fhir::words;
 use stele_service::prescriptions::{Kept, Verdict};
 
 use super::{
@@ -21,11 +20,14 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, icon, tag},
     session::Signed,
+    shown::date,
+    text,
 };
 
 /// What a patient who holds the keys is told.
-const NOT_YET: &str =
-    "There is no page for your prescriptions yet; they are among the medicines of your record.";
+const NOT_YET: &str = message!(
+    "There is no page for your prescriptions yet; they are among the medicines of your record."
+);
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
     Router::new()
@@ -36,7 +38,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
 /// `GET /prescriptions`
 async fn list(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rendered> {
     let patient = signed.patient()?;
-    keys::require_managed(&signed, NOT_YET)?;
+    keys::require_managed(&signed, text::of(NOT_YET))?;
     let all = portal
         .service
         .prescriptions_of(&signed.actor, patient)
@@ -45,12 +47,12 @@ async fn list(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
         .iter()
         .partition(|kept| kept.checked.verdict == Verdict::Good);
     let main = html! {
-        h1 { "Your prescriptions" }
+        h1 { (text!("Your prescriptions")) }
         div.sections #prescriptions data-live {
             @if all.is_empty() {
-                p { "When a doctor prescribes a medicine for you, it appears here with a code to show at any pharmacy." }
+                p { (text!("When a doctor prescribes a medicine for you, it appears here with a code to show at any pharmacy.")) }
             }
-            @for (heading, rows) in [("To collect", &open), ("Over", &over)] {
+            @for (heading, rows) in [(text!("To collect"), &open), (text!("Over"), &over)] {
                 @if !rows.is_empty() {
                     section.ledger {
                         h2 { (heading) }
@@ -60,7 +62,7 @@ async fn list(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
             }
         }
     };
-    Ok(Page::new("Your prescriptions", main)
+    Ok(Page::new(text!("Your prescriptions"), main)
         .at(Place::Medicines)
         .narrow()
         .render(Some(&signed)))
@@ -72,8 +74,13 @@ fn row(kept: &Kept) -> Markup {
     html! {
         li.tight {
             p { a.h3 href={ "/prescriptions/" (kept.stored.id) } { (sheet.medicine) } }
-            p { (tag(kind, picture, word)) " " (checked.left) " of " (sheet.portions) " " (sheet.portion) " left" }
-            p.small.soft { "Prescribed " (words::date(&sheet.issued)) @if let Some(named) = &checked.prescriber { " by " (named.name) } ", until " (words::date(&sheet.until)) }
+            p { (tag(kind, picture, word)) " " (rich!("{left} of {portions} {portion} left", left = checked.left, portions = sheet.portions, portion = sheet.portion)) }
+            p.small.soft { (rich!(
+                "Prescribed {issued}{by}, until {until}",
+                issued = date(&sheet.issued),
+                by = html! { @if let Some(named) = &checked.prescriber { " " (rich!("by {name}", name = named.name)) } },
+                until = date(&sheet.until),
+            )) }
         }
     }
 }
@@ -85,17 +92,17 @@ async fn one(
     Path(id): Path<String>,
 ) -> Answer<Rendered> {
     signed.patient()?;
-    keys::require_managed(&signed, NOT_YET)?;
+    keys::require_managed(&signed, text::of(NOT_YET))?;
     let kept = portal.service.prescription(&signed.actor, &id).await?;
     let (checked, sheet) = (&kept.checked, &kept.checked.sheet);
     let is_good = checked.verdict == Verdict::Good;
     let main = html! {
-        a.back href="/prescriptions" { "Back to your prescriptions" }
+        a.back href="/prescriptions" { (text!("Back to your prescriptions")) }
         div.pair.flow {
             @if is_good {
                 figure.tight {
                     (code(&kept)?)
-                    figcaption.small.soft { "Code for the pharmacist" }
+                    figcaption.small.soft { (text!("Code for the pharmacist")) }
                 }
             }
             div.flow {
@@ -103,37 +110,41 @@ async fn one(
                 @if !sheet.dose.is_empty() { p.lead { (sheet.dose) } }
                 div #prescription data-live { (progress(&portal, &kept).await?) }
                 @if is_good {
-                    p { "Show the code to any pharmacist. It shows this prescription and your name, birth date and allergies, nothing else from your record." }
+                    p { (text!("Show the code to any pharmacist. It shows this prescription and your name, birth date and allergies, nothing else from your record.")) }
                 }
                 dl.facts {
-                    dt { "Amount" } dd { (sheet.portions) " " (sheet.portion) }
-                    dt { "Prescribed by" } dd { @match &checked.prescriber { Some(named) => (named.name), None => "Not known" } ", " (sheet.organization) }
-                    dt { "Collect until" } dd { (words::date(&sheet.until)) }
-                    dt { "For" } dd { (sheet.patient) ", born " (words::date(&sheet.born)) }
+                    dt { (text!("Amount")) } dd { (sheet.portions) " " (sheet.portion) }
+                    dt { (text!("Prescribed by")) } dd { @match &checked.prescriber { Some(named) => (named.name), None => (text!("Not known")) } ", " (sheet.organization) }
+                    dt { (text!("Collect until")) } dd { (date(&sheet.until)) }
+                    dt { (text!("For")) } dd { (rich!("{patient}, born {date}", patient = sheet.patient, date = date(&sheet.born))) }
                 }
-                div.actions { button.btn data-print hidden { (icon("printer")) " Print" } }
+                div.actions { button.btn data-print hidden { (icon("printer")) " " (text!("Print")) } }
             }
         }
         @if is_good {
             section.flow {
-                h2 { "Good to know" }
+                h2 { (text!("Good to know")) }
                 ul.bullets {
-                    li { "Treat the code like the medicine itself: whoever has it can read this prescription and collect it." }
-                    li { "Each portion can be collected once. If someone else tries, the pharmacist sees that it is gone." }
+                    li { (text!("Treat the code like the medicine itself: whoever has it can read this prescription and collect it.")) }
+                    li { (text!("Each portion can be collected once. If someone else tries, the pharmacist sees that it is gone.")) }
                 }
             }
-            p.only-print.small { "The pharmacist checks the code before giving the medicine; a copy of this page cannot be used twice." }
+            p.only-print.small { (text!("The pharmacist checks the code before giving the medicine; a copy of this page cannot be used twice.")) }
         }
     };
-    Ok(Page::new("A prescription", main)
+    Ok(Page::new(text!("A prescription"), main)
         .at(Place::Medicines)
         .render(Some(&signed)))
 }
 
 /// The code as a picture: one path, a unit square for each dark module.
 fn code(kept: &Kept) -> Answer<Markup> {
-    let code = QrCode::with_error_correction_level(kept.code.written(), EcLevel::L)
-        .map_err(|_| Refusal::bad_form("The code of this prescription is too long to be shown."))?;
+    let code =
+        QrCode::with_error_correction_level(kept.code.written(), EcLevel::L).map_err(|_| {
+            Refusal::bad_form(text!(
+                "The code of this prescription is too long to be shown."
+            ))
+        })?;
     let width = code.width();
     let colors = code.to_colors();
     let mut path = String::new();
@@ -152,7 +163,7 @@ fn code(kept: &Kept) -> Answer<Markup> {
         }
     }
     Ok(html! {
-        svg.qr role="img" aria-label="Code for the pharmacist" viewBox={ "0 0 " (width) " " (width) } shape-rendering="crispEdges" {
+        svg.qr role="img" aria-label=(text!("Code for the pharmacist")) viewBox={ "0 0 " (width) " " (width) } shape-rendering="crispEdges" {
             path d=(PreEscaped(path)) {}
         }
     })

@@ -12,7 +12,7 @@ use axum::{
 };
 use maud::{Markup, html};
 use stele_core::id::PatientId;
-use stele_fhir::{category::Category, words};
+use stele_fhir::category::Category;
 use stele_service::{Stored, grants::RequestStatus};
 
 use super::account::number;
@@ -22,7 +22,8 @@ use crate::{
     front::{ExportForm, Portal},
     page::{Page, Place, Rendered, icon, tag},
     session::Signed,
-    shown::{Badge, Entry, badge, capital, day, moment},
+    shown::{self, Badge, Entry, badge, capital, date, day, moment},
+    text,
 };
 
 /// Entries on one page.
@@ -47,7 +48,7 @@ struct Kind {
 const KINDS: &[Kind] = &[
     Kind {
         name: "results",
-        words: "Test results",
+        words: message!("Test results"),
         categories: &[
             Category::Laboratory,
             Category::Imaging,
@@ -56,47 +57,47 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: "vitals",
-        words: "Measurements",
+        words: message!("Measurements"),
         categories: &[Category::VitalSigns],
     },
     Kind {
         name: "medicines",
-        words: "Medicines",
+        words: message!("Medicines"),
         categories: &[Category::Medicines],
     },
     Kind {
         name: "problems",
-        words: "Health problems",
+        words: message!("Health problems"),
         categories: &[Category::Problems],
     },
     Kind {
         name: "allergies",
-        words: "Allergies",
+        words: message!("Allergies"),
         categories: &[Category::Allergies],
     },
     Kind {
         name: "vaccines",
-        words: "Vaccines",
+        words: message!("Vaccines"),
         categories: &[Category::Immunizations],
     },
     Kind {
         name: "visits",
-        words: "Visits",
+        words: message!("Visits"),
         categories: &[Category::Encounters],
     },
     Kind {
         name: "treatments",
-        words: "Operations and treatments",
+        words: message!("Operations and treatments"),
         categories: &[Category::Procedures],
     },
     Kind {
         name: "documents",
-        words: "Letters and notes",
+        words: message!("Letters and notes"),
         categories: &[Category::Documents],
     },
     Kind {
         name: "bills",
-        words: "Bills and insurance",
+        words: message!("Bills and insurance"),
         categories: &[Category::Billing],
     },
 ];
@@ -187,10 +188,14 @@ async fn page(
             div.flow {
                 div.page-head {
                     div.tight {
-                        h1 { "Your record" }
-                        p.soft { (count(chosen.len())) ", newest first" @if pages > 1 { ", page " (at) " of " (pages) } }
+                        h1 { (text!("Your record")) }
+                        p.soft { (rich!(
+                            "{count}, newest first{pages}",
+                            count = count(chosen.len()),
+                            pages = html! { @if pages > 1 { (rich!(", page {at} of {pages}", at, pages)) } },
+                        )) }
                     }
-                    a.btn href="/record/add" { (icon("plus")) " Add an entry" }
+                    a.btn href="/record/add" { (icon("plus")) " " (text!("Add an entry")) }
                 }
                 (waiting(&portal, &signed, patient).await?)
                 (filters(&asked))
@@ -199,16 +204,16 @@ async fn page(
                     (timeline)
                 }
                 @if pages > 1 {
-                    nav.actions aria-label="Pages" {
-                        @if at > 1 { a.btn href=(asked.address(at - 1)) { "Show newer entries" } }
-                        @if at < pages { a.btn href=(asked.address(at + 1)) { "Show older entries" } }
+                    nav.actions aria-label=(text!("Pages")) {
+                        @if at > 1 { a.btn href=(asked.address(at - 1)) { (text!("Show newer entries")) } }
+                        @if at < pages { a.btn href=(asked.address(at + 1)) { (text!("Show older entries")) } }
                     }
                 }
             }
             (at_a_glance(&record))
         }
     };
-    Ok(Page::new("Your record", main)
+    Ok(Page::new(text!("Your record"), main)
         .at(Place::Record)
         .render(Some(&signed)))
 }
@@ -245,7 +250,7 @@ async fn everything(
     name: &'static str,
 ) -> Answer {
     let patient = signed.patient()?;
-    super::keys::require_managed(&signed, "Its page puts the file together there.")?;
+    super::keys::require_managed(&signed, text!("Its page puts the file together there."))?;
     let id = portal
         .service
         .demographics(&signed.actor, patient)
@@ -255,16 +260,12 @@ async fn everything(
     let export = Arc::clone(&portal.export);
     let written = tokio::task::spawn_blocking(move || export(collected, form))
         .await
-        .map_err(|_| Refusal::bad_form("The file can't be written."))??;
+        .map_err(|_| Refusal::bad_form(text!("The file can't be written.")))??;
     Ok(super::entry::saved(kind, name, written))
 }
 
 fn count(entries: usize) -> String {
-    if entries == 1 {
-        "1 entry".into()
-    } else {
-        format!("{entries} entries")
-    }
+    plural!(entries, "1 entry", "{count} entries")
 }
 
 /// A record read once, sorted.
@@ -350,11 +351,11 @@ async fn timeline(
     Ok(html! {
         @for (month, groups) in &months {
             section.month {
-                h2 { (capital(&words::date(month))) }
+                h2 { (capital(&date(month))) }
                 @for group in groups {
                     @if let Some(visit) = group.visit {
                         div.encounter {
-                            h3.quiet-head { a href=(visit.address("/record")) { (visit.title) } ", " (words::date(&visit.when)) }
+                            h3.quiet-head { a href=(visit.address("/record")) { (visit.title) } ", " (date(&visit.when)) }
                             @for article in &group.articles { (article) }
                         }
                     } @else {
@@ -379,43 +380,49 @@ async fn article(portal: &Portal, entry: &Entry, patient_number: &str) -> Answer
         .placed(&stored.resource_type, &stored.id, stored.version)?;
     let is_own = placed.is_some_and(|placed| placed.author == placed.log);
     let author = match &placed {
-        Some(_) if is_own => "you".to_owned(),
+        Some(_) if is_own => text!("you").to_owned(),
         Some(placed) => portal.name(placed.author).await?.name,
-        None => "Not known".into(),
+        None => text!("Not known").into(),
     };
     let state = entry.state();
     let is_withdrawn = entry.status() == Some("Entered in error");
     let inside = html! {
         @match (state, &placed) {
             (Badge::Verified, Some(placed)) => {
-                p { "This is exactly what " (author) " recorded on " (moment(placed.at)) " UTC. Nothing has changed since." }
-                p { a href=(entry.address("/record")) { "Details and how to check it yourself" } }
+                p {
+                    @if is_own { (text!("This is exactly what you recorded on {moment} UTC. Nothing has changed since.", moment = moment(placed.at))) }
+                    @else { (text!("This is exactly what {author} recorded on {moment} UTC. Nothing has changed since.", author, moment = moment(placed.at))) }
+                }
+                p { a href=(entry.address("/record")) { (text!("Details and how to check it yourself")) } }
             }
             (Badge::DoesNotMatch, _) => {
-                p { "What is stored is not what " (author) " recorded, so we do not show it. Please do not rely on a copy you may have. Your other entries are not affected." }
-                p { "Tell the desk of your hospital or practice, and give them the number of this entry." }
+                p {
+                    @if is_own { (text!("What is stored is not what you recorded, so we do not show it. Please do not rely on a copy you may have. Your other entries are not affected.")) }
+                    @else { (text!("What is stored is not what {author} recorded, so we do not show it. Please do not rely on a copy you may have. Your other entries are not affected.", author)) }
+                }
+                p { (text!("Tell the desk of your hospital or practice, and give them the number of this entry.")) }
             }
-            _ => p { "This entry cannot be checked at the moment. We try again when you open it." }
+            _ => p { (text!("This entry cannot be checked at the moment. We try again when you open it.")) }
         }
     };
     Ok(html! {
         article.entry {
             div.what.tight {
                 @if state == Badge::DoesNotMatch {
-                    h3 { "Entry held back" }
+                    h3 { (text!("Entry held back")) }
                 } @else {
                     h3.struck[is_withdrawn] { a href=(entry.address("/record")) { (entry.title) } }
                 }
                 p.small.soft {
-                    @if entry.when.is_empty() { "Recorded " (day(stored.last_updated)) } @else { (words::date(&entry.when)) }
+                    @if entry.when.is_empty() { (rich!("Recorded {day}", day = day(stored.last_updated))) } @else { (date(&entry.when)) }
                     @if !is_own { ". " (author) }
                     @if let Some(placed) = &placed { ". " span.mono { (patient_number) "REC" (placed.number) } }
                 }
-                @if is_own { p.small { (tag("", "user", "Added by you")) } }
-                @if stored.version > 1 { p.small { "Amended, " (stored.version) " versions" } }
+                @if is_own { p.small { (tag("", "user", text!("Added by you"))) } }
+                @if stored.version > 1 { p.small { (rich!("Amended, {version} versions", version = stored.version)) } }
             }
             div.value-side {
-                @if state == Badge::DoesNotMatch { p { strong { "Held back" } } }
+                @if state == Badge::DoesNotMatch { p { strong { (text!("Held back")) } } }
                 @else { (value(entry)) }
             }
             (badge(state, &entry.title, false, &inside))
@@ -432,7 +439,7 @@ fn value(entry: &Entry) -> Markup {
             p { (entry.shown) }
         }
         @if let Some(status) = entry.status() {
-            p { (tag(status_look(status).0, status_look(status).1, status)) }
+            p { (tag(status_look(status).0, status_look(status).1, shown::status(status))) }
         }
     }
 }
@@ -445,12 +452,14 @@ pub(super) fn number_of(entry: &Entry) -> Option<(&str, &str)> {
 
 /// A long number is shown short here; the entry's page has every digit.
 pub(super) fn rounded(number: &str) -> String {
-    match number.split_once('.') {
-        Some((whole, part)) if part.len() > 2 && part.bytes().all(|b| b.is_ascii_digit()) => number
-            .parse::<f64>()
-            .map_or_else(|_| format!("{whole}.{part}"), |n| format!("{n:.2}")),
+    let short = match number.split_once(['.', ',']) {
+        Some((whole, part)) if part.len() > 2 && part.bytes().all(|b| b.is_ascii_digit()) => {
+            let plain = format!("{whole}.{part}");
+            plain.parse::<f64>().map_or(plain, |n| format!("{n:.2}"))
+        }
         _ => number.to_owned(),
-    }
+    };
+    text::decimal(&short)
 }
 
 pub(super) fn status_look(status: &str) -> (&'static str, &'static str) {
@@ -479,14 +488,16 @@ async fn waiting(portal: &Portal, signed: &Signed, patient: PatientId) -> Answer
             (told)
             @if !asking.is_empty() {
                 section.notice aria-labelledby="wait-head" {
-                    h2 #wait-head { "Waiting for you" }
+                    h2 #wait-head { (text!("Waiting for you")) }
                     ul.todo {
                         @for named in &asking {
                             li {
-                                strong { (named.name) }
-                                @if let Some(what) = &named.what { ", " (what) "," }
-                                " asks to see your record. "
-                                a href="/access" { "Answer" span.hide { " " (named.name) } }
+                                (rich!(
+                                    "{name}{calling} asks to see your record.",
+                                    name = html! { strong { (named.name) } },
+                                    calling = html! { @if let Some(what) = &named.what { ", " (what) "," } },
+                                )) " "
+                                a href="/access" { (text!("Answer")) span.hide { " " (named.name) } }
                             }
                         }
                     }
@@ -498,22 +509,22 @@ async fn waiting(portal: &Portal, signed: &Signed, patient: PatientId) -> Answer
 
 fn filters(asked: &Asked) -> Markup {
     html! {
-        form.filters method="get" action="/record" role="search" aria-label="Entries" {
+        form.filters method="get" action="/record" role="search" aria-label=(text!("Entries")) {
             div.field {
-                label for="show" { "Show" }
+                label for="show" { (text!("Show")) }
                 select #show name="show" {
-                    option value="" { "Health entries" }
+                    option value="" { (text!("Health entries")) }
                     @for kind in KINDS {
-                        option value=(kind.name) selected[kind.name == asked.kind] { (kind.words) }
+                        option value=(kind.name) selected[kind.name == asked.kind] { (text::of(kind.words)) }
                     }
-                    option value="all" selected[asked.kind == "all"] { "Everything" }
+                    option value="all" selected[asked.kind == "all"] { (text!("Everything")) }
                 }
             }
             div.field {
-                label for="find" { "Named" }
+                label for="find" { (text!("Named")) }
                 input #find type="search" name="find" value=(asked.text) maxlength="100";
             }
-            button.btn { "Apply" }
+            button.btn { (text!("Apply")) }
         }
     }
 }
@@ -522,13 +533,13 @@ fn nothing(asked: &Asked, is_empty: bool) -> Markup {
     html! {
         div.notice.flow {
             @if is_empty {
-                p { strong { "Nothing is in your record yet." } }
-                p { "Results, medicines and visits appear here as soon as your hospital or practice records them. You do not need to do anything." }
+                p { strong { (text!("Nothing is in your record yet.")) } }
+                p { (text!("Results, medicines and visits appear here as soon as your hospital or practice records them. You do not need to do anything.")) }
             } @else {
-                p { strong { "No entry fits." } }
+                p { strong { (text!("No entry fits.")) } }
                 p {
-                    @if asked.text.is_empty() { "There is nothing of this kind in your record. " } @else { "No entry has a name with “" (asked.text) "”. " }
-                    a href="/record" { "Show all health entries" }
+                    @if asked.text.is_empty() { (text!("There is nothing of this kind in your record.")) " " } @else { (rich!("No entry has a name with “{text}”.", text = asked.text)) " " }
+                    a href="/record" { (text!("Show all health entries")) }
                 }
             }
         }
@@ -538,23 +549,23 @@ fn nothing(asked: &Asked, is_empty: bool) -> Markup {
 fn at_a_glance(record: &Record) -> Markup {
     let lists = [
         (
-            "Allergies",
+            text!("Allergies"),
             Category::Allergies,
-            "No allergy is recorded. That does not mean that you have none.",
+            text!("No allergy is recorded. That does not mean that you have none."),
         ),
         (
-            "Medicines now",
+            text!("Medicines now"),
             Category::Medicines,
-            "No current medicine is recorded.",
+            text!("No current medicine is recorded."),
         ),
         (
-            "Health problems",
+            text!("Health problems"),
             Category::Problems,
-            "No current problem is recorded.",
+            text!("No current problem is recorded."),
         ),
     ];
     html! {
-        aside.aside aria-label="At a glance" {
+        aside.aside aria-label=(text!("At a glance")) {
             @for (heading, category, none) in lists {
                 @let entries = record.current(category);
                 section {
@@ -565,7 +576,7 @@ fn at_a_glance(record: &Record) -> Markup {
                             li { a href=(entry.address("/record")) { (entry.title) } }
                         }
                         @if entries.len() > GLANCE {
-                            li { (entries.len() - GLANCE) " more in the list" }
+                            li { (plural!(entries.len() - GLANCE, "1 more in the list", "{count} more in the list")) }
                         }
                     }
                 }

@@ -21,8 +21,9 @@ use crate::{
     form::{Fields, Posted},
     front::{From, Portal},
     page::{Page, device_problem, errors, field, field_error, icon, tag, token},
-    session::{self, applied, visitor, with_cookie},
+    session::{self, applied, visitor, with_cookies},
     shown::moment,
+    text,
 };
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
@@ -70,7 +71,7 @@ async fn page(State(portal): State<Arc<Portal>>, headers: HeaderMap) -> Answer {
     let (_, session, cookie) = visitor(&portal, &headers)?;
     let given = Fields::parse(kept(&session).as_bytes());
     let page = form(&portal, &session, &given, &[]).await?;
-    Ok(with_cookie(page, cookie))
+    Ok(with_cookies(page, cookie))
 }
 
 /// What the form held before, where somebody comes back to it.
@@ -95,42 +96,42 @@ async fn form(
         field(name, label, hint, "w-l", given.text(name), max, problems)
     };
     let main = html! {
-        a.back href="/sign-in" { "Back to sign in" }
+        a.back href="/sign-in" { (text!("Back to sign in")) }
         (errors(problems))
         @if organizations.is_empty() {
             div.flow {
-                h1 { "Register as a doctor" }
-                p { "No organisation here takes registrations at the moment. Ask the office of your hospital or practice for an invitation code." }
-                div.actions { a.btn href="/invitation" { "I have a code" } }
+                h1 { (text!("Register as a doctor")) }
+                p { (text!("No organisation here takes registrations at the moment. Ask the office of your hospital or practice for an invitation code.")) }
+                div.actions { a.btn href="/invitation" { (text!("I have a code")) } }
             }
         } @else {
             form.flow method="post" action="/register" novalidate {
                 (token(&hex::encode(session.csrf)))
-                h1 { "Register as a doctor" }
-                p { "Your organisation checks your licence before you can ask for or see anything. What you write here goes to its administrator, not to patients." }
+                h1 { (text!("Register as a doctor")) }
+                p { (text!("Your organisation checks your licence before you can ask for or see anything. What you write here goes to its administrator, not to patients.")) }
                 div.field.invalid[with.is_some()] {
-                    label for="organization" { "Organisation you work for" }
+                    label for="organization" { (text!("Organisation you work for")) }
                     @if let Some(error) = &with { (error) }
                     select.w-l #organization name="organization" {
-                        option value="" { "Choose" }
+                        option value="" { (text!("Choose")) }
                         @for (id, name) in &organizations {
                             option value=(id) selected[given.text("organization") == id.to_string()] { (name) }
                         }
                     }
                 }
-                (text("name", "Your name", "As patients know you, for example Dr Ines Okafor", CLAIM_MAX))
-                (text("registration", "Number in the national register", "Your registration or national doctor number", CLAIM_MAX))
-                (text("branch", "Branch of medicine", "For example cardiology. Patients see it beside your name", CLAIM_MAX))
-                (text("address", "Address of your clinic", "Street, town, postcode", CLAIM_TEXT_MAX))
-                (text("licence", "Number of your licence to practise", "As it stands on the licence", CLAIM_MAX))
-                div.actions { button.btn.primary { "Continue" } a.btn href="/sign-in" { "Cancel" } }
+                (text("name", text!("Your name"), text!("As patients know you, for example Dr Ines Okafor"), CLAIM_MAX))
+                (text("registration", text!("Number in the national register"), text!("Your registration or national doctor number"), CLAIM_MAX))
+                (text("branch", text!("Branch of medicine"), text!("For example cardiology. Patients see it beside your name"), CLAIM_MAX))
+                (text("address", text!("Address of your clinic"), text!("Street, town, postcode"), CLAIM_TEXT_MAX))
+                (text("licence", text!("Number of your licence to practise"), text!("As it stands on the licence"), CLAIM_MAX))
+                div.actions { button.btn.primary { (text!("Continue")) } a.btn href="/sign-in" { (text!("Cancel")) } }
             }
         }
     };
     let title = if problems.is_empty() {
-        "Register as a doctor"
+        text!("Register as a doctor")
     } else {
-        "Error: Register as a doctor"
+        text!("Error: Register as a doctor")
     };
     let status = if problems.is_empty() {
         StatusCode::OK
@@ -163,7 +164,7 @@ async fn check(State(portal): State<Arc<Portal>>, mut posted: Posted) -> Answer 
     let mut problems = Vec::new();
     let open = portal.service.open_to_doctors()?;
     if !chosen(&posted.fields).is_some_and(|one| open.contains(&one)) {
-        problems.push(("organization", "Choose your organisation".to_owned()));
+        problems.push(("organization", text!("Choose your organisation").to_owned()));
     }
     problems.extend(claim(&posted.fields).problems());
     if !problems.is_empty() {
@@ -198,24 +199,24 @@ async fn confirm(portal: &Portal, session: &Session, problem: Option<String>) ->
     let is_wrong = problem.is_some();
     let problems: Vec<(&str, String)> = problem.into_iter().map(|words| ("make", words)).collect();
     let main = html! {
-        a.back href="/register" { "Back" }
+        a.back href="/register" { (text!("Back")) }
         form.flow method="post" action="/register/passkey" data-passkey="make"
             data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) data-rp=(portal.site.rp_id())
             // There is no account yet: the device keeps the passkey under what it answers.
             data-account=(URL_SAFE_NO_PAD.encode(challenge)) data-name=(claim.name) {
             (errors(&problems))
             (token(&hex::encode(session.csrf)))
-            h1 { "Check, then make your passkey" }
+            h1 { (text!("Check, then make your passkey")) }
             (facts(&claim, &organization))
-            p { "A passkey is the fingerprint, face or PIN that unlocks this device. You sign in with it, now to see where your request stands, later to work." }
+            p { (text!("A passkey is the fingerprint, face or PIN that unlocks this device. You sign in with it, now to see where your request stands, later to work.")) }
             div.actions {
-                button #make .btn.primary { (icon("fingerprint")) " Send with a passkey" }
-                a.btn href="/register" { "Change" }
+                button #make .btn.primary { (icon("fingerprint")) " " (text!("Send with a passkey")) }
+                a.btn href="/register" { (text!("Change")) }
             }
             (device_problem())
         }
     };
-    let page = Page::new("Check your registration", main)
+    let page = Page::new(text!("Check your registration"), main)
         .narrow()
         .render(None);
     let status = if is_wrong {
@@ -230,12 +231,12 @@ async fn confirm(portal: &Portal, session: &Session, problem: Option<String>) ->
 pub(super) fn facts(claim: &Claim, organization: &str) -> Markup {
     html! {
         dl.facts {
-            dt { "Name" } dd { (claim.name) }
-            dt { "Organisation" } dd { (organization) }
-            dt { "National register" } dd.mono { (claim.registration) }
-            dt { "Branch" } dd { (claim.branch) }
-            dt { "Clinic" } dd { (claim.address) }
-            dt { "Licence" } dd.mono { (claim.licence) }
+            dt { (text!("Name")) } dd { (claim.name) }
+            dt { (text!("Organisation")) } dd { (organization) }
+            dt { (text!("National register")) } dd.mono { (claim.registration) }
+            dt { (text!("Branch")) } dd { (claim.branch) }
+            dt { (text!("Clinic")) } dd { (claim.address) }
+            dt { (text!("Licence")) } dd.mono { (claim.licence) }
         }
     }
 }
@@ -248,7 +249,7 @@ async fn apply(
 ) -> Answer {
     portal.registration(from, &posted.headers)?;
     let mut passkey = posted.fields.new_passkey()?;
-    passkey.label = "First passkey".into();
+    passkey.label = text!("First passkey").into();
     let fields = Fields::parse(kept(&posted.session).as_bytes());
     let Some(organization) = chosen(&fields) else {
         return Ok(Redirect::to("/register").into_response());
@@ -270,7 +271,7 @@ async fn apply(
     match made {
         Ok(id) => enter(&portal, &posted.secret, id),
         Err(error) => {
-            let words = error.public_message();
+            let words = text::told(&error.public_message());
             confirm(&portal, &posted.session, Some(words)).await
         }
     }
@@ -280,7 +281,7 @@ async fn apply(
 pub(super) fn enter(portal: &Portal, before: &str, id: B256) -> Answer {
     let cookie = applied(portal, before, id)?;
     let answer: Response = Redirect::to("/registration").into_response();
-    Ok(with_cookie(answer, Some(cookie)))
+    Ok(with_cookies(answer, Some(cookie)))
 }
 
 /// `GET /registration`
@@ -293,21 +294,21 @@ async fn standing(State(portal): State<Arc<Portal>>, applying: Applying) -> Answ
     let main = html! {
         div.sections {
             section.flow {
-                h1 { "Your registration" }
+                h1 { (text!("Your registration")) }
                 (words(&application, &organization))
             }
             section.flow {
-                h2 { "What you sent" }
-                p.small.soft { "Sent " (moment(application.asked)) " UTC" }
+                h2 { (text!("What you sent")) }
+                p.small.soft { (rich!("Sent {moment} UTC", moment = moment(application.asked))) }
                 (facts(&application.claim, &organization))
             }
             form method="post" action="/sign-out" {
                 (token(&hex::encode(session.csrf)))
-                button.btn { @if matches!(application.standing, Standing::Verified { .. }) { "Sign in to work" } @else { "Sign out" } }
+                button.btn { @if matches!(application.standing, Standing::Verified { .. }) { (text!("Sign in to work")) } @else { (text!("Sign out")) } }
             }
         }
     };
-    Ok(Page::new("Your registration", main)
+    Ok(Page::new(text!("Your registration"), main)
         .narrow()
         .render(None)
         .into_response())
@@ -316,19 +317,23 @@ async fn standing(State(portal): State<Arc<Portal>>, applying: Applying) -> Answ
 fn words(application: &Application, organization: &str) -> Markup {
     match &application.standing {
         Standing::Waiting => html! {
-            p { (tag("wait", "hourglass", "Waits to be checked")) }
-            p { (organization) " checks your licence. Until it has, you can ask no patient for access and see no record." }
-            p { "Nothing more is needed from you. Sign in again with the same passkey to see where it stands." }
+            p { (tag("wait", "hourglass", text!("Waits to be checked"))) }
+            p { (rich!("{organization} checks your licence. Until it has, you can ask no patient for access and see no record.", organization)) }
+            p { (text!("Nothing more is needed from you. Sign in again with the same passkey to see where it stands.")) }
         },
         Standing::Verified { at, .. } => html! {
-            p { (tag("ok", "circle-check", "Licence verified")) }
-            p { (organization) " verified your licence on " (moment(*at)) " UTC. From your next sign-in on you work as a doctor of " (organization) "." }
+            p { (tag("ok", "circle-check", text!("Licence verified"))) }
+            p { (rich!(
+                "{organization} verified your licence on {moment} UTC. From your next sign-in on you work as a doctor of {organization}.",
+                organization,
+                moment = moment(*at),
+            )) }
         },
         Standing::Declined { at, reason, .. } => html! {
-            p { (tag("bad", "circle-x", "Declined")) }
-            p { (organization) " declined on " (moment(*at)) " UTC:" }
+            p { (tag("bad", "circle-x", text!("Declined"))) }
+            p { (rich!("{organization} declined on {moment} UTC:", organization, moment = moment(*at))) }
             div.notice.bad { p { (reason) } }
-            p { "If you think that this is wrong, call the office of " (organization) ". You can register again with another passkey." }
+            p { (rich!("If you think that this is wrong, call the office of {organization}. You can register again with another passkey.", organization)) }
         },
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     page::{Page, Place, Rendered, csrf, errors, field_error, icon, tag},
     session::Signed,
     shown::{clock, moment, short_date},
+    text,
 };
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
@@ -50,10 +51,10 @@ pub(super) fn waiting(portal: &Portal, signed: &Signed) -> Answer<Markup> {
                 div.notice.wait {
                     p {
                         span.state.wait { (icon("hourglass")) " "
-                            @if count == 1 { "A doctor waits for your check" } @else { (count) " doctors wait for your check" }
+                            (plural!(count, "A doctor waits for your check", "{count} doctors wait for your check"))
                         }
                     }
-                    p { a href="/members/requests" { "Look at the licence and decide" } }
+                    p { a href="/members/requests" { (text!("Look at the licence and decide")) } }
                 }
             }
         }
@@ -65,42 +66,42 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
     signed.require(role::ADMINISTRATOR)?;
     let requests = portal.service.applications(&signed.actor)?;
     let main = html! {
-        a.back href="/members" { "Back to members" }
+        a.back href="/members" { (text!("Back to members")) }
         div.page-head {
             div.tight {
-                h1 { "Doctors who registered themselves" }
-                p.soft { "They can do nothing until you have verified the licence." }
+                h1 { (text!("Doctors who registered themselves")) }
+                p.soft { (text!("They can do nothing until you have verified the licence.")) }
             }
         }
         @if requests.is_empty() {
-            p { "Nobody has registered. Doctors find the form on the page for signing in: " span.mono { (portal.site.origin()) "/register" } }
+            p { (text!("Nobody has registered. Doctors find the form on the page for signing in:")) " " span.mono { (portal.site.origin()) "/register" } }
         } @else {
             table.stacks role="table" {
-                caption.hide { "Requests, those that wait first" }
-                (head(&["Name", "Branch", "Asked on", "State"]))
+                caption.hide { (text!("Requests, those that wait first")) }
+                (head(&[text!("Name"), text!("Branch"), text!("Asked on"), text!("State")]))
                 tbody role="rowgroup" {
                     @for one in &requests {
                         tr role="row" {
                             th role="rowheader" scope="row" { a href={ "/members/requests/" (one.id) } { (one.claim.name) } }
-                            td role="cell" data-label="Branch" { (one.claim.branch) }
-                            td role="cell" data-label="Asked on" { span.nowrap { (short_date(&one.asked.to_instant())) } }
-                            td role="cell" data-label="State" { (state(&one.standing)) }
+                            td role="cell" data-label=(text!("Branch")) { (one.claim.branch) }
+                            td role="cell" data-label=(text!("Asked on")) { span.nowrap { (short_date(&one.asked.to_instant())) } }
+                            td role="cell" data-label=(text!("State")) { (state(&one.standing)) }
                         }
                     }
                 }
             }
         }
     };
-    Ok(Page::new("Doctors who registered", main)
+    Ok(Page::new(text!("Doctors who registered"), main)
         .at(Place::Members)
         .render(Some(&signed)))
 }
 
 fn state(standing: &Standing) -> Markup {
     match standing {
-        Standing::Waiting => tag("wait", "hourglass", "Waits"),
-        Standing::Verified { .. } => tag("ok", "circle-check", "Verified"),
-        Standing::Declined { .. } => tag("", "circle-minus", "Declined"),
+        Standing::Waiting => tag("wait", "hourglass", text!("Waits")),
+        Standing::Verified { .. } => tag("ok", "circle-check", text!("Verified")),
+        Standing::Declined { .. } => tag("", "circle-minus", text!("Declined")),
     }
 }
 
@@ -125,14 +126,14 @@ async fn show(
     signed.require(role::ADMINISTRATOR)?;
     let (found, same) = portal.service.application(&signed.actor, &id)?;
     let main = html! {
-        a.back href="/members/requests" { "Back to the requests" }
+        a.back href="/members/requests" { (text!("Back to the requests")) }
         (errors(problems))
         div.sections {
             section.flow {
                 h1 { (found.claim.name) }
-                p { (state(&found.standing)) " " span.soft { "Asked " (moment(found.asked)) " UTC" } }
+                p { (state(&found.standing)) " " span.soft { (rich!("Asked {moment} UTC", moment = moment(found.asked))) } }
                 (same_licence(portal, &same).await?)
-                h2 { "What is claimed" }
+                h2 { (text!("What is claimed")) }
                 (facts(&found.claim, &signed.organization))
             }
             @if found.standing == Standing::Waiting {
@@ -144,11 +145,11 @@ async fn show(
         }
     };
     let (status, title) = if problems.is_empty() {
-        (StatusCode::OK, "A doctor who registered")
+        (StatusCode::OK, text!("A doctor who registered"))
     } else {
         (
             StatusCode::UNPROCESSABLE_ENTITY,
-            "Error: A doctor who registered",
+            text!("Error: A doctor who registered"),
         )
     };
     let page = Page::new(title, main)
@@ -166,10 +167,10 @@ async fn same_licence(portal: &Portal, same: &SameLicence) -> Answer<Markup> {
     Ok(html! {
         @if !names.is_empty() || !same.requests.is_empty() {
             div.notice.bad {
-                p { span.state.bad { (icon("triangle-alert")) " This licence is here already" } }
-                @for name in &names { p { "Recorded for the member " strong { (name) } "." } }
-                @for id in &same.requests { p { "Also claimed in " a href={ "/members/requests/" (id) } { "another request" } "." } }
-                p.small { "The applicant is not told." }
+                p { span.state.bad { (icon("triangle-alert")) " " (text!("This licence is here already")) } }
+                @for name in &names { p { (rich!("Recorded for the member {name}.", name = html! { strong { (name) } })) } }
+                @for id in &same.requests { p { (rich!("Also claimed in {another_request}.", another_request = html! { a href={ "/members/requests/" (id) } { (text!("another request")) } })) } }
+                p.small { (text!("The applicant is not told.")) }
             }
         }
     })
@@ -209,10 +210,14 @@ fn verify_form(
         section.panel aria-labelledby="verify-head" {
             form.flow method="post" action={ "/members/requests/" (found.id) "/verify" } novalidate {
                 (csrf(signed))
-                h2 #verify-head { "Verify the licence" }
-                (words_field("how", "How you checked it", "For example: register of the medical council, entry of today, photograph compared", given, problems))
-                p { (found.claim.name) " then is a doctor of " (signed.organization) ", signs in with the passkey made, and may ask patients for access. Your name, the time and your words are kept." }
-                div.actions { button.btn.primary { (icon("check")) " Licence verified" } }
+                h2 #verify-head { (text!("Verify the licence")) }
+                (words_field("how", text!("How you checked it"), text!("For example: register of the medical council, entry of today, photograph compared"), given, problems))
+                p { (rich!(
+                    "{name} then is a doctor of {organization}, signs in with the passkey made, and may ask patients for access. Your name, the time and your words are kept.",
+                    name = found.claim.name,
+                    organization = signed.organization,
+                )) }
+                div.actions { button.btn.primary { (icon("check")) " " (text!("Licence verified")) } }
             }
         }
     }
@@ -228,9 +233,9 @@ fn decline_form(
         section.panel aria-labelledby="decline-head" {
             form.flow method="post" action={ "/members/requests/" (found.id) "/decline" } novalidate {
                 (csrf(signed))
-                h2 #decline-head { "Decline" }
-                (words_field("reason", "Reason", "The applicant reads it", given, problems))
-                div.actions { button.btn.stop { "Decline" } }
+                h2 #decline-head { (text!("Decline")) }
+                (words_field("reason", text!("Reason"), text!("The applicant reads it"), given, problems))
+                div.actions { button.btn.stop { (text!("Decline")) } }
             }
         }
     }
@@ -238,14 +243,20 @@ fn decline_form(
 
 async fn decided(portal: &Portal, found: &Application) -> Answer<Markup> {
     let (by, at, heading, words) = match &found.standing {
-        Standing::Verified { by, at, how, .. } => (*by, *at, "Licence verified", how.as_str()),
-        Standing::Declined { by, at, reason } => (*by, *at, "Declined", reason.as_str()),
+        Standing::Verified { by, at, how, .. } => {
+            (*by, *at, text!("Licence verified"), how.as_str())
+        }
+        Standing::Declined { by, at, reason } => (*by, *at, text!("Declined"), reason.as_str()),
         Standing::Waiting => return Ok(html! {}),
     };
     Ok(html! {
         section.flow {
             h2 { (heading) }
-            p { "By " strong { (portal.name(by).await?.name) } ", " (moment(at)) " UTC" }
+            p { (rich!(
+                "By {name}, {moment} UTC",
+                name = html! { strong { (portal.name(by).await?.name) } },
+                moment = moment(at),
+            )) }
             div.notice { p { (words) } }
         }
     })
@@ -257,7 +268,11 @@ fn needed(fields: &Fields, name: &'static str, ask: &str) -> Vec<(&'static str, 
     if text.is_empty() || text.chars().count() > CLAIM_TEXT_MAX {
         return vec![(
             name,
-            format!("{ask}, in at most {CLAIM_TEXT_MAX} characters"),
+            text!(
+                "{ask}, in at most {most} characters",
+                ask,
+                most = CLAIM_TEXT_MAX
+            ),
         )];
     }
     Vec::new()
@@ -273,7 +288,11 @@ async fn verify(
     signed.require(role::ADMINISTRATOR)?;
     signed.require_fresh(portal.service.now())?;
     let id = id_of(&id)?;
-    let problems = needed(&posted.fields, "how", "Write how you checked the licence");
+    let problems = needed(
+        &posted.fields,
+        "how",
+        text!("Write how you checked the licence"),
+    );
     if !problems.is_empty() {
         return show(&portal, &signed, id, &posted.fields, &problems).await;
     }
@@ -294,7 +313,11 @@ async fn decline(
     signed.require(role::ADMINISTRATOR)?;
     signed.require_fresh(portal.service.now())?;
     let id = id_of(&id)?;
-    let problems = needed(&posted.fields, "reason", "Write why, for the applicant");
+    let problems = needed(
+        &posted.fields,
+        "reason",
+        text!("Write why, for the applicant"),
+    );
     if !problems.is_empty() {
         return show(&portal, &signed, id, &posted.fields, &problems).await;
     }
@@ -323,22 +346,22 @@ async fn acts(
     let main = html! {
         div.page-head {
             div.tight {
-                h1 { "Acts of administration" }
-                p.soft { "Who did what at the desks of " (signed.organization) ". Each line was noted before the act, and its digest is on the ledger. Times are in UTC." }
+                h1 { (text!("Acts of administration")) }
+                p.soft { (rich!("Who did what at the desks of {organization}. Each line was noted before the act, and its digest is on the ledger. Times are in UTC.", organization = signed.organization)) }
             }
         }
         @if acts.is_empty() {
-            p { "Nothing yet. Registering, suspending, inviting, verifying and looking at accesses appear here." }
+            p { (text!("Nothing yet. Registering, suspending, inviting, verifying and looking at accesses appear here.")) }
         } @else {
             table.stacks role="table" {
-                caption.hide { "Acts of administration, newest first" }
-                (head(&["Time", "What happened", "On the ledger"]))
+                caption.hide { (text!("Acts of administration, newest first")) }
+                (head(&[text!("Time"), text!("What happened"), text!("On the ledger")]))
                 tbody role="rowgroup" { @for row in &rows { (row) } }
             }
-            @if let Some(last) = acts.last() { div.actions { a.btn href={ "/members/acts?below=" (last.sequence) } { "Show older acts" } } }
+            @if let Some(last) = acts.last() { div.actions { a.btn href={ "/members/acts?below=" (last.sequence) } { (text!("Show older acts")) } } }
         }
     };
-    Ok(Page::new("Acts of administration", main)
+    Ok(Page::new(text!("Acts of administration"), main)
         .at(Place::Acts)
         .render(Some(&signed)))
 }
@@ -352,20 +375,20 @@ async fn row(portal: &Portal, act: &AdministrativeAct) -> Answer<Markup> {
     Ok(html! {
         tr role="row" {
             th role="rowheader" scope="row" { span.nowrap { (short_date(&act.at.to_instant())) " " (clock(act.at)) } }
-            td role="cell" data-label="What" {
+            td role="cell" data-label=(text!("What")) {
                 strong { (actor) } " "
                 @match &act.done {
                     Some(done) => {
-                        (done.deed.words())
+                        (text::of(done.deed.words()))
                         @if let Some(about) = &about { span.soft { " · " (about) } }
                         @if !done.words.is_empty() { br; span.small { (done.words) } }
-                        @if let Some(failed) = &done.failed { br; span.state.bad { (icon("circle-x")) " Not done: " (failed) } }
+                        @if let Some(failed) = &done.failed { br; span.state.bad { (icon("circle-x")) " " (rich!("Not done: {failed}", failed)) } }
                     }
-                    None => span.state.bad { (icon("octagon-alert")) " What is kept of this act is not what was noted" }
+                    None => span.state.bad { (icon("octagon-alert")) " " (text!("What is kept of this act is not what was noted")) }
                 }
             }
-            td role="cell" data-label="Ledger" {
-                @if act.is_anchored { span.state.ok { (icon("check")) " Anchored" } } @else { span.state { (icon("clock")) " In a moment" } }
+            td role="cell" data-label=(text!("Ledger")) {
+                @if act.is_anchored { span.state.ok { (icon("check")) " " (text!("Anchored")) } } @else { span.state { (icon("clock")) " " (text!("In a moment")) } }
             }
         }
     })
@@ -375,7 +398,10 @@ async fn row(portal: &Portal, act: &AdministrativeAct) -> Answer<Markup> {
 pub(super) async fn who(portal: &Portal, account: Address) -> Answer<String> {
     let kind = portal.service.account(account)?.map(|found| found.kind);
     Ok(match kind {
-        Some(3) => format!("Patient {}", number(portal, PatientId(account))?),
+        Some(3) => text!(
+            "Patient {number}",
+            number = number(portal, PatientId(account))?
+        ),
         _ => portal.name(account).await?.name,
     })
 }

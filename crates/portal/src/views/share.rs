@@ -31,7 +31,7 @@ use crate::{
     front::Portal,
     page::{Page, Place, Rendered, csrf, device_problem, icon},
     session::Signed,
-    shown::{capital, list, parts, verbs, whose},
+    shown::{capital, list, my, part, parts, verbs},
 };
 
 mod steps;
@@ -259,7 +259,9 @@ fn asked(portal: &Portal, signed: &Signed, share: &Share) -> Answer<GrantRequest
         .and_then(end_of)
         .filter(|until| *until > now);
     let (Some(grantee), Some(until)) = (share.to, until) else {
-        return Err(Refusal::bad_form("Some answers are missing. Start again."));
+        return Err(Refusal::bad_form(text!(
+            "Some answers are missing. Start again."
+        )));
     };
     Ok(GrantRequest {
         patient,
@@ -312,12 +314,12 @@ async fn check(
         .collect();
     let words = Words::of(&portal, &signed, &draft.act).await?;
     let main = html! {
-        a.back href="/access" { "Back to who can see what" }
+        a.back href="/access" { (text!("Back to who can see what")) }
         div.flow {
-            @if matches!(draft.act, Act::Grant { .. }) { p.quiet-head { "Share with someone, step 6 of 6" } }
+            @if matches!(draft.act, Act::Grant { .. }) { p.quiet-head { (text!("Share with someone, step 6 of 6")) } }
             h1 { (words.heading) }
             (words.answers)
-            h2 #sign { "What you sign" }
+            h2 #sign { (text!("What you sign")) }
             p.sentence { (words.sentence) }
             p { (words.limit) }
             form.flow method="post" action={ "/access/check/" (draft.id) } data-passkey="use"
@@ -327,15 +329,15 @@ async fn check(
                 div.actions {
                     // Where the browser holds the keys, it reads the transaction before it lets anybody sign.
                     button.btn.primary disabled[signed.holds_keys] { (icon("fingerprint")) " " (words.button) }
-                    a.btn href="/access" { "Cancel" }
+                    a.btn href="/access" { (text!("Cancel")) }
                 }
                 (device_problem())
-                p.small.soft { "Nothing changes until you use your passkey." }
+                p.small.soft { (text!("Nothing changes until you use your passkey.")) }
             }
             (keys::draft_data(&portal, &signed, &draft)?)
         }
     };
-    Ok(Page::new("Check before you sign", main)
+    Ok(Page::new(text!("Check before you sign"), main)
         .at(Place::Sharing)
         .narrow()
         .render(Some(&signed)))
@@ -363,43 +365,57 @@ impl Words {
                 let left_out: Vec<String> = Category::ALL
                     .into_iter()
                     .filter(|one| one.is_sensitive() && !categories.contains(one))
-                    .map(|one| one.plain_name().to_owned())
+                    .map(|one| part(one).to_owned())
                     .collect();
                 Ok(Self {
-                    heading: "Check your answers before you share",
+                    heading: text!("Check your answers before you share"),
                     answers: html! {
                         dl.answers {
-                            (answered("Who", &html! { (person(&named, organization.as_deref())) }, Some(Step::Who)))
-                            (answered("What", &html! { (capital(&parts(categories))) }, Some(Step::What)))
-                            @if !left_out.is_empty() { (answered("Not included", &html! { (capital(&list(&left_out))) }, None)) }
-                            (answered("See or add", &html! { (capital(&verbs(terms.permissions))) }, Some(Step::SeeOrAdd)))
-                            (answered("Until", &html! { (last_day(terms)) ", at the end of the day (UTC)" }, Some(Step::Until)))
-                            (answered("Why", &html! { (capital(&purposes(terms))) }, Some(Step::Why)))
+                            (answered(text!("Who"), &html! { (person(&named, organization.as_deref())) }, Some(Step::Who)))
+                            (answered(text!("What"), &html! { (capital(&parts(categories))) }, Some(Step::What)))
+                            @if !left_out.is_empty() { (answered(text!("Not included"), &html! { (capital(&list(&left_out))) }, None)) }
+                            (answered(text!("See or add"), &html! { (capital(&verbs(terms.permissions))) }, Some(Step::SeeOrAdd)))
+                            (answered(text!("Until"), &html! { (rich!("{day}, at the end of the day (UTC)", day = last_day(terms))) }, Some(Step::Until)))
+                            (answered(text!("Why"), &html! { (capital(&purposes(terms))) }, Some(Step::Why)))
                         }
                     },
                     sentence: html! {
-                        "I, " strong { (signed.name) } ", allow " strong { (named.name) }
-                        @if let Some(organization) = &organization { " of " strong { (organization) } }
-                        " to " strong { (verbs(terms.permissions)) } " " strong { (whose("my", categories)) }
-                        ", old and new, from " strong { "now" } " until the end of " strong { (last_day(terms)) }
-                        ", for " strong { (purposes(terms)) } "."
+                        (rich!(
+                            "I, {name}, allow {grantee}{of} to {verbs} {parts}, old and new, from {now} until the end of {day}, for {purposes}.",
+                            name = html! { strong { (signed.name) } },
+                            grantee = html! { strong { (named.name) } },
+                            of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } },
+                            verbs = html! { strong { (verbs(terms.permissions)) } },
+                            parts = html! { strong { (my(categories)) } },
+                            now = html! { strong { (text!("now")) } },
+                            day = html! { strong { (last_day(terms)) } },
+                            purposes = html! { strong { (purposes(terms)) } },
+                        ))
                     },
-                    limit: "You can stop this at any time. Stopping later does not erase what was seen.",
-                    button: "Allow with passkey",
+                    limit: text!(
+                        "You can stop this at any time. Stopping later does not erase what was seen."
+                    ),
+                    button: text!("Allow with passkey"),
                 })
             }
             Act::Revoke { grantee, .. } => {
                 let (named, organization) = who(portal, *grantee).await?;
                 Ok(Self {
-                    heading: "Stop this access?",
+                    heading: text!("Stop this access?"),
                     answers: html! {},
                     sentence: html! {
-                        "I, " strong { (signed.name) } ", stop the access of " strong { (named.name) }
-                        @if let Some(organization) = &organization { " of " strong { (organization) } }
-                        " to my record, from " strong { "now" } " on."
+                        (rich!(
+                            "I, {name}, stop the access of {grantee}{of} to my record, from {now} on.",
+                            name = html! { strong { (signed.name) } },
+                            grantee = html! { strong { (named.name) } },
+                            of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } },
+                            now = html! { strong { (text!("now")) } },
+                        ))
                     },
-                    limit: "It is final within seconds. It does not erase what was seen before.",
-                    button: "Stop access with passkey",
+                    limit: text!(
+                        "It is final within seconds. It does not erase what was seen before."
+                    ),
+                    button: text!("Stop access with passkey"),
                 })
             }
             Act::StopAll { grants } => Self::stop_all(portal, signed, grants).await,
@@ -408,15 +424,18 @@ impl Words {
                 let request = open_request(portal, signed, patient, *request)?;
                 let (named, organization) = who(portal, request.requester).await?;
                 Ok(Self {
-                    heading: "Decline this request?",
+                    heading: text!("Decline this request?"),
                     answers: html! {},
                     sentence: html! {
-                        "I, " strong { (signed.name) } ", decline the request of " strong { (named.name) }
-                        @if let Some(organization) = &organization { " of " strong { (organization) } }
-                        " to see my record."
+                        (rich!(
+                            "I, {name}, decline the request of {asker}{of} to see my record.",
+                            name = html! { strong { (signed.name) } },
+                            asker = html! { strong { (named.name) } },
+                            of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } },
+                        ))
                     },
-                    limit: "They see that you declined, and nothing else.",
-                    button: "Decline with passkey",
+                    limit: text!("They see that you declined, and nothing else."),
+                    button: text!("Decline with passkey"),
                 })
             }
         }
@@ -432,14 +451,21 @@ impl Words {
             }
         }
         Ok(Self {
-            heading: "Stop all access?",
+            heading: text!("Stop all access?"),
             answers: html! {},
             sentence: html! {
-                "I, " strong { (signed.name) } ", stop the access of " strong { "everybody" } " to my record, from "
-                strong { "now" } " on: " (list(&names)) "."
+                (rich!(
+                    "I, {name}, stop the access of {everybody} to my record, from {now} on: {list}.",
+                    name = html! { strong { (signed.name) } },
+                    everybody = html! { strong { (text!("everybody")) } },
+                    now = html! { strong { (text!("now")) } },
+                    list = list(&names),
+                ))
             },
-            limit: "It is final within seconds. Those who treat you see nothing any more, also in the organisation that keeps your record. It does not erase what was seen before.",
-            button: "Stop all access with passkey",
+            limit: text!(
+                "It is final within seconds. Those who treat you see nothing any more, also in the organisation that keeps your record. It does not erase what was seen before."
+            ),
+            button: text!("Stop all access with passkey"),
         })
     }
 }
@@ -450,7 +476,7 @@ fn answered(question: &str, answer: &Markup, change: Option<Step>) -> Markup {
             dt { (question) }
             dd { (answer) }
             @if let Some(step) = change {
-                dd.act { a href=(step.address()) { "Change" span.hide { " " (question.to_lowercase()) } } }
+                dd.act { a href=(step.address()) { (text!("Change")) span.hide { " " (question.to_lowercase()) } } }
             }
         }
     }
@@ -473,8 +499,8 @@ async fn confirm(
             // The draft stands: the same page asks once more.
             Error::Ledger { .. } | Error::Conflict { .. } => Refusal::Page {
                 status: http::StatusCode::CONFLICT,
-                title: "This was not recorded",
-                words: "Something changed at the same moment, or recording took too long. Look at who can see what, and try again.".into(),
+                title: text!("This was not recorded"),
+                words: text!("Something changed at the same moment, or recording took too long. Look at who can see what, and try again.").into(),
             },
             other => other.into(),
         })?;
@@ -518,7 +544,7 @@ async fn done(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
         ("granted", Some(grant)) => {
             let row = super::access::Row::of(&portal, patient, grant).await?;
             (
-                format!("{name} now has access"),
+                text!("{name} now has access", name),
                 html! {
                     p { (row.sentence()) }
                     form method="post" action="/access/stop" {
@@ -526,41 +552,41 @@ async fn done(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer {
                         input type="hidden" name="grantee" value=(row.grant.grantee);
                         input type="hidden" name="id" value=(row.grant.id);
                         div.actions {
-                            a.btn.primary href="/access" { "Who can see what" }
-                            button.btn.stop { "Stop access" span.hide { " of " (name) } }
+                            a.btn.primary href="/access" { (text!("Who can see what")) }
+                            button.btn.stop { (text!("Stop access")) span.hide { " " (rich!("of {name}", name)) } }
                         }
                     }
                 },
             )
         }
         ("stopped", _) => (
-            format!("The access of {name} has ended"),
+            text!("The access of {name} has ended", name),
             html! {
-                p { "It is refused from now on. What was seen before stays seen." }
-                div.actions { a.btn.primary href="/access" { "Who can see what" } }
+                p { (text!("It is refused from now on. What was seen before stays seen.")) }
+                div.actions { a.btn.primary href="/access" { (text!("Who can see what")) } }
             },
         ),
         ("stopped-all", _) => (
-            "All access has ended".to_owned(),
+            text!("All access has ended").to_owned(),
             html! {
-                p { "Nobody but you can open your record from now on. What was seen before stays seen." }
+                p { (text!("Nobody but you can open your record from now on. What was seen before stays seen.")) }
                 @if signed.holds_keys { p.small.soft { (keys::reason_not_all()) } }
-                div.actions { a.btn.primary href="/access" { "Who can see what" } }
+                div.actions { a.btn.primary href="/access" { (text!("Who can see what")) } }
             },
         ),
         _ => (
-            "Your answer is recorded".to_owned(),
-            html! { div.actions { a.btn.primary href="/access" { "Who can see what" } } },
+            text!("Your answer is recorded").to_owned(),
+            html! { div.actions { a.btn.primary href="/access" { (text!("Who can see what")) } } },
         ),
     };
     let main = html! {
         div.flow {
             h1 { span.state.ok { (icon("circle-check")) } " " (heading) }
-            p.soft { "Recorded, and final." }
+            p.soft { (text!("Recorded, and final.")) }
             (body)
         }
     };
-    Ok(Page::new("Recorded", main)
+    Ok(Page::new(text!("Recorded"), main)
         .at(Place::Sharing)
         .narrow()
         .render(Some(&signed))

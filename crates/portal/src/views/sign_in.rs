@@ -25,7 +25,8 @@ use crate::{
     form::Posted,
     front::{From, Portal},
     page::{Page, device_problem, errors, field_error, icon, token},
-    session::{no_cookie, own_path, signed_in, visitor, with_cookie},
+    session::{no_cookie, own_path, signed_in, visitor, with_cookies},
+    text,
 };
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
@@ -57,7 +58,7 @@ async fn page(
     }
     let next = own_path(&wanted.next).unwrap_or_default();
     let page = sign_in_page(&portal, &session, next, None);
-    Ok(with_cookie(page.into_response(), cookie))
+    Ok(with_cookies(page.into_response(), cookie))
 }
 
 pub(super) fn sign_in_page(
@@ -79,38 +80,38 @@ pub(super) fn sign_in_page(
                 data-keys=(assets::module("own/store.js")) {
                 (token(&hex::encode(session.csrf)))
                 input type="hidden" name="next" value=(next);
-                h1 { "Sign in to your health record" }
-                p { "Use the fingerprint, face or PIN that unlocks this device. There is no password to remember." }
+                h1 { (text!("Sign in to your health record")) }
+                p { (text!("Use the fingerprint, face or PIN that unlocks this device. There is no password to remember.")) }
                 div.actions {
-                    button #passkey .btn.primary { (icon("fingerprint")) " Sign in with a passkey" }
+                    button #passkey .btn.primary { (icon("fingerprint")) " " (text!("Sign in with a passkey")) }
                 }
                 (device_problem())
                 details {
-                    summary { "Use a passkey from another device" }
-                    p { "Choose “Sign in with a passkey”, then “Another device”. Scan the code with the phone that holds your passkey." }
+                    summary { (text!("Use a passkey from another device")) }
+                    p { (text!("Choose “Sign in with a passkey”, then “Another device”. Scan the code with the phone that holds your passkey.")) }
                 }
                 details {
-                    summary { "I cannot use my passkey" }
-                    p { "Ask the desk of your hospital or practice for a new invitation code. Nothing in your record is lost." }
+                    summary { (text!("I cannot use my passkey")) }
+                    p { (text!("Ask the desk of your hospital or practice for a new invitation code. Nothing in your record is lost.")) }
                 }
             }
             div.aside {
                 (wallet::entrance(&hex::encode(session.csrf), next))
                 section {
-                    h2 { "First time here?" }
-                    ul { li { a href="/invitation" { "I have an invitation code" } " from a hospital or practice" } }
+                    h2 { (text!("First time here?")) }
+                    ul { li { (rich!("{code} from a hospital or practice", code = html! { a href="/invitation" { (text!("I have an invitation code")) } })) } }
                 }
                 section {
-                    h2 { "For staff" }
+                    h2 { (text!("For staff")) }
                     ul {
-                        li { "Staff sign in with the same button." }
-                        li { a href="/register" { "Register as a doctor" } ", for the first time" }
+                        li { (text!("Staff sign in with the same button.")) }
+                        li { (rich!("{register}, for the first time", register = html! { a href="/register" { (text!("Register as a doctor")) } })) }
                     }
                 }
             }
         }
     };
-    Page::new("Sign in", main).render(None)
+    Page::new(text!("Sign in"), main).render(None)
 }
 
 /// Who a passkey lets in.
@@ -146,14 +147,11 @@ async fn sign_in(
     match entered {
         Ok(Entered::Applicant(id)) => register::enter(&portal, &posted.secret, id),
         Ok(Entered::Person(person)) => {
-            let cookie = signed_in(&portal, &posted.secret, &person)?;
-            Ok(with_cookie(
-                Redirect::to(&next).into_response(),
-                Some(cookie),
-            ))
+            let cookies = signed_in(&portal, &posted.secret, &person)?;
+            Ok(with_cookies(Redirect::to(&next).into_response(), cookies))
         }
         Err(error @ Error::NotPermitted { .. }) => {
-            let words = error.public_message();
+            let words = text::told(&error.public_message());
             let page = sign_in_page(&portal, &posted.session, &next, Some(words));
             Ok((http::StatusCode::FORBIDDEN, page).into_response())
         }
@@ -165,41 +163,41 @@ async fn sign_in(
 async fn sign_out(State(portal): State<Arc<Portal>>, posted: Posted) -> Answer {
     portal.service.end_session(&posted.secret)?;
     let answer = Redirect::to("/sign-in").into_response();
-    Ok(with_cookie(answer, Some(no_cookie(&portal))))
+    Ok(with_cookies(answer, Some(no_cookie(&portal))))
 }
 
 /// `GET /invitation`
 async fn code_page(State(portal): State<Arc<Portal>>, headers: HeaderMap) -> Answer {
     let (_, session, cookie) = visitor(&portal, &headers)?;
     let page = ask_code(&session, "", None);
-    Ok(with_cookie(page.into_response(), cookie))
+    Ok(with_cookies(page.into_response(), cookie))
 }
 
 fn ask_code(session: &Session, given: &str, problem: Option<String>) -> crate::page::Rendered {
     let problems: Vec<(&str, String)> = problem.into_iter().map(|words| ("code", words)).collect();
     let error = field_error(&problems, "code");
     let main = html! {
-        a.back href="/sign-in" { "Back to sign in" }
+        a.back href="/sign-in" { (text!("Back to sign in")) }
         form.flow method="post" action="/invitation" novalidate {
             (errors(&problems))
             (token(&hex::encode(session.csrf)))
-            h1 { "Enter your invitation code" }
-            p { "Your hospital or practice gave you a code of 12 letters and digits. It works once, for one day." }
+            h1 { (text!("Enter your invitation code")) }
+            p { (text!("Your hospital or practice gave you a code of 12 letters and digits. It works once, for one day.")) }
             div.field.invalid[error.is_some()] {
-                label for="code" { "Invitation code" }
-                p.hint #code-h { "For example 7K4M-Q2XA-90TR. Small letters are fine." }
+                label for="code" { (text!("Invitation code")) }
+                p.hint #code-h { (text!("For example 7K4M-Q2XA-90TR. Small letters are fine.")) }
                 @if let Some(error) = &error { (error) }
                 input.w-m #code name="code" value=(given) autocomplete="one-time-code" autocapitalize="characters"
                     spellcheck="false" required maxlength="40"
                     aria-invalid=[error.is_some().then_some("true")] aria-describedby=(if error.is_some() { "code-h code-e" } else { "code-h" });
             }
-            div.actions { button.btn.primary { "Continue" } a.btn href="/sign-in" { "Cancel" } }
+            div.actions { button.btn.primary { (text!("Continue")) } a.btn href="/sign-in" { (text!("Cancel")) } }
         }
     };
     let title = if error.is_some() {
-        "Error: Invitation code"
+        text!("Error: Invitation code")
     } else {
-        "Invitation code"
+        text!("Invitation code")
     };
     Page::new(title, main).narrow().render(None)
 }
@@ -216,7 +214,7 @@ async fn use_code(
         let page = ask_code(
             &posted.session,
             "",
-            Some("Enter your invitation code".into()),
+            Some(text!("Enter your invitation code").into()),
         );
         return Ok(page.into_response());
     }
@@ -229,7 +227,11 @@ async fn use_code(
             Ok(Redirect::to("/invitation/passkey").into_response())
         }
         Err(error @ Error::NotPermitted { .. }) => {
-            let page = ask_code(&posted.session, code, Some(error.public_message()));
+            let page = ask_code(
+                &posted.session,
+                code,
+                Some(text::told(&error.public_message())),
+            );
             Ok((http::StatusCode::FORBIDDEN, page).into_response())
         }
         Err(error) => Err(error.into()),
@@ -260,24 +262,28 @@ async fn passkey_form(
     let problems: Vec<(&str, String)> = problem.into_iter().map(|words| ("make", words)).collect();
     let challenge = portal.service.sign_in_challenge(&session.challenge.0);
     let main = html! {
-        a.back href="/invitation" { "Back" }
+        a.back href="/invitation" { (text!("Back")) }
         form.flow method="post" action="/invitation/passkey" data-passkey="make"
             data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) data-rp=(portal.site.rp_id())
             data-account=(URL_SAFE_NO_PAD.encode(person.account)) data-name=(name) {
             (errors(&problems))
             (token(&hex::encode(session.csrf)))
-            h1 { "Make your passkey" }
-            p { "You are " strong { (name) } ", invited by " strong { (organization) } "." }
-            p { "A passkey is the fingerprint, face or PIN that unlocks this device. It stays on your device. You sign in with it, and you confirm with it whom you let see your record." }
+            h1 { (text!("Make your passkey")) }
+            p { (rich!(
+                "You are {name}, invited by {organization}.",
+                name = html! { strong { (name) } },
+                organization = html! { strong { (organization) } },
+            )) }
+            p { (text!("A passkey is the fingerprint, face or PIN that unlocks this device. It stays on your device. You sign in with it, and you confirm with it whom you let see your record.")) }
             @if person.kind == PersonKind::Patient { (who_holds_the_keys(&organization)) }
             div.actions {
-                button #make .btn.primary { (icon("fingerprint")) " Make a passkey" }
-                a.btn href="/sign-in" { "Not me" }
+                button #make .btn.primary { (icon("fingerprint")) " " (text!("Make a passkey")) }
+                a.btn href="/sign-in" { (text!("Not me")) }
             }
             (device_problem())
         }
     };
-    Ok(Page::new("Make your passkey", main)
+    Ok(Page::new(text!("Make your passkey"), main)
         .narrow()
         .render(None)
         .into_response())
@@ -287,8 +293,8 @@ async fn passkey_form(
 fn who_holds_the_keys(organization: &str) -> Markup {
     html! {
         div.notice.flow {
-            h2.h3 { "Who can open your record" }
-            p { (organization) " keeps your record locked for you and holds the keys. You decide with your passkey who else may see it, and every look is in your access history." }
+            h2.h3 { (text!("Who can open your record")) }
+            p { (rich!("{organization} keeps your record locked for you and holds the keys. You decide with your passkey who else may see it, and every look is in your access history.", organization)) }
         }
     }
 }
@@ -302,7 +308,7 @@ async fn make_passkey(
     portal.attempt(from, &posted.headers)?;
     let digest = posted.session.invitation.ok_or(Refusal::SignIn)?;
     let mut passkey = posted.fields.new_passkey()?;
-    passkey.label = "First passkey".into();
+    passkey.label = text!("First passkey").into();
     let person = portal.service.invited_by(&digest)?;
     let random = portal
         .service
@@ -314,12 +320,12 @@ async fn make_passkey(
         .await
     {
         Ok(person) => {
-            let cookie = signed_in(&portal, &posted.secret, &person)?;
+            let cookies = signed_in(&portal, &posted.secret, &person)?;
             let answer: Response = Redirect::to("/").into_response();
-            Ok(with_cookie(answer, Some(cookie)))
+            Ok(with_cookies(answer, cookies))
         }
         Err(error) => {
-            let words = error.public_message();
+            let words = text::told(&error.public_message());
             passkey_form(&portal, &posted.session, &person, Some(words)).await
         }
     }

@@ -48,61 +48,61 @@ async fn health(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Ren
     let main = html! {
         div.page-head {
             div.tight {
-                h1 { "Health" }
-                p.soft { "How this node is, as of now. Times are in UTC." }
+                h1 { (text!("Health")) }
+                p.soft { (text!("How this node is, as of now. Times are in UTC.")) }
             }
-            div.actions { a.btn href="/health/keys" { "Keys" } }
+            div.actions { a.btn href="/health/keys" { (text!("Keys")) } }
         }
         div.sections {
             section.flow {
-                h2 { "Backups and checks" }
+                h2 { (text!("Backups and checks")) }
                 table.stacks role="table" {
-                    caption.hide { "Backups and checks" }
-                    (head(&["What", "State", "Last done", "How"]))
+                    caption.hide { (text!("Backups and checks")) }
+                    (head(&[text!("What"), text!("State"), text!("Last done"), text!("How")]))
                     tbody role="rowgroup" {
-                        (task("Backup of the data folder", "stele backup", upkeep.backup.as_ref(), now, BACKUP_OLD_MS))
-                        (task("Check of everything stored", "stele verify vault", upkeep.vault_check.as_ref(), now, CHECK_OLD_MS))
-                        (task("Execution of the whole ledger", "stele verify chain", upkeep.chain_check.as_ref(), now, CHECK_OLD_MS))
+                        (task(text!("Backup of the data folder"), "stele backup", upkeep.backup.as_ref(), now, BACKUP_OLD_MS))
+                        (task(text!("Check of everything stored"), "stele verify vault", upkeep.vault_check.as_ref(), now, CHECK_OLD_MS))
+                        (task(text!("Execution of the whole ledger"), "stele verify chain", upkeep.chain_check.as_ref(), now, CHECK_OLD_MS))
                     }
                 }
-                p.small.soft { "All three run while the node stands still. Keep the key file apart from the backups, and the list of erased records beside them." }
+                p.small.soft { (text!("All three run while the node stands still. Keep the key file apart from the backups, and the list of erased records beside them.")) }
             }
             section.flow {
-                h2 { "Now" }
+                h2 { (text!("Now")) }
                 dl.facts { (running(&found)) }
             }
             section.flow {
-                h2 { "Custody" }
-                p { (found.custody.0) " patients’ keys are kept here for them; " (found.custody.1) " patients keep their own." }
+                h2 { (text!("Custody")) }
+                p { (rich!("{kept} patients’ keys are kept here for them; {own} patients keep their own.", kept = found.custody.0, own = found.custody.1)) }
             }
             section.flow {
-                h2 { "Validators" }
+                h2 { (text!("Validators")) }
                 ul.rows { @for (key, name) in &validators { li { strong { (name) } " " span.mono.small { (short(&key.to_string())) } } } }
             }
         }
     };
-    Ok(Page::new("Health", main)
+    Ok(Page::new(text!("Health"), main)
         .at(Place::Health)
         .render(Some(&signed)))
 }
 
 fn task(what: &str, command: &str, done: Option<&Done>, now: Timestamp, old_ms: u64) -> Markup {
     let state = match done {
-        None => tag("bad", "circle-x", "Never"),
-        Some(done) if !done.ok => tag("bad", "octagon-alert", "Found wrong"),
+        None => tag("bad", "circle-x", text!("Never")),
+        Some(done) if !done.ok => tag("bad", "octagon-alert", text!("Found wrong")),
         Some(done) if now.0.saturating_sub(done.at.0) > old_ms => {
-            tag("wait", "hourglass", "Long ago")
+            tag("wait", "hourglass", text!("Long ago"))
         }
-        Some(_) => tag("ok", "circle-check", "Good"),
+        Some(_) => tag("ok", "circle-check", text!("Good")),
     };
     html! {
         tr role="row" {
             th role="rowheader" scope="row" { (what) }
-            td role="cell" data-label="State" { (state) }
-            td role="cell" data-label="Last done" {
-                @match done { Some(done) => { (moment(done.at)) br; span.small.soft { (done.words) } } None => "Not noted here" }
+            td role="cell" data-label=(text!("State")) { (state) }
+            td role="cell" data-label=(text!("Last done")) {
+                @match done { Some(done) => { (moment(done.at)) br; span.small.soft { (done.words) } } None => (text!("Not noted here")) }
             }
-            td role="cell" data-label="How" { code { (command) } }
+            td role="cell" data-label=(text!("How")) { code { (command) } }
         }
     }
 }
@@ -111,26 +111,36 @@ fn running(found: &Health) -> Markup {
     let (waiting, parked) = found.messages;
     let good = |is_good: bool| {
         if is_good {
-            tag("ok", "circle-check", "Good")
+            tag("ok", "circle-check", text!("Good"))
         } else {
-            tag("bad", "triangle-alert", "Look at this")
+            tag("bad", "triangle-alert", text!("Look at this"))
         }
     };
     html! {
-        dt { "Ledger" }
-        dd { (good(found.block_age_ms < BLOCK_OLD_MS)) " block " (found.height) ", " (found.block_age_ms / 1000) " seconds old" }
-        dt { "Index" }
-        dd { (good(found.index_lag < 10)) " " (found.index_lag) " blocks behind" }
-        dt { "Disk" }
+        dt { (text!("Ledger")) }
+        dd { (rich!(
+            "{good} block {height}, {age} seconds old",
+            good = good(found.block_age_ms < BLOCK_OLD_MS),
+            height = found.height,
+            age = found.block_age_ms / 1000,
+        )) }
+        dt { (text!("Index")) }
+        dd { (rich!("{good} {index_lag} blocks behind", good = good(found.index_lag < 10), index_lag = found.index_lag)) }
+        dt { (text!("Disk")) }
         dd {
             @match found.room {
-                Some((free, reserve)) => { (good(free > reserve.saturating_mul(ROOM_SMALL))) " " (gigabytes(free)) " free; writing stops at " (gigabytes(reserve)) }
-                None => "The file system does not say"
+                Some((free, reserve)) => { (rich!(
+                    "{good} {free} free; writing stops at {reserve}",
+                    good = good(free > reserve.saturating_mul(ROOM_SMALL)),
+                    free = gigabytes(free),
+                    reserve = gigabytes(reserve),
+                )) }
+                None => (text!("The file system does not say"))
             }
         }
-        dt { "Stored" } dd { "About " (found.blobs) " encrypted entries and attachments" }
-        dt { "Receipts" } dd { (found.unanchored) " of accesses wait for the ledger" }
-        dt { "HL7 v2" } dd { (good(parked == 0)) " " (waiting) " messages wait, " (parked) " are parked" }
+        dt { (text!("Stored")) } dd { (rich!("About {blobs} encrypted entries and attachments", blobs = found.blobs)) }
+        dt { (text!("Receipts")) } dd { (rich!("{unanchored} of accesses wait for the ledger", unanchored = found.unanchored)) }
+        dt { "HL7 v2" } dd { (rich!("{good} {waiting} messages wait, {parked} are parked", good = good(parked == 0), waiting, parked)) }
     }
 }
 
@@ -154,52 +164,52 @@ async fn keys(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
     }
     let (account, is_here) = keys.signing;
     let main = html! {
-        a.back href="/health" { "Back to health" }
+        a.back href="/health" { (text!("Back to health")) }
         div.page-head {
             div.tight {
-                h1 { "Keys" }
-                p.soft { "Which keys there are and since when. Secrets are shown nowhere." }
+                h1 { (text!("Keys")) }
+                p.soft { (text!("Which keys there are and since when. Secrets are shown nowhere.")) }
             }
         }
         div.sections {
             section.flow {
                 h2 { (signed.organization) }
                 dl.facts {
-                    dt { "Signing key" }
+                    dt { (text!("Signing key")) }
                     dd {
                         span.mono { (account) } br;
-                        @if is_here { (tag("ok", "circle-check", "Kept here")) } @else { (tag("", "circle-minus", "Kept elsewhere")) }
-                        @if let Some(at) = keys.registered { " since " (moment(at)) }
+                        @if is_here { (tag("ok", "circle-check", text!("Kept here"))) } @else { (tag("", "circle-minus", text!("Kept elsewhere"))) }
+                        @if let Some(at) = keys.registered { " " (rich!("since {moment}", moment = moment(at))) }
                     }
-                    dt { "Encryption key" }
+                    dt { (text!("Encryption key")) }
                     dd {
                         @match &keys.encryption {
-                            Some(digest) => { "X-Wing, SHA-256 of the public key " span.mono { (short(digest)) } }
-                            None => "Kept elsewhere"
+                            Some(digest) => { (text!("X-Wing, SHA-256 of the public key")) " " span.mono { (short(digest)) } }
+                            None => (text!("Kept elsewhere"))
                         }
                     }
-                    dt { "Key of the vault" }
+                    dt { (text!("Key of the vault")) }
                     dd {
                         @match &keys.unlock {
-                            Some(done) => { "Changed " (moment(done.at)) " to " span.mono { (done.words) } }
-                            None => { "Not changed since the data folder was made; " code { "stele keys rotate" } " changes it" }
+                            Some(done) => { (rich!("Changed {moment} to", moment = moment(done.at))) " " span.mono { (done.words) } }
+                            None => { (rich!("Not changed since the data folder was made; {command} changes it", command = html! { code { "stele keys rotate" } })) }
                         }
                     }
-                    dt { "Validators" }
+                    dt { (text!("Validators")) }
                     dd {
-                        @if keys.validators.is_empty() { "None seated" }
+                        @if keys.validators.is_empty() { (text!("None seated")) }
                         @for key in &keys.validators { div.mono { (short(&key.to_string())) } }
                     }
                 }
             }
             (member_keys(&members))
             section.flow {
-                h2 { "Patients" }
-                p { "The keys of " (keys.custody.0) " patients are kept here for them; " (keys.custody.1) " keep their own." }
+                h2 { (text!("Patients")) }
+                p { (rich!("The keys of {kept} patients are kept here for them; {own} keep their own.", kept = keys.custody.0, own = keys.custody.1)) }
             }
         }
     };
-    Ok(Page::new("Keys", main)
+    Ok(Page::new(text!("Keys"), main)
         .at(Place::Health)
         .render(Some(&signed)))
 }
@@ -208,16 +218,16 @@ async fn keys(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
 fn member_keys(members: &[(String, usize, Option<Timestamp>)]) -> Markup {
     html! {
         section.flow {
-            h2 { "Members" }
+            h2 { (text!("Members")) }
             table.stacks role="table" {
-                caption.hide { "Keys of members" }
-                (head(&["Name", "Keys that speak for them", "Last passkey made"]))
+                caption.hide { (text!("Keys of members")) }
+                (head(&[text!("Name"), text!("Keys that speak for them"), text!("Last passkey made")]))
                 tbody role="rowgroup" {
                     @for (name, added, last) in members {
                         tr role="row" {
                             th role="rowheader" scope="row" { (name) }
-                            td role="cell" data-label="Keys" { (added) " added, and the one kept here" }
-                            td role="cell" data-label="Last made" { @match last { Some(at) => (day(*at)), None => span.soft { "None yet" } } }
+                            td role="cell" data-label=(text!("Keys")) { (rich!("{added} added, and the one kept here", added)) }
+                            td role="cell" data-label=(text!("Last made")) { @match last { Some(at) => (day(*at)), None => span.soft { (text!("None yet")) } } }
                         }
                     }
                 }

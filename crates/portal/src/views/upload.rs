@@ -88,53 +88,53 @@ pub(super) fn form(
     let wrong = field_error(problems, "file");
     let largest = size(portal.upload_max_bytes);
     let main = html! {
-        a.back href=(back) { "Back" }
+        a.back href=(back) { (text!("Back")) }
         (errors(problems))
         form.flow method="post" action=(action) enctype="multipart/form-data" novalidate
             data-upload data-max=(portal.upload_max_bytes) data-largest=(largest) {
             (csrf(signed))
             @if let Some((_, version)) = there {
                 input type="hidden" name="version" value=(version);
-                h1 { "Correct this entry" }
-                p { "The entry as it was stays in your record as an earlier version." }
+                h1 { (text!("Correct this entry")) }
+                p { (text!("The entry as it was stays in your record as an earlier version.")) }
             } @else {
-                h1 { "Add a file" }
-                p { "A photo, a letter, a scan: any kind of file. It will be marked “Added by you”. People who can see letters and notes in your record will see it too." }
+                h1 { (text!("Add a file")) }
+                p { (text!("A photo, a letter, a scan: any kind of file. It will be marked “Added by you”. People who can see letters and notes in your record will see it too.")) }
             }
-            (field("title", "What is it?", "For example “Letter from the eye clinic”", "w-l", given.text("title"), TITLE_MAX, problems))
+            (field("title", text!("What is it?"), text!("For example “Letter from the eye clinic”"), "w-l", given.text("title"), TITLE_MAX, problems))
             (when(given, &today(portal.service.now()), problems))
             div.field {
-                label for="note" { "Note, if you want" }
+                label for="note" { (text!("Note, if you want")) }
                 textarea #note name="note" maxlength=(NOTE_MAX) { (given.text("note")) }
             }
             div.field.invalid[wrong.is_some()] {
-                label for="file" { @if is_correction { "Another file, if the file was wrong" } @else { "File" } }
-                p.hint #file-h { "At most " (largest) "." }
+                label for="file" { @if is_correction { (text!("Another file, if the file was wrong")) } @else { (text!("File")) } }
+                p.hint #file-h { (rich!("At most {largest}.", largest)) }
                 @if let Some(wrong) = &wrong { (wrong) }
                 input #file type="file" name="file" aria-describedby=(if wrong.is_some() { "file-h file-e" } else { "file-h" })
                     aria-invalid=[wrong.is_some().then_some("true")];
                 p.error #file-script role="alert" hidden {}
             }
             div.actions {
-                @if is_correction { button.btn.primary { (icon("check")) " Save" } }
-                @else { button.btn.primary { (icon("plus")) " Add to your record" } }
-                a.btn href="/record" { "Cancel" }
+                @if is_correction { button.btn.primary { (icon("check")) " " (text!("Save")) } }
+                @else { button.btn.primary { (icon("plus")) " " (text!("Add to your record")) } }
+                a.btn href="/record" { (text!("Cancel")) }
             }
             div.notice.flow data-sending hidden {
-                p #sending-words role="status" { "Sending" }
+                p #sending-words role="status" { (text!("Sending")) }
                 progress max="100" value="0" aria-labelledby="sending-words" {}
-                button.btn.stop type="button" data-stop { "Stop sending" }
+                button.btn.stop type="button" data-stop { (text!("Stop sending")) }
             }
-            @if !is_correction { p.small.soft { "The entry stays in your record for good." } }
+            @if !is_correction { p.small.soft { (text!("The entry stays in your record for good.")) } }
         }
         @if let Some((entry, version)) = there { (mistake(signed, entry, version)) }
         script type="module" src=(assets::address("upload.js")) {}
     };
     let title = match (problems.is_empty(), is_correction) {
-        (true, false) => "Add a file",
-        (true, true) => "Correct an entry",
-        (false, false) => "Error: Add a file",
-        (false, true) => "Error: Correct an entry",
+        (true, false) => text!("Add a file"),
+        (true, true) => text!("Correct an entry"),
+        (false, false) => text!("Error: Add a file"),
+        (false, true) => text!("Error: Correct an entry"),
     };
     Page::new(title, main)
         .at(Place::Record)
@@ -148,7 +148,7 @@ async fn add(State(portal): State<Arc<Portal>>, signed: Signed, request: Request
     let sent = Sent::read(&portal, &signed, request).await?;
     let mut problems = sent.problems(&today(portal.service.now()));
     if sent.file.is_none() {
-        problems.push(("file", "Choose a file".into()));
+        problems.push(("file", text!("Choose a file").into()));
     }
     let file = match sent.file {
         Some(file) if problems.is_empty() => file,
@@ -176,7 +176,10 @@ pub(super) fn answered(
 ) -> Answer {
     if matches!(done, Err(Error::TooLarge { .. })) {
         let largest = size(portal.upload_max_bytes);
-        let words = format!("Choose a file of at most {largest}; this one is larger");
+        let words = text!(
+            "Choose a file of at most {largest}; this one is larger",
+            largest
+        );
         let page = form(portal, signed, asked, fields, &[("file", words)]);
         return Ok((StatusCode::PAYLOAD_TOO_LARGE, page).into_response());
     }
@@ -220,16 +223,16 @@ impl Sent {
         if announced.is_some_and(|length| length > most) {
             return Err(Refusal::Page {
                 status: StatusCode::PAYLOAD_TOO_LARGE,
-                title: "This file is too large",
-                words: format!(
-                    "A file may have at most {}. Nothing was kept.",
-                    size(portal.upload_max_bytes)
+                title: text!("This file is too large"),
+                words: text!(
+                    "A file may have at most {size}. Nothing was kept.",
+                    size = size(portal.upload_max_bytes)
                 ),
             });
         }
         let boundary = text(CONTENT_TYPE)
             .and_then(|kind| multer::parse_boundary(kind).ok())
-            .ok_or_else(|| Refusal::bad_form("It was not sent as a form with a file."))?;
+            .ok_or_else(|| Refusal::bad_form(text!("It was not sent as a form with a file.")))?;
         let mut form = Multipart::new(request.into_body().into_data_stream(), boundary);
         let mut fields = Vec::new();
         let mut left = FIELDS_MAX;
@@ -244,7 +247,7 @@ impl Sent {
             while let Some(piece) = part.chunk().await.map_err(|_| broken())? {
                 left = left
                     .checked_sub(piece.len())
-                    .ok_or_else(|| Refusal::bad_form("Its fields are too long."))?;
+                    .ok_or_else(|| Refusal::bad_form(text!("Its fields are too long.")))?;
                 text.extend_from_slice(&piece);
             }
             fields.push((name, String::from_utf8_lossy(&text).into_owned()));
@@ -262,20 +265,26 @@ impl Sent {
         let mut problems = Vec::new();
         let title = self.fields.text("title");
         if title.is_empty() {
-            problems.push(("title", "Say what it is".into()));
+            problems.push(("title", text!("Say what it is").into()));
         } else if title.chars().count() > TITLE_MAX {
-            problems.push(("title", format!("Write at most {TITLE_MAX} characters")));
+            problems.push((
+                "title",
+                text!("Write at most {most} characters", most = TITLE_MAX),
+            ));
         }
         problems.extend(day_problem(self.fields.text("when"), today));
         if self.fields.text("note").chars().count() > NOTE_MAX {
-            problems.push(("note", format!("Write at most {NOTE_MAX} characters")));
+            problems.push((
+                "note",
+                text!("Write at most {most} characters", most = NOTE_MAX),
+            ));
         }
         problems
     }
 }
 
 fn broken() -> Refusal {
-    Refusal::bad_form("It did not arrive whole. Nothing was kept.")
+    Refusal::bad_form(text!("It did not arrive whole. Nothing was kept."))
 }
 
 impl Part {
@@ -400,10 +409,10 @@ pub(super) fn part(entry: &Entry, seen: &Seen<'_>) -> Markup {
     html! {
         div.flow {
             @if PICTURES.contains(&file.content_type.as_str()) && is_small {
-                img.picture src=(address) alt={ "Picture: " (entry.title) } loading="lazy";
+                img.picture src=(address) alt=(text!("Picture: {title}", title = entry.title)) loading="lazy";
             }
             p {
-                a.btn href=(address) download=(file.name) { (icon("download")) " Download" }
+                a.btn href=(address) download=(file.name) { (icon("download")) " " (text!("Download")) }
             }
             p.small.soft {
                 (file.name)
@@ -420,7 +429,7 @@ async fn own_file(
     Path((resource_type, id)): Path<(String, String)>,
 ) -> Answer {
     signed.patient()?;
-    super::keys::require_managed(&signed, "Its page puts the file together there.")?;
+    super::keys::require_managed(&signed, text!("Its page puts the file together there."))?;
     download(&portal, &signed, &resource_type, &id).await
 }
 
@@ -495,7 +504,7 @@ fn last_part(name: &str) -> String {
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 3] = ["kB", "MB", "GB"];
     if bytes < 1024 {
-        return format!("{bytes} bytes");
+        return text!("{bytes} bytes", bytes);
     }
     let mut unit = 0;
     let mut tenths = bytes.saturating_mul(10) / 1024;

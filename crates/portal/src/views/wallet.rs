@@ -21,7 +21,8 @@ use crate::{
     form::Posted,
     front::{From, Portal},
     page::{csrf, token},
-    session::{Signed, own_path, signed_in, with_cookie},
+    session::{Signed, own_path, signed_in, with_cookies},
+    text,
 };
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
@@ -37,9 +38,9 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
 pub(super) fn entrance(csrf: &str, next: &str) -> Markup {
     html! {
         section.flow data-wallets hidden {
-            h2 { "Sign in with a wallet" }
-            p.soft { "If you added a wallet to your account. It asks you to sign a text; nothing is paid." }
-            (ask("/sign-in/wallet", "Use", &token(csrf), &html! { input type="hidden" name="next" value=(next); }))
+            h2 { (text!("Sign in with a wallet")) }
+            p.soft { (text!("If you added a wallet to your account. It asks you to sign a text; nothing is paid.")) }
+            (ask("/sign-in/wallet", text!("Use"), &token(csrf), &html! { input type="hidden" name="next" value=(next); }))
         }
         (script())
     }
@@ -49,8 +50,8 @@ pub(super) fn entrance(csrf: &str, next: &str) -> Markup {
 pub(super) fn list(signed: &Signed, wallets: &[Address]) -> Markup {
     html! {
         section.flow data-wallets hidden[wallets.is_empty()] {
-            h2 { "Wallets" }
-            p.soft { "A wallet can sign in, and can decide for your account on the ledger without this site. Add only one that you alone use. Sharing on this site asks for your passkey." }
+            h2 { (text!("Wallets")) }
+            p.soft { (text!("A wallet can sign in, and can decide for your account on the ledger without this site. Add only one that you alone use. Sharing on this site asks for your passkey.")) }
             @if !wallets.is_empty() {
                 ul.rows {
                     @for wallet in wallets {
@@ -59,13 +60,13 @@ pub(super) fn list(signed: &Signed, wallets: &[Address]) -> Markup {
                             form.row-acts method="post" action="/account/wallets/remove" {
                                 (csrf(signed))
                                 input type="hidden" name="wallet" value=(wallet);
-                                button.btn.stop { "Remove" span.hide { " " (wallet) } }
+                                button.btn.stop { (text!("Remove")) span.hide { " " (wallet) } }
                             }
                         }
                     }
                 }
             }
-            (ask("/account/wallets", "Add", &csrf(signed), &html! {}))
+            (ask("/account/wallets", text!("Add"), &csrf(signed), &html! {}))
         }
         (script())
     }
@@ -134,12 +135,12 @@ async fn enter(
         &signature,
     ) {
         Ok(person) => {
-            let cookie = signed_in(&portal, &posted.secret, &person)?;
+            let cookies = signed_in(&portal, &posted.secret, &person)?;
             let answer = Redirect::to(&next).into_response();
-            Ok(with_cookie(answer, Some(cookie)))
+            Ok(with_cookies(answer, cookies))
         }
         Err(error @ Error::NotPermitted { .. }) => {
-            let words = error.public_message();
+            let words = text::told(&error.public_message());
             let page = sign_in::sign_in_page(&portal, &posted.session, &next, Some(words));
             Ok((StatusCode::FORBIDDEN, page).into_response())
         }
@@ -166,7 +167,7 @@ async fn add(State(portal): State<Arc<Portal>>, mut signed: Signed, mut posted: 
         Err(error @ (Error::NotPermitted { .. } | Error::Conflict { .. })) => {
             // The session's challenge is another one now.
             signed.session = posted.session;
-            let page = account::show(&portal, &signed, Some(error.public_message()))?;
+            let page = account::show(&portal, &signed, Some(text::told(&error.public_message())))?;
             Ok((StatusCode::FORBIDDEN, page).into_response())
         }
         Err(error) => Err(error.into()),
@@ -186,7 +187,7 @@ fn address(posted: &Posted) -> Answer<Address> {
         .fields
         .text("wallet")
         .parse()
-        .map_err(|_| Refusal::bad_form("It names no wallet."))
+        .map_err(|_| Refusal::bad_form(text!("It names no wallet.")))
 }
 
 /// What the wallet returned; anything that is not hexadecimal is no signature.

@@ -49,8 +49,8 @@ async fn page(
     let found = portal.service.find_patients(&signed.actor, find).await?;
     let main = html! {
         div.page-head {
-            h1 { "Worklist, " span.nowrap { (short_date(&now.to_instant())) } }
-            a.btn href="/ask" { "Ask a patient for access" }
+            h1 { (rich!("Worklist, {date}", date = html! { span.nowrap { (short_date(&now.to_instant())) } })) }
+            a.btn href="/ask" { (text!("Ask a patient for access")) }
         }
         (super::drafts::list(&portal, &signed)?)
         div #shares data-live {
@@ -58,15 +58,15 @@ async fn page(
             (asked_table(&asked, now))
         }
         section.flow {
-            h2 { "Patients of " (signed.organization) }
-            form.filters method="get" action="/worklist" role="search" aria-label="Patients" {
-                div.field.wide { label for="find" { "Name" } input #find type="search" name="find" value=(find) maxlength="100"; }
-                button.btn { (icon("search")) " Find" }
+            h2 { (rich!("Patients of {organization}", organization = signed.organization)) }
+            form.filters method="get" action="/worklist" role="search" aria-label=(text!("Patients")) {
+                div.field.wide { label for="find" { (text!("Name")) } input #find type="search" name="find" value=(find) maxlength="100"; }
+                button.btn { (icon("search")) " " (text!("Find")) }
             }
             (found_table(&portal, &found, now)?)
         }
     };
-    Ok(Page::new("Worklist", main)
+    Ok(Page::new(text!("Worklist"), main)
         .at(Place::Worklist)
         .render(Some(&signed)))
 }
@@ -114,26 +114,26 @@ async fn shares(portal: &Portal, signed: &Signed, now: Timestamp) -> Answer<Vec<
 fn shares_table(shares: &[Share], now: Timestamp) -> Markup {
     html! {
         section.flow {
-            h2 { "Shared with you" }
+            h2 { (text!("Shared with you")) }
             @if shares.is_empty() {
-                p.soft { "No patient shares with you at the moment. A share appears here by itself as soon as a patient allows it." }
+                p.soft { (text!("No patient shares with you at the moment. A share appears here by itself as soon as a patient allows it.")) }
             } @else {
                 table.stacks role="table" {
-                    caption.hide { "Records shared with you" }
-                    (head(&["Patient", "Born, sex", "You may", "Parts", "Access"]))
+                    caption.hide { (text!("Records shared with you")) }
+                    (head(&[text!("Patient"), text!("Born, sex"), text!("You may"), text!("Parts"), text!("Access")]))
                     tbody role="rowgroup" {
                         @for share in shares {
                             tr role="row" {
                                 th role="rowheader" scope="row" {
                                     a href={ "/patients/" (share.number) } {
-                                        @match &share.demographics { Some(found) => (found.listed), None => "Name not shared" }
+                                        @match &share.demographics { Some(found) => (found.listed), None => (text!("Name not shared")) }
                                     }
                                     " " span.small.soft.mono { (share.number) }
                                 }
-                                td role="cell" data-label="Born" { (about(share.demographics.as_ref(), now)) }
-                                td role="cell" data-label="You may" { (capital(&verbs(share.grant.terms.permissions))) }
-                                td role="cell" data-label="Parts" { (capital(&share.parts)) }
-                                td role="cell" data-label="Access" { (access(&share.grant, now)) }
+                                td role="cell" data-label=(text!("Born")) { (about(share.demographics.as_ref(), now)) }
+                                td role="cell" data-label=(text!("You may")) { (capital(&verbs(share.grant.terms.permissions))) }
+                                td role="cell" data-label=(text!("Parts")) { (capital(&share.parts)) }
+                                td role="cell" data-label=(text!("Access")) { (access(&share.grant, now)) }
                             }
                         }
                     }
@@ -148,9 +148,9 @@ pub(super) fn access(grant: &Grant, now: Timestamp) -> Markup {
     let until = grant.terms.period.until;
     let day = short_date(&Timestamp(until.0.saturating_sub(1)).to_instant());
     if until.0.saturating_sub(now.0) < SOON_MS {
-        tag("wait", "hourglass", &format!("Ends {day}"))
+        tag("wait", "hourglass", &text!("Ends {day}", day))
     } else {
-        tag("ok", "circle-check", &format!("Active until {day}"))
+        tag("ok", "circle-check", &text!("Active until {day}", day))
     }
 }
 
@@ -158,17 +158,17 @@ pub(super) fn about(found: Option<&Demographics>, now: Timestamp) -> Markup {
     html! {
         @match found {
             Some(found) => { span.nowrap { (born(&found.born, now)) } " " (sex(&found.sex)) }
-            None => span.soft { "Not shared" }
+            None => span.soft { (text!("Not shared")) }
         }
     }
 }
 
 pub(super) fn sex(code: &str) -> &'static str {
     match code {
-        "female" => "Female",
-        "male" => "Male",
-        "other" => "Other",
-        _ => "Sex not known",
+        "female" => text!("Female"),
+        "male" => text!("Male"),
+        "other" => text!("Other"),
+        _ => text!("Sex not known"),
     }
 }
 
@@ -196,18 +196,18 @@ fn asked_table(asked: &[(AccessRequest, String)], _now: Timestamp) -> Markup {
     html! {
         @if !asked.is_empty() {
             section.flow {
-                h2 { "Asked" }
+                h2 { (text!("Asked")) }
                 table.stacks role="table" {
-                    caption.hide { "Requests that you made" }
-                    (head(&["Patient", "Asked on", "Answer"]))
+                    caption.hide { (text!("Requests that you made")) }
+                    (head(&[text!("Patient"), text!("Asked on"), text!("Answer")]))
                     tbody role="rowgroup" {
                         @for (request, number) in asked {
                             tr role="row" {
                                 th.mono role="rowheader" scope="row" { (number) }
-                                td role="cell" data-label="Asked on" { (short_date(&request.requested.at.to_instant())) }
-                                td role="cell" data-label="Answer" {
-                                    @if request.status == RequestStatus::Declined { (tag("", "circle-minus", "Declined")) }
-                                    @else { (tag("wait", "clock", "Requested")) }
+                                td role="cell" data-label=(text!("Asked on")) { (short_date(&request.requested.at.to_instant())) }
+                                td role="cell" data-label=(text!("Answer")) {
+                                    @if request.status == RequestStatus::Declined { (tag("", "circle-minus", text!("Declined"))) }
+                                    @else { (tag("wait", "clock", text!("Requested"))) }
                                 }
                             }
                         }
@@ -225,17 +225,17 @@ fn found_table(portal: &Portal, found: &[Demographics], now: Timestamp) -> Answe
     }
     Ok(html! {
         @if rows.is_empty() {
-            p.soft { "No patient whom you may see has this name. To see somebody else’s record, " a href="/ask" { "ask the patient" } "." }
+            p.soft { (rich!("No patient whom you may see has this name. To see somebody else’s record, {ask_the_patient}.", ask_the_patient = html! { a href="/ask" { (text!("ask the patient")) } })) }
         } @else {
             table.stacks role="table" {
-                caption.hide { "Patients found" }
-                (head(&["Patient", "Born, sex", "Number"]))
+                caption.hide { (text!("Patients found")) }
+                (head(&[text!("Patient"), text!("Born, sex"), text!("Number")]))
                 tbody role="rowgroup" {
                     @for (number, one) in &rows {
                         tr role="row" {
                             th role="rowheader" scope="row" { a href={ "/patients/" (number) } { (one.listed) } }
-                            td role="cell" data-label="Born" { (about(Some(one), now)) }
-                            td.mono role="cell" data-label="Number" { (number) }
+                            td role="cell" data-label=(text!("Born")) { (about(Some(one), now)) }
+                            td.mono role="cell" data-label=(text!("Number")) { (number) }
                         }
                     }
                 }

@@ -11,7 +11,7 @@ use super::{HOOK, MAIL, NoticeKind, Outgoing, What, day_of};
 use crate::{
     Service,
     error::{Error, Result},
-    ports::{Courier, CourierError, Mail},
+    ports::{Courier, CourierError, Interpreter, Mail},
 };
 
 /// Messages of one outbox in one round.
@@ -24,7 +24,69 @@ const ATTEMPTS_MAX: u32 = 80;
 /// Longest pause between two looks into the outboxes.
 const LOOK: Duration = Duration::from_secs(2);
 
+const CONFIRM: &str = "Confirm your e-mail address";
+const CODE: &str = "Your code is {code}. Enter it at {origin}/notices/settings within an hour.";
+const MISTAKE: &str = "If you did not ask for this, somebody typed your address by mistake; do nothing, and nothing more comes.";
+const ONE_READER: &str = "One person or system looked at your record on {date}";
+const READERS: &str = "{count} people or systems looked at your record on {date}";
+const MORE: &str = "Sign in to see more: {origin}/notices";
+const NEVER: &str = "{date}. What it was about is never sent by e-mail. To change what is sent to you: {origin}/notices/settings";
+
+/// Every sentence of a message but those of [`NoticeKind::words`], for whoever translates them.
+pub const SENTENCES: [&str; 7] = [CONFIRM, CODE, MISTAKE, ONE_READER, READERS, MORE, NEVER];
+
+/// Says everything in English, where nobody was named who knows more.
+struct English;
+
+impl Interpreter for English {
+    fn say(
+        &self,
+        _: Option<&str>,
+        english: &'static str,
+        values: &[(&'static str, &str)],
+    ) -> String {
+        values
+            .iter()
+            .fold(english.to_owned(), |text, (name, value)| {
+                text.replace(&format!("{{{name}}}"), value)
+            })
+    }
+
+    fn day(&self, _: Option<&str>, written: &str) -> String {
+        stele_fhir::words::date(written)
+    }
+}
+
+/// Who speaks, and in which language.
+struct Voice<'a> {
+    interpreter: &'a dyn Interpreter,
+    language: Option<String>,
+}
+
+impl Voice<'_> {
+    fn say(&self, english: &'static str, values: &[(&'static str, &str)]) -> String {
+        self.interpreter
+            .say(self.language.as_deref(), english, values)
+    }
+
+    fn day(&self, written: &str) -> String {
+        self.interpreter.day(self.language.as_deref(), written)
+    }
+}
+
 impl Service {
+    /// Names who puts messages into people's languages. Once, before [`Service::run_notices`]; all are in English without.
+    pub fn set_interpreter(&self, interpreter: Arc<dyn Interpreter>) {
+        drop(self.interpreter.set(interpreter));
+    }
+
+    fn voice(&self, language: Option<String>) -> Voice<'_> {
+        Voice {
+            interpreter: self.interpreter.get().map_or(&English, |one| one.as_ref()),
+            language,
+        }
+    }
+
     /// Names who carries notices to people. Once, before [`Service::run_notices`].
     pub fn set_courier(&self, courier: Arc<dyn Courier>) {
         drop(self.courier.set(courier));
@@ -116,7 +178,8 @@ impl Service {
             What::Day(_) => Some(NoticeKind::RecordRead),
             What::Code { .. } => None,
         };
-        let words = self.words_of(outgoing.account, &outgoing.what)?;
+        let voice = self.voice(settings.language.clone());
+        let words = self.words_of(&voice, outgoing.account, &outgoing.what)?;
         if queue == HOOK {
             let Some(kind) = kind.filter(|kind| settings.wants_hook(*kind)) else {
                 return Ok(Ok(()));
@@ -137,47 +200,49 @@ impl Service {
             _ => None,
         };
         let Some(to) = to else { return Ok(Ok(())) };
-        Ok(courier.send_mail(mail(&outgoing, to, &words, origin)).await)
+        let mail = mail(&voice, &outgoing, to, &words, origin);
+        Ok(courier.send_mail(mail).await)
     }
 
     /// One sentence, without a name or anything clinical.
-    fn words_of(&self, account: Address, what: &What) -> Result<String> {
+    fn words_of(&self, voice: &Voice<'_>, account: Address, what: &What) -> Result<String> {
         Ok(match what {
-            What::Notice(kind) => kind.words().to_owned(),
-            What::Code { .. } => "Confirm your e-mail address".to_owned(),
+            What::Notice(kind) => voice.say(kind.words(), &[]),
+            What::Code { .. } => voice.say(CONFIRM, &[]),
             What::Day(day) => {
                 let readers = self
                     .index
                     .local()
                     .count_notices(account, &format!("read/{day}/"))
                     .map_err(Error::index("counting readers"))?;
-                let date = stele_fhir::words::date(day);
+                let date = voice.day(day);
                 match readers {
-                    1 => format!("One person or system looked at your record on {date}"),
-                    some => format!("{some} people or systems looked at your record on {date}"),
+                    1 => voice.say(ONE_READER, &[("date", &date)]),
+                    some => voice.say(READERS, &[("count", &some.to_string()), ("date", &date)]),
                 }
             }
         })
     }
 }
 
-fn mail(outgoing: &Outgoing, to: String, words: &str, origin: &str) -> Mail {
-    let text = match &outgoing.what {
-        What::Code { code, .. } => format!(
-            "Your code is {code}. Enter it at {origin}/notices/settings within an hour.\n\n\
-             If you did not ask for this, somebody typed your address by mistake; do nothing, and nothing more comes.\n"
-        ),
-        _ => format!(
-            "{words}.\n\nSign in to see more: {origin}/notices\n\n\
-             {}. What it was about is never sent by e-mail. To change what is sent to you: {origin}/notices/settings\n",
-            day_of(outgoing.at)
-        ),
+fn mail(voice: &Voice<'_>, outgoing: &Outgoing, to: String, words: &str, origin: &str) -> Mail {
+    let origin = ("origin", origin);
+    let paragraphs = match &outgoing.what {
+        What::Code { code, .. } => vec![
+            voice.say(CODE, &[("code", code), origin]),
+            voice.say(MISTAKE, &[]),
+        ],
+        _ => vec![
+            format!("{words}."),
+            voice.say(MORE, &[origin]),
+            voice.say(NEVER, &[("date", &voice.day(&day_of(outgoing.at))), origin]),
+        ],
     };
     Mail {
         id: outgoing.id.clone(),
         to,
         subject: words.to_owned(),
-        text,
+        text: format!("{}\n", paragraphs.join("\n\n")),
     }
 }
 
@@ -196,7 +261,12 @@ mod tests {
             what,
         };
         let told = outgoing(What::Notice(NoticeKind::Emergency));
+        let voice = Voice {
+            interpreter: &English,
+            language: None,
+        };
         let sent = mail(
+            &voice,
             &told,
             "a@example.org".into(),
             NoticeKind::Emergency.words(),
@@ -210,6 +280,7 @@ mod tests {
             code: "012345".into(),
         });
         let sent = mail(
+            &voice,
             &asked,
             "a@example.org".into(),
             "Confirm",

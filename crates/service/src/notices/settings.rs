@@ -58,6 +58,8 @@ pub struct NoticeSettings {
     pub by_hook: BTreeSet<NoticeKind>,
     /// When reads are told of.
     pub reads: Reads,
+    /// Code of the language (BCP 47) that the person chose for pages and messages.
+    pub language: Option<String>,
 }
 
 impl NoticeSettings {
@@ -169,6 +171,24 @@ impl Service {
         }
         self.keep_notice_settings(account, &settings)?;
         Ok(is_right)
+    }
+
+    /// Code of the language that a person chose.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn language_of(&self, account: Address) -> Result<Option<String>> {
+        Ok(self.notice_settings(account)?.language)
+    }
+
+    /// Keeps the language that a person chose, by its code.
+    ///
+    /// # Errors
+    /// The index fails.
+    pub fn keep_language(&self, account: Address, code: &str) -> Result<()> {
+        let mut settings = self.notice_settings(account)?;
+        settings.language = Some(code.to_owned());
+        self.keep_notice_settings(account, &settings)
     }
 
     fn keep_notice_settings(&self, account: Address, settings: &NoticeSettings) -> Result<()> {

@@ -46,6 +46,20 @@ pub enum Deed {
 }
 
 impl Deed {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Register,
+        Self::Suspend,
+        Self::Reinstate,
+        Self::InviteMember,
+        Self::InvitePatient,
+        Self::VerifyLicence,
+        Self::DeclineLicence,
+        Self::LookAtAccesses,
+        Self::Report,
+        Self::CheckRecord,
+    ];
+
     /// As words after the actor's name: "suspended a member".
     #[must_use]
     pub const fn words(self) -> &'static str {

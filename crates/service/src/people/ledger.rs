@@ -302,10 +302,10 @@ pub(super) fn concerned(logs: &[alloy_primitives::Log], sender: Address) -> Vec<
 fn signature_of(view: &TransactionView) -> &'static str {
     use stele_core::tx::{AccountSignature, Transaction};
     match &view.transaction {
-        Transaction::Ethereum(_) => "the account’s own key",
+        Transaction::Ethereum(_) => OWN_KEY,
         Transaction::Account(account) => match account.signature {
-            AccountSignature::WebAuthn(_) => "a passkey",
-            AccountSignature::Secp256k1(_) => "a key added to the account",
+            AccountSignature::WebAuthn(_) => PASSKEY,
+            AccountSignature::Secp256k1(_) => ADDED_KEY,
         },
     }
 }
@@ -316,11 +316,11 @@ type NameOf = fn([u8; 4]) -> Option<&'static str>;
 /// What a transaction asked for, as words after the sender's name.
 fn words_of(view: &TransactionView) -> &'static str {
     let TxKind::Call(to) = view.transaction.to() else {
-        return "deployed a contract";
+        return DEPLOYED;
     };
     let input = view.transaction.input();
     let Some(selector) = input.first_chunk::<4>().copied() else {
-        return "called a contract";
+        return CALLED;
     };
     let contracts: [(Address, NameOf); 7] = [
         (IDENTITY, IIdentityCalls::name_by_selector),
@@ -338,37 +338,63 @@ fn words_of(view: &TransactionView) -> &'static str {
     words_of_call(name.unwrap_or_default())
 }
 
-/// The names of the contracts' functions in words.
+/// The names of the contracts' functions in words, after the sender's name.
+const CALLS: &[(&str, &str)] = &[
+    (
+        "updateOrganization",
+        "changed an organisation’s addresses and keys",
+    ),
+    (
+        "allowOrigin",
+        "allowed or forbade a web address for passkeys",
+    ),
+    ("registerMember", "registered a member of staff"),
+    (
+        "updateMember",
+        "changed a member’s status, roles or licence",
+    ),
+    ("registerPatient", "registered a patient"),
+    ("registerDevice", "registered a device"),
+    ("addKey", "added a key to the account"),
+    ("removeKey", "removed a key from the account"),
+    ("claim", "took the account over"),
+    ("grant", "recorded a permission"),
+    ("grantBySig", "recorded a permission"),
+    ("revoke", "ended a permission"),
+    ("revokeBySig", "ended a permission"),
+    ("renounce", "gave a permission back"),
+    ("request", "asked a patient for access"),
+    ("decline", "declined a request"),
+    ("publishDirectory", "published a patient’s key directory"),
+    ("anchor", "recorded entries"),
+    ("tombstone", "recorded an erasure"),
+    ("dispute", "disputed an entry"),
+    ("transferCustody", "handed a record’s custody over"),
+    ("issue", "issued a prescription"),
+    ("dispense", "dispensed a prescription"),
+    ("cancel", "cancelled a prescription"),
+    ("open", "opened a record in an emergency"),
+    ("review", "reviewed an emergency"),
+    ("stopAll", "ended several permissions"),
+    ("anchorReceipts", "anchored access receipts"),
+    ("propose", "proposed a change of the consortium"),
+    ("vote", "voted on a proposal"),
+];
+const DEPLOYED: &str = "deployed a contract";
+const CALLED: &str = "called a contract";
+const OWN_KEY: &str = "the account’s own key";
+const PASSKEY: &str = "a passkey";
+const ADDED_KEY: &str = "a key added to the account";
+
+/// Every word that a [`TransactionLine`] may have: what was done, and how it was signed.
+pub fn ledger_words() -> impl Iterator<Item = &'static str> {
+    let calls = CALLS.iter().map(|(_, words)| *words);
+    calls.chain([DEPLOYED, CALLED, OWN_KEY, PASSKEY, ADDED_KEY])
+}
+
 fn words_of_call(name: &str) -> &'static str {
-    match name {
-        "updateOrganization" => "changed an organisation’s addresses and keys",
-        "allowOrigin" => "allowed or forbade a web address for passkeys",
-        "registerMember" => "registered a member of staff",
-        "updateMember" => "changed a member’s status, roles or licence",
-        "registerPatient" => "registered a patient",
-        "registerDevice" => "registered a device",
-        "addKey" => "added a key to the account",
-        "removeKey" => "removed a key from the account",
-        "claim" => "took the account over",
-        "grant" | "grantBySig" => "recorded a permission",
-        "revoke" | "revokeBySig" => "ended a permission",
-        "renounce" => "gave a permission back",
-        "request" => "asked a patient for access",
-        "decline" => "declined a request",
-        "publishDirectory" => "published a patient’s key directory",
-        "anchor" => "recorded entries",
-        "tombstone" => "recorded an erasure",
-        "dispute" => "disputed an entry",
-        "transferCustody" => "handed a record’s custody over",
-        "issue" => "issued a prescription",
-        "dispense" => "dispensed a prescription",
-        "cancel" => "cancelled a prescription",
-        "open" => "opened a record in an emergency",
-        "review" => "reviewed an emergency",
-        "stopAll" => "ended several permissions",
-        "anchorReceipts" => "anchored access receipts",
-        "propose" => "proposed a change of the consortium",
-        "vote" => "voted on a proposal",
-        _ => "called a contract",
-    }
+    CALLS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map_or(CALLED, |(_, words)| words)
 }

@@ -38,6 +38,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Good,
+        Self::Forged,
+        Self::Altered,
+        Self::Cancelled,
+        Self::Dispensed,
+        Self::Expired,
+    ];
+
     /// The number on the ledger as a verdict; what is not known here is not good.
     const fn from_number(number: u8) -> Self {
         match number {

@@ -1,8 +1,8 @@
-//! Carries notices out: by e-mail through the mail relay of this machine, and by signed calls of the organisation's webhook.
+//! Carries notices out: by e-mail through a mail server, and by signed calls of the organisation's webhook.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use stele_core::time::{Clock as _, SystemClock};
@@ -10,7 +10,7 @@ use stele_service::ports::{BoxFuture, Courier, CourierError, Mail};
 use zeroize::Zeroizing;
 
 use crate::config::notices::Notices;
-use mail::{Relay, mailbox};
+use mail::Relay;
 
 mod mail;
 
@@ -33,26 +33,13 @@ struct Hook {
 impl Carrier {
     /// From the configuration; none where nothing is configured.
     pub(super) fn new(config: &Notices) -> Result<Option<Self>> {
-        let mail = config.smtp.map(|address| relay(config, address));
+        let server = config.server()?;
+        let mail = server.map(|server| Relay::new(config, &server));
         let hook = config.webhook.as_deref().map(|to| hook(config, to));
         let (mail, hook) = (mail.transpose()?, hook.transpose()?);
         let is_any = mail.is_some() || hook.is_some();
         Ok(is_any.then_some(Self { mail, hook }))
     }
-}
-
-fn relay(config: &Notices, address: SocketAddr) -> Result<Relay> {
-    let from = config.from.clone().unwrap_or_default();
-    let is_plain = from
-        .bytes()
-        .all(|byte| byte == b' ' || byte.is_ascii_graphic());
-    let (name, domain) = mailbox(&from).split_once('@').unwrap_or_default();
-    if !is_plain || name.is_empty() || domain.is_empty() || from.contains(['\r', '\n']) {
-        bail!(
-            "notices.from = {from:?}: must be an address such as \"Green Valley <notices@example.org>\", in ASCII"
-        );
-    }
-    Ok(Relay { address, from })
 }
 
 fn hook(config: &Notices, address: &str) -> Result<Hook> {
@@ -82,7 +69,7 @@ impl Courier for Carrier {
         Box::pin(async move {
             let relay = self.mail.as_ref();
             relay
-                .ok_or_else(|| permanent("no mail relay is configured any more"))?
+                .ok_or_else(|| permanent("no mail server is configured any more"))?
                 .send(&mail)
                 .await
         })

@@ -36,7 +36,7 @@ async fn check(portal: &Arc<Portal>, signed: &Signed, patient: PatientId) -> Ans
     let (service, actor) = (Arc::clone(&portal.service), signed.actor.clone());
     tokio::task::spawn_blocking(move || service.check_completeness(&actor, patient))
         .await
-        .map_err(|_| Refusal::bad_form("The check was cut off. Try again."))?
+        .map_err(|_| Refusal::bad_form(text!("The check was cut off. Try again.")))?
         .map_err(Refusal::from)
 }
 
@@ -82,12 +82,18 @@ pub(super) fn outcome(portal: &Portal, signed: &Signed, account: Address) -> Ans
     Ok(html! {
         @if problem.is_empty() {
             div.verdict.ok #complete {
-                p { span.state.ok { (icon("circle-check")) " Nothing is missing" } }
-                p { "All " (versions) " versions that the ledger has of " (patient) " are here, " (erased) " of them erased, as of block " (height) ". The count and digests are proven up to the validators’ signatures." }
+                p { span.state.ok { (icon("circle-check")) " " (text!("Nothing is missing")) } }
+                p { (rich!(
+                    "All {versions} versions that the ledger has of {patient} are here, {erased} of them erased, as of block {height}. The count and digests are proven up to the validators’ signatures.",
+                    versions,
+                    patient,
+                    erased,
+                    height,
+                )) }
             }
         } @else {
             div.verdict.refused #complete {
-                p { span.state.bad { (icon("octagon-alert")) " Something is missing" } }
+                p { span.state.bad { (icon("octagon-alert")) " " (text!("Something is missing")) } }
                 p { (problem) }
             }
         }
@@ -147,38 +153,38 @@ pub(super) async fn page(signed: Signed) -> Answer<Rendered> {
         }
     };
     let main = html! {
-        a.back href="/ledger" { "Back to the ledger" }
+        a.back href="/ledger" { (text!("Back to the ledger")) }
         div.flow {
-            h1 { "Check that no record is missing" }
-            p { "The ledger counts every version of every record. This check holds what this node shows of each patient of " (signed.organization) " against that count, some patients at a time." }
+            h1 { (text!("Check that no record is missing")) }
+            p { (rich!("The ledger counts every version of every record. This check holds what this node shows of each patient of {organization} against that count, some patients at a time.", organization = signed.organization)) }
             @match &progress {
-                None => (button("Begin", true)),
+                None => (button(text!("Begin"), true)),
                 Some(progress) => {
-                    label for="progress" { (progress.next) " of " (progress.total) " patients, " (progress.versions) " versions" }
+                    label for="progress" { (rich!("{next} of {total} patients, {versions} versions", next = progress.next, total = progress.total, versions = progress.versions)) }
                     progress #progress max=(progress.total.max(1)) value=(progress.next) {}
                     @if !progress.problems.is_empty() {
                         div.notice.bad {
-                            p { span.state.bad { (icon("octagon-alert")) " Something is missing" } }
+                            p { span.state.bad { (icon("octagon-alert")) " " (text!("Something is missing")) } }
                             @for problem in &progress.problems { p { (problem) } }
                         }
                     }
                     @if !progress.is_done() {
-                        (button("Check the next patients", false))
+                        (button(text!("Check the next patients"), false))
                     } @else {
                         @if progress.problems.is_empty() {
                             div.verdict.ok {
-                                p { span.state.ok { (icon("circle-check")) " Nothing is missing" } }
-                                p { "All " (progress.versions) " versions of " (progress.total) " patients are here." }
+                                p { span.state.ok { (icon("circle-check")) " " (text!("Nothing is missing")) } }
+                                p { (rich!("All {versions} versions of {total} patients are here.", versions = progress.versions, total = progress.total)) }
                             }
                         }
-                        (button("Check again", true))
+                        (button(text!("Check again"), true))
                     }
                 }
             }
-            p.small.soft { "Whether the content of each is what was recorded is found anew at each look at it, and for all of it by " code { "stele verify vault" } " while the node stands still." }
+            p.small.soft { (rich!("Whether the content of each is what was recorded is found anew at each look at it, and for all of it by {command} while the node stands still.", command = html! { code { "stele verify vault" } })) }
         }
     };
-    Ok(Page::new("Check of completeness", main)
+    Ok(Page::new(text!("Check of completeness"), main)
         .at(Place::Ledger)
         .narrow()
         .render(Some(&signed)))
@@ -197,7 +203,12 @@ pub(super) async fn step(
         let deed = Deed::CheckRecord;
         portal
             .service
-            .note_audit(&signed.actor, deed, None, "All records of the organisation")
+            .note_audit(
+                &signed.actor,
+                deed,
+                None,
+                text!("All records of the organisation"),
+            )
             .await?;
     }
     let patients = portal.service.patients_to_check(&signed.actor)?;

@@ -33,7 +33,8 @@ use crate::{
     front::Portal,
     page::{csrf, icon},
     session::Signed,
-    shown::{capital, list, moment},
+    shown::{capital, list, moment, purpose},
+    text,
     views::ledger::AUDIT,
 };
 
@@ -46,8 +47,8 @@ pub(super) fn buttons(signed: &Signed, account: Address) -> Markup {
         form method="post" action={ "/ledger/accounts/" (account) "/report" } {
             (csrf(signed))
             div.actions {
-                button.btn.primary name="format" value="html" { (icon("download")) " Signed report, to print" }
-                button.btn name="format" value="json" { (icon("download")) " Signed report, JSON" }
+                button.btn.primary name="format" value="html" { (icon("download")) " " (text!("Signed report, to print")) }
+                button.btn name="format" value="json" { (icon("download")) " " (text!("Signed report, JSON")) }
             }
         }
     }
@@ -65,7 +66,11 @@ pub(super) async fn make(
     let is_page = match posted.fields.text("format") {
         "html" => true,
         "json" => false,
-        _ => return Err(Refusal::bad_form("It does not say which kind of report.")),
+        _ => {
+            return Err(Refusal::bad_form(text!(
+                "It does not say which kind of report."
+            )));
+        }
     };
     let service = &portal.service;
     let id = service.fhir_id_of(PatientId(account))?;
@@ -81,11 +86,11 @@ pub(super) async fn make(
         None
     };
     let unsigned = serde_json::to_string(&report)
-        .map_err(|_| Refusal::bad_form("The report can't be written."))?;
+        .map_err(|_| Refusal::bad_form(text!("The report can't be written.")))?;
     let service = Arc::clone(service);
     let file = tokio::task::spawn_blocking(move || service.sign_export(&unsigned, &report.signer))
         .await
-        .map_err(|_| Refusal::bad_form("The report was cut off. Try again."))??;
+        .map_err(|_| Refusal::bad_form(text!("The report was cut off. Try again.")))??;
     let name = number(&portal, PatientId(account))?;
     Ok(answer(page, file, &name))
 }
@@ -120,12 +125,12 @@ async fn page(portal: &Portal, signed: &Signed, report: &AuditReport) -> Answer<
     );
     let before = html! {
         (DOCTYPE)
-        html lang="en" {
+        html lang=(text::language().code()) {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta http-equiv="Content-Security-Policy" content=(policy);
-                title { "Report of accesses – Stele" }
+                title { (text!("Report of accesses")) " – Stele" }
                 style { (PreEscaped(STYLE)) }
             }
             body { (body(report, &names, &signed.name)) }
@@ -135,10 +140,10 @@ async fn page(portal: &Portal, signed: &Signed, report: &AuditReport) -> Answer<
     let text = before.into_string();
     let (before, after) = text
         .split_once(MARK_PLACE)
-        .ok_or_else(|| Refusal::bad_form("The report can't be written."))?;
+        .ok_or_else(|| Refusal::bad_form(text!("The report can't be written.")))?;
     Ok(SignedPage {
         before: format!("{before}{AUDIT_MARK}"),
-        after: format!("\">Save the signed report</a>{after}"),
+        after: format!("\">{}</a>{after}", text!("Save the signed report")),
     })
 }
 
@@ -146,39 +151,45 @@ async fn page(portal: &Portal, signed: &Signed, report: &AuditReport) -> Answer<
 const MARK_PLACE: &str = "<!--report-->";
 
 fn body(report: &AuditReport, names: &BTreeMap<Address, String>, reader: &str) -> Markup {
-    let name = |account: &Address| names.get(account).map_or("Somebody", String::as_str);
+    let name = |account: &Address| names.get(account).map_or(text!("Somebody"), String::as_str);
     let refused = report.receipts.iter().filter(|one| !one.allowed).count();
     let made = report.made.replace('T', ", ");
     html! {
         main {
             header {
-                h1 { "Report of accesses" }
-                p { (name(&report.patient)) ". Made for " (reader) " by " (name(&report.signer.account)) ", " (made.get(..17).unwrap_or_default()) " UTC." }
-                p { strong { (report.receipts.len()) " accesses, " (refused) " of them refused." } " Each has a receipt, in its place of a sequence whose end the ledger holds." }
+                h1 { (text!("Report of accesses")) }
+                p { (rich!(
+                    "{patient}. Made for {reader} by {signer}, {time} UTC.",
+                    patient = name(&report.patient),
+                    reader,
+                    signer = name(&report.signer.account),
+                    time = made.get(..17).unwrap_or_default(),
+                )) }
+                p { strong { (rich!("{receipts} accesses, {refused} of them refused.", receipts = report.receipts.len(), refused)) } " " (text!("Each has a receipt, in its place of a sequence whose end the ledger holds.")) }
             }
             table {
-                thead { tr { th { "Time (UTC)" } th { "Who" } th { "What" } th { "Why" } th { "Entries" } th { "Outcome" } } }
+                thead { tr { th { (text!("Time (UTC)")) } th { (text!("Who")) } th { (text!("What")) } th { (text!("Why")) } th { (text!("Entries")) } th { (text!("Outcome")) } } }
                 tbody {
                     @for one in report.receipts.iter().rev() {
                         tr class=[(!one.allowed).then_some("refused")] {
                             td { (moment(Timestamp(one.at_ms))) }
                             td { (name(&one.actor)) br; small { (name(&one.organization)) ", " (one.organization) "/" (one.sequence) } }
-                            td { (capital(action(AccessAction::from_code(one.action)))) }
+                            td { (capital(text::of(action(AccessAction::from_code(one.action))))) }
                             td { (capital(&why(one))) }
                             td { (one.records) }
-                            td { @if one.allowed { "Allowed" } @else { "Refused" } }
+                            td { @if one.allowed { (text!("Allowed")) } @else { (text!("Refused")) } }
                         }
                     }
                 }
             }
             section {
-                h2 { "Check it" }
-                p { "This file carries the signed report that the table was made from. On any computer, without connection:" }
+                h2 { (text!("Check it")) }
+                p { (text!("This file carries the signed report that the table was made from. On any computer, without connection:")) }
                 pre { "stele verify audit FILE --genesis genesis.json" }
-                p { "It says no where a single character of this page or of the report was changed. Names stand beside accounts as the directory had them when the report was made." }
+                p { (text!("It says no where a single character of this page or of the report was changed. Names stand beside accounts as the directory had them when the report was made.")) }
                 p { (PreEscaped(MARK_PLACE)) }
-                p { small { "Patient’s account " (report.patient) ", signer’s account " (report.signer.account) "." } }
-                p { small { "It cannot show what was done with a printed copy, or by somebody looking over a shoulder." } }
+                p { small { (text!("Patient’s account {patient}, signer’s account {account}.", patient = report.patient, account = report.signer.account)) } }
+                p { small { (text!("It cannot show what was done with a printed copy, or by somebody looking over a shoulder.")) } }
             }
         }
     }
@@ -188,10 +199,10 @@ fn why(receipt: &AccessReceipt) -> String {
     let words: Vec<String> = Purpose::ALL
         .into_iter()
         .filter(|purpose| receipt.purposes & purpose.bit() != 0)
-        .map(|purpose| purpose.words().to_owned())
+        .map(|one| purpose(one).to_owned())
         .collect();
     if words.is_empty() {
-        "not said".into()
+        text!("not said").into()
     } else {
         list(&words)
     }

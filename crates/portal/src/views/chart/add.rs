@@ -22,6 +22,7 @@ use crate::{
     front::Portal,
     page::{csrf, errors, field_error, icon},
     session::Signed,
+    text,
     views::{drafts, record::Record},
 };
 
@@ -31,11 +32,11 @@ const TEXT_MAX: usize = 10_000;
 
 /// What can be added, and the part of the record it belongs to.
 const KINDS: [(&str, &str, Category); 5] = [
-    ("problem", "Problem", Category::Problems),
-    ("allergy", "Allergy", Category::Allergies),
-    ("medicine", "Medicine", Category::Medicines),
-    ("measurement", "Measurement", Category::VitalSigns),
-    ("note", "Note", Category::Documents),
+    ("problem", message!("Problem"), Category::Problems),
+    ("allergy", message!("Allergy"), Category::Allergies),
+    ("medicine", message!("Medicine"), Category::Medicines),
+    ("measurement", message!("Measurement"), Category::VitalSigns),
+    ("note", message!("Note"), Category::Documents),
 ];
 
 /// What a form held, and what is wrong with it.
@@ -72,45 +73,45 @@ pub(super) fn panel(signed: &Signed, patient: &Patient, entered: &Entered) -> Ma
     let (name, value) = (error("name"), error("value"));
     html! {
         section.panel aria-labelledby="ep" {
-            h2 #ep { "Add to this chart" }
+            h2 #ep { (text!("Add to this chart")) }
             (drafts::offered(signed, entered.draft.as_ref()))
             form.flow method="post" action={ (patient.address()) "/add" } data-draft novalidate {
                 (csrf(signed))
                 div.field {
-                    label for="kind" { "What" }
+                    label for="kind" { (text!("What")) }
                     select #kind name="kind" {
                         @for (kind, words, category) in KINDS {
                             @if patient.may_add.contains(&category) {
-                                option value=(kind) selected[fields.text("kind") == kind] { (words) }
+                                option value=(kind) selected[fields.text("kind") == kind] { (text::of(words)) }
                             }
                         }
                     }
                 }
                 div.field.invalid[name.is_some()] {
-                    label for="name" { "Name" }
+                    label for="name" { (text!("Name")) }
                     @if let Some(error) = &name { (error) }
                     input #name name="name" value=(fields.text("name")) maxlength=(NAME_MAX) autocomplete="off"
                         aria-invalid=[name.is_some().then_some("true")] aria-describedby=[name.is_some().then_some("name-e")];
                 }
                 div.field.invalid[value.is_some()] {
-                    label for="value" { "Value, of a measurement" }
+                    label for="value" { (text!("Value, of a measurement")) }
                     @if let Some(error) = &value { (error) }
                     input.w-s #value name="value" value=(fields.text("value")) inputmode="decimal" maxlength="20" autocomplete="off"
                         aria-invalid=[value.is_some().then_some("true")] aria-describedby=[value.is_some().then_some("value-e")];
                 }
-                div.field { label for="unit" { "Unit" } input.w-s #unit name="unit" value=(fields.text("unit")) maxlength="20" autocomplete="off"; }
-                div.field { label for="text" { "Dose or text" } textarea #text name="text" maxlength=(TEXT_MAX) { (fields.text("text")) } }
+                div.field { label for="unit" { (text!("Unit")) } input.w-s #unit name="unit" value=(fields.text("unit")) maxlength="20" autocomplete="off"; }
+                div.field { label for="text" { (text!("Dose or text")) } textarea #text name="text" maxlength=(TEXT_MAX) { (fields.text("text")) } }
                 @if !entered.warnings.is_empty() {
                     div.notice.bad #warning tabindex="-1" {
                         @for warning in &entered.warnings {
                             p { span.state.bad { (icon("triangle-alert")) " " (warning) } }
                         }
                     }
-                    div.field { label for="anyway" { "Reason to add it anyway" } input #anyway name="anyway" maxlength="200"; }
+                    div.field { label for="anyway" { (text!("Reason to add it anyway")) } input #anyway name="anyway" maxlength="200"; }
                 }
-                div.actions { button.btn.primary { "Add" } (drafts::button(&patient.address())) }
+                div.actions { button.btn.primary { (text!("Add")) } (drafts::button(&patient.address())) }
                 (drafts::said())
-                p.small.soft { "It is recorded for good, under your name." }
+                p.small.soft { (text!("It is recorded for good, under your name.")) }
             }
         }
     }
@@ -138,16 +139,16 @@ pub(super) async fn add(
     let id = match &patient.demographics {
         Some(found) => found.id.clone(),
         None => {
-            return Err(Refusal::not_allowed(
-                "The patient has to share the name with you before you can add.",
-            ));
+            return Err(Refusal::not_allowed(text!(
+                "The patient has to share the name with you before you can add."
+            )));
         }
     };
     let now = portal.service.now().to_instant();
     let author = format!("Practitioner/{}", hex::encode(signed.person.account));
     let made = resource(&entered.fields, &format!("Patient/{id}"), &author, &now);
     let resource = parse::edited(made.to_string())
-        .map_err(|_| Refusal::bad_form("The entry can't be written."))?;
+        .map_err(|_| Refusal::bad_form(text!("The entry can't be written.")))?;
     portal
         .service
         .write(&signed.actor, vec![Write::Create { resource }])
@@ -170,20 +171,24 @@ async fn check(
         .iter()
         .any(|(name, _, category)| *name == kind && patient.may_add.contains(category));
     if !known {
-        entered.problems.push(("kind", "Choose what to add".into()));
+        entered
+            .problems
+            .push(("kind", text!("Choose what to add").into()));
     }
     let name = fields.text("name");
     if name.is_empty() || name.chars().count() > NAME_MAX {
         entered.problems.push((
             "name",
-            format!("Enter a name of at most {NAME_MAX} characters"),
+            text!("Enter a name of at most {most} characters", most = NAME_MAX),
         ));
     }
-    let is_number = serde_json::from_str::<serde_json::Number>(fields.text("value")).is_ok();
+    let is_number =
+        serde_json::from_str::<serde_json::Number>(&text::plain_number(fields.text("value")))
+            .is_ok();
     if kind == "measurement" && !is_number {
         entered.problems.push((
             "value",
-            "Enter the value as a number, for example 6.30".into(),
+            text!("Enter the value as a number, for example 6.30").into(),
         ));
     }
     if kind != "medicine" || !entered.problems.is_empty() || !fields.text("anyway").is_empty() {
@@ -191,9 +196,10 @@ async fn check(
     }
     let warnings = warned(portal, signed, patient, name).await?;
     if let Some(first) = warnings.first() {
-        entered
-            .problems
-            .push(("anyway", format!("{first}. Give a reason to add it anyway")));
+        entered.problems.push((
+            "anyway",
+            text!("{first}. Give a reason to add it anyway", first),
+        ));
     }
     entered.warnings = warnings;
     Ok(())
@@ -236,13 +242,13 @@ fn warnings(medicine: &str, allergies: &[String], medicines: &[String]) -> Vec<S
     let mut found: Vec<String> = allergies
         .iter()
         .filter(shares)
-        .map(|one| format!("Recorded allergy: {one}"))
+        .map(|one| text!("Recorded allergy: {one}", one))
         .collect();
     found.extend(
         medicines
             .iter()
             .filter(|one| first.is_some_and(|first| words(one).contains(first)))
-            .map(|one| format!("Already on the list: {one}")),
+            .map(|one| text!("Already on the list: {one}", one)),
     );
     found
 }
@@ -271,7 +277,8 @@ fn resource(fields: &Fields, patient: &str, author: &str, now: &str) -> Value {
             "medicationCodeableConcept": code, "subject": subject, "authoredOn": now, "requester": by
         }),
         "measurement" => {
-            let number: Value = serde_json::from_str(fields.text("value")).unwrap_or_default();
+            let number = text::plain_number(fields.text("value"));
+            let number: Value = serde_json::from_str(&number).unwrap_or_default();
             let category = clinical("observation-category", "vital-signs");
             let mut quantity = json!({ "value": number });
             if let Some(members) = quantity

@@ -21,6 +21,7 @@ use crate::{
     page::{Page, Place, csrf, errors, field_error, icon},
     session::Signed,
     shown::Entry,
+    text,
 };
 
 mod parts;
@@ -49,7 +50,7 @@ impl Amendable {
         let stored = read(portal, signed, patient, resource_type, id).await?;
         Self::new(patient, stored).ok_or_else(|| {
             Refusal::not_allowed(
-                "You cannot amend this entry: the patient lets you see it, not add to it, or nothing of it can be changed.",
+                text!("You cannot amend this entry: the patient lets you see it, not add to it, or nothing of it can be changed."),
             )
         })
     }
@@ -91,7 +92,7 @@ pub(super) fn offer(patient: &Patient, entry: &Entry) -> Markup {
     html! {
         @if may {
             div.actions.no-print {
-                a.btn href={ (entry.address(&patient.address())) "/amend" } { (icon("pencil")) " Amend this entry" }
+                a.btn href={ (entry.address(&patient.address())) "/amend" } { (icon("pencil")) " " (text!("Amend this entry")) }
             }
         }
     }
@@ -140,10 +141,10 @@ fn form(
     let is_new = entered.draft.is_none() && problems.is_empty();
     let why = field_error(problems, "why");
     let main = html! {
-        a.back href=(back) { "Back to the entry" }
+        a.back href=(back) { (text!("Back to the entry")) }
         (errors(problems))
-        h1 { "Amend: " (entry.title) }
-        p { "A new version is recorded under your name. The version of now stays, and the patient sees both." }
+        h1 { (rich!("Amend: {title}", title = entry.title)) }
+        p { (text!("A new version is recorded under your name. The version of now stays, and the patient sees both.")) }
         (drafts::offered(signed, entered.draft.as_ref()))
         form.flow method="post" action={ (back) "/amend" } data-draft novalidate {
             (csrf(signed))
@@ -154,28 +155,31 @@ fn form(
             @if found.error_at.is_some() {
                 div.choice {
                     input #error type="checkbox" name="error" value="yes" checked[entered.fields.text("error") == "yes"];
-                    label for="error" { "The whole entry was made in error, for example for another patient" }
+                    label for="error" { (text!("The whole entry was made in error, for example for another patient")) }
                 }
             }
             div.field.invalid[why.is_some()] {
-                label for="why" { "Why" }
-                p.hint #why-h { "It is recorded with the new version; the patient reads it" }
+                label for="why" { (text!("Why")) }
+                p.hint #why-h { (text!("It is recorded with the new version; the patient reads it")) }
                 @if let Some(error) = &why { (error) }
                 textarea #why name="why" maxlength=(WHY_MAX) aria-invalid=[why.is_some().then_some("true")]
                     aria-describedby=(if why.is_some() { "why-h why-e" } else { "why-h" }) { (entered.fields.text("why")) }
             }
             div.actions {
-                button.btn.primary { (icon("pencil")) " Record the new version" }
+                button.btn.primary { (icon("pencil")) " " (text!("Record the new version")) }
                 (drafts::button(&place(patient, entry)))
-                a.btn href=(back) { "Cancel" }
+                a.btn href=(back) { (text!("Cancel")) }
             }
             (drafts::said())
         }
     };
     let (status, title) = if problems.is_empty() {
-        (StatusCode::OK, "Amend an entry")
+        (StatusCode::OK, text!("Amend an entry"))
     } else {
-        (StatusCode::UNPROCESSABLE_ENTITY, "Error: Amend an entry")
+        (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            text!("Error: Amend an entry"),
+        )
     };
     let page = Page::new(title, main)
         .at(Place::Worklist)
@@ -191,12 +195,12 @@ fn input(part: &Part, given: &str, problems: &[(&'static str, String)]) -> Marku
     let is_wrong = error.is_some().then_some("true");
     html! {
         div.field.invalid[error.is_some()] {
-            label for=(part.name) { (part.label) }
+            label for=(part.name) { (text::of(part.label)) }
             @if let Some(error) = &error { (error) }
             @match part.kind {
                 Kind::Choice(choices) => select.w-m id=(part.name) name=(part.name) {
                     @if !choices.iter().any(|(code, _)| *code == given) { option value=(given) selected { (given) } }
-                    @for (code, words) in choices { option value=(code) selected[*code == given] { (words) } }
+                    @for (code, words) in choices { option value=(code) selected[*code == given] { (text::of(words)) } }
                 },
                 Kind::Long | Kind::Attached => textarea id=(part.name) name=(part.name) maxlength=(TEXT_MAX)
                     aria-invalid=[is_wrong] aria-describedby=[&described] { (given) },
@@ -238,7 +242,7 @@ pub(super) async fn amend(
     match amended(&before, &entered.fields, &author, &now) {
         Ok(made) if entered.problems.is_empty() => {
             let resource = parse::edited(made.to_string())
-                .map_err(|_| Refusal::bad_form("The entry can't be written."))?;
+                .map_err(|_| Refusal::bad_form(text!("The entry can't be written.")))?;
             let write = Write::Update {
                 resource,
                 id: id.clone(),
@@ -268,6 +272,6 @@ pub(super) async fn amend(
 }
 
 fn changed() -> String {
-    "Somebody recorded a new version while you were writing. Go back to the entry, look at it, and amend that one"
+    text!("Somebody recorded a new version while you were writing. Go back to the entry, look at it, and amend that one")
         .into()
 }

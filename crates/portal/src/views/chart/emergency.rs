@@ -19,6 +19,7 @@ use crate::{
     page::{CARE, Page, Place, csrf, device_problem, errors, field_error, icon},
     session::Signed,
     shown::moment,
+    text,
     views::{account::number, ask::numbered},
 };
 
@@ -35,9 +36,9 @@ fn closed(portal: &Portal, signed: &Signed, text: &str) -> Answer<PatientId> {
     {
         return Ok(patient);
     }
-    Err(Refusal::not_allowed(
-        "An emergency is for clinicians to whom the record is closed.",
-    ))
+    Err(Refusal::not_allowed(text!(
+        "An emergency is for clinicians to whom the record is closed."
+    )))
 }
 
 /// What the page that refuses offers beside asking.
@@ -50,9 +51,9 @@ pub(super) fn offer(portal: &Portal, signed: &Signed, text: &str) -> Markup {
     };
     html! {
         section.notice.bad.flow aria-labelledby="em" {
-            h2 #em { "Would waiting do harm?" }
-            p { "In an emergency you can open this record for a short time. The patient is told at once, and every such opening is reviewed." }
-            p { a href={ "/patients/" (number) "/emergency" } { "Open this record in an emergency" } }
+            h2 #em { (text!("Would waiting do harm?")) }
+            p { (text!("In an emergency you can open this record for a short time. The patient is told at once, and every such opening is reviewed.")) }
+            p { a href={ "/patients/" (number) "/emergency" } { (text!("Open this record in an emergency")) } }
         }
     }
 }
@@ -83,47 +84,47 @@ fn form(
         (errors(problems))
         form.flow method="post" action={ "/patients/" (number) "/emergency" } novalidate {
             (csrf(signed))
-            h1 { svg.icon.big aria-hidden="true" { use href={ (crate::assets::address("icons.svg")) "#triangle-alert" } {} } " Open this record in an emergency" }
-            p { "You have no access to " strong.mono { (number) } ". Use this only if waiting for the patient would do harm." }
+            h1 { svg.icon.big aria-hidden="true" { use href={ (crate::assets::address("icons.svg")) "#triangle-alert" } {} } " " (text!("Open this record in an emergency")) }
+            p { (rich!("You have no access to {number}. Use this only if waiting for the patient would do harm.", number = html! { strong.mono { (number) } })) }
             ul.bullets {
-                li { "The patient is told " strong { "now" } ", with your name and your reason." }
-                li { strong { "Every" } " emergency access is reviewed by somebody else of your organisation." }
-                li { "You see allergies, medicines and problems first. Access ends by itself after " strong { "4 hours" } "." }
+                li { (rich!("The patient is told {now}, with your name and your reason.", now = html! { strong { (text!("now")) } })) }
+                li { (rich!("{every} emergency access is reviewed by somebody else of your organisation.", every = html! { strong { (text!("Every")) } })) }
+                li { (rich!("You see allergies, medicines and problems first. Access ends by itself after {hours}.", hours = html! { strong { (text!("4 hours")) } })) }
             }
             fieldset #reason tabindex="-1" .invalid[reason.is_some()] {
-                legend.h2 { "Why now?" }
+                legend.h2 { (text!("Why now?")) }
                 @if let Some(error) = &reason { (error) }
                 @for one in Reason::ALL {
                     @let value = one.number().to_string();
                     div.choice {
                         input type="radio" id={ "reason-" (value) } name="reason" value=(value) checked[given.text("reason") == value];
-                        label for={ "reason-" (value) } { (one.words()) }
+                        label for={ "reason-" (value) } { (text::of(one.words())) }
                     }
                 }
             }
             div.field.invalid[words.is_some()] {
-                label.h2 for="words" { "In your words" }
-                p.hint #words-h { "One sentence. The patient will read it." }
+                label.h2 for="words" { (text!("In your words")) }
+                p.hint #words-h { (text!("One sentence. The patient will read it.")) }
                 @if let Some(error) = &words { (error) }
                 textarea #words name="words" rows="2" maxlength=(WORDS_MAX) aria-invalid=[words.is_some().then_some("true")]
                     aria-describedby=(if words.is_some() { "words-h words-e" } else { "words-h" }) { (given.text("words")) }
             }
-            div.actions { button.btn.grave { "Continue" } a.btn href="/worklist" { "Go back" } }
+            div.actions { button.btn.grave { (text!("Continue")) } a.btn href="/worklist" { (text!("Go back")) } }
         }
     };
     let (status, title) = if problems.is_empty() {
-        (StatusCode::OK, "Emergency")
+        (StatusCode::OK, text!("Emergency"))
     } else {
-        (StatusCode::UNPROCESSABLE_ENTITY, "Error: Emergency")
+        (StatusCode::UNPROCESSABLE_ENTITY, text!("Error: Emergency"))
     };
     Ok((status, shell(title, &number, &main).render(Some(signed))).into_response())
 }
 
 fn shell<'a>(title: &'a str, number: &str, main: &Markup) -> Page<'a> {
     let banner = html! {
-        div.patient role="region" aria-label="Patient" { div {
+        div.patient role="region" aria-label=(text!("Patient")) { div {
             p.who.mono { (number) }
-            p.alert.state { (icon("circle-minus")) " Allergies: not visible without access" }
+            p.alert.state { (icon("circle-minus")) " " (text!("Allergies: not visible without access")) }
         } }
     };
     Page::new(title, html! { div.emergency.flow { (main) } })
@@ -149,10 +150,10 @@ pub(super) async fn prepare(
     let words = fields.text("words");
     let mut problems = Problems::new();
     if reason.is_none() {
-        problems.push(("reason", "Choose why".into()));
+        problems.push(("reason", text!("Choose why").into()));
     }
     if words.is_empty() || words.chars().count() > WORDS_MAX {
-        let text = format!("Write why, in at most {WORDS_MAX} characters");
+        let text = text!("Write why, in at most {most} characters", most = WORDS_MAX);
         problems.push(("words", text));
     }
     let Some(reason) = reason.filter(|_| problems.is_empty()) else {
@@ -185,27 +186,34 @@ pub(super) async fn sign(
         .map(|one| URL_SAFE_NO_PAD.encode(&one.credential))
         .collect();
     let main = html! {
-        a.back href={ "/patients/" (number) "/emergency" } { "Back" }
+        a.back href={ "/patients/" (number) "/emergency" } { (text!("Back")) }
         div.flow {
-            h1 { "Confirm it is you" }
+            h1 { (text!("Confirm it is you")) }
             p.sentence {
-                "I, " strong { (signed.name) } " of " strong { (signed.organization) } ", open the record " strong.mono { (number) }
-                " in an emergency until " strong { (moment(draft.until)) " UTC" } ". Reason: " strong { (draft.reason.words()) } ", “" (draft.words) "”"
+                (rich!(
+                    "I, {name} of {organization}, open the record {number} in an emergency until {moment}. Reason: {reason}, “{words}”",
+                    name = html! { strong { (signed.name) } },
+                    organization = html! { strong { (signed.organization) } },
+                    number = html! { strong.mono { (number) } },
+                    moment = html! { strong { (moment(draft.until)) " UTC" } },
+                    reason = html! { strong { (text::of(draft.reason.words())) } },
+                    words = draft.words,
+                ))
             }
-            p { "The patient reads this at once. It cannot be taken back." }
+            p { (text!("The patient reads this at once. It cannot be taken back.")) }
             form.flow method="post" action={ "/patients/" (number) "/emergency/" (draft.id) } data-passkey="use"
                 data-challenge=(URL_SAFE_NO_PAD.encode(draft.challenge)) data-rp=(portal.site.rp_id())
                 data-allow=(passkeys.join(" ")) {
                 (csrf(&signed))
                 div.actions {
-                    button.btn.grave { (icon("fingerprint")) " Open the record with passkey" }
-                    a.btn href="/worklist" { "Go back" }
+                    button.btn.grave { (icon("fingerprint")) " " (text!("Open the record with passkey")) }
+                    a.btn href="/worklist" { (text!("Go back")) }
                 }
                 (device_problem())
             }
         }
     };
-    Ok(shell("Confirm it is you", &number, &main)
+    Ok(shell(text!("Confirm it is you"), &number, &main)
         .render(Some(&signed))
         .into_response())
 }
@@ -231,11 +239,11 @@ pub(super) async fn confirm(
 pub(super) fn banner(signed: &Signed, address: &str, open: &Opened) -> Markup {
     html! {
         section.notice.bad.flow aria-labelledby="em-now" {
-            h2 #em-now { (icon("triangle-alert")) " Emergency access until " (moment(open.opening.until)) " UTC" }
-            p { "The patient has been told. What is sensitive stays closed." }
+            h2 #em-now { (icon("triangle-alert")) " " (rich!("Emergency access until {moment} UTC", moment = moment(open.opening.until))) }
+            p { (text!("The patient has been told. What is sensitive stays closed.")) }
             form method="post" action={ (address) "/emergency/end" } {
                 (csrf(signed))
-                button.btn { "End now" }
+                button.btn { (text!("End now")) }
             }
         }
     }

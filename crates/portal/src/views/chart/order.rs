@@ -24,6 +24,7 @@ use crate::{
     front::Portal,
     page::{Page, Place, csrf, errors, field},
     session::Signed,
+    text,
 };
 
 /// Longest name of a test and longest text for the laboratory, in characters.
@@ -56,9 +57,9 @@ fn require(signed: &Signed, patient: &Patient) -> Answer<()> {
     if may_order(signed, patient) {
         return Ok(());
     }
-    Err(Refusal::not_allowed(
-        "To order a test you need the patient’s permission to add orders, and to see the name.",
-    ))
+    Err(Refusal::not_allowed(text!(
+        "To order a test you need the patient’s permission to add orders, and to see the name."
+    )))
 }
 
 fn form(
@@ -71,17 +72,17 @@ fn form(
 ) -> Response {
     let problems: Vec<(&str, String)> = problem.into_iter().map(|words| ("test", words)).collect();
     let main = html! {
-        a.back href=(patient.address()) { "Back to the chart" }
+        a.back href=(patient.address()) { (text!("Back to the chart")) }
         (errors(&problems))
-        h1 { "Order a test" }
+        h1 { (text!("Order a test")) }
         @if known.is_empty() {
-            p { "No laboratory is registered here. An administrator registers laboratory staff under “Members”." }
+            p { (text!("No laboratory is registered here. An administrator registers laboratory staff under “Members”.")) }
         } @else {
             form.flow method="post" action={ (patient.address()) "/order" } novalidate {
                 (csrf(signed))
-                (field("test", "What is to be measured", "For example “Potassium, creatinine”", "w-l", given.text("test"), TEST_MAX, &problems))
+                (field("test", text!("What is to be measured"), text!("For example “Potassium, creatinine”"), "w-l", given.text("test"), TEST_MAX, &problems))
                 div.field {
-                    label for="laboratory" { "Laboratory" }
+                    label for="laboratory" { (text!("Laboratory")) }
                     select.w-l #laboratory name="laboratory" {
                         @for one in known {
                             @let account = one.account.to_string();
@@ -90,23 +91,23 @@ fn form(
                     }
                 }
                 div.field {
-                    label for="reason" { "For the laboratory" }
-                    p.hint #reason-h { "What it needs to know: fasting, medicines, the question. It sees this, the name and the birth date, nothing else of the record." }
+                    label for="reason" { (text!("For the laboratory")) }
+                    p.hint #reason-h { (text!("What it needs to know: fasting, medicines, the question. It sees this, the name and the birth date, nothing else of the record.")) }
                     textarea #reason name="reason" maxlength=(REASON_MAX) aria-describedby="reason-h" { (given.text("reason")) }
                 }
                 div.choice {
                     input #urgent type="checkbox" name="urgent" value="yes" checked[!given.text("urgent").is_empty()];
-                    label for="urgent" { "Urgent" }
+                    label for="urgent" { (text!("Urgent")) }
                 }
-                div.actions { button.btn.primary { "Order" } a.btn href=(patient.address()) { "Cancel" } }
-                p.small.soft { "The order is an entry of the patient’s record. The laboratory can answer once the patient lets it add results." }
+                div.actions { button.btn.primary { (text!("Order")) } a.btn href=(patient.address()) { (text!("Cancel")) } }
+                p.small.soft { (text!("The order is an entry of the patient’s record. The laboratory can answer once the patient lets it add results.")) }
             }
         }
     };
     let title = if problems.is_empty() {
-        "Order a test"
+        text!("Order a test")
     } else {
-        "Error: Order a test"
+        text!("Error: Order a test")
     };
     Page::new(title, main)
         .at(Place::Worklist)
@@ -146,7 +147,14 @@ pub(super) async fn place(
         }
         Err(Error::Conflict { message }) => {
             let known = portal.service.laboratories().await?;
-            let page = form(&portal, &signed, &patient, &known, fields, Some(message));
+            let page = form(
+                &portal,
+                &signed,
+                &patient,
+                &known,
+                fields,
+                Some(text::told(&message)),
+            );
             Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response())
         }
         Err(error) => Err(error.into()),

@@ -84,18 +84,18 @@ fn form(portal: &Portal, signed: &Signed, patient: &Patient, entered: &Entered) 
     let (given, problems) = (&entered.fields, &entered.problems);
     let today = day_in(portal.service.now(), 0);
     let main = html! {
-        a.back href=(patient.address()) { "Back to the chart" }
+        a.back href=(patient.address()) { (text!("Back to the chart")) }
         (errors(problems))
-        h1 { "Prescribe a medicine" }
+        h1 { (text!("Prescribe a medicine")) }
         (drafts::offered(signed, entered.draft.as_ref()))
         form.flow method="post" action={ (patient.address()) "/prescribe" } data-draft novalidate {
             (csrf(signed))
-            (field("medicine", "Medicine, strength and form", "For example Bisoprolol 2.5 mg tablets", "w-l", given.text("medicine"), 120, problems))
-            (field("dose", "How to take it", "In words for the patient", "w-l", given.text("dose"), 200, problems))
-            (field("amount", "How many portions", "Whole numbers. Any pharmacy can dispense part of them", "w-s", given.text("amount"), 5, problems))
-            (field("portion", "What a portion is", "For example packs of 28, or tablets", "w-m", given.text("portion"), 40, problems))
+            (field("medicine", text!("Medicine, strength and form"), text!("For example Bisoprolol 2.5 mg tablets"), "w-l", given.text("medicine"), 120, problems))
+            (field("dose", text!("How to take it"), text!("In words for the patient"), "w-l", given.text("dose"), 200, problems))
+            (field("amount", text!("How many portions"), text!("Whole numbers. Any pharmacy can dispense part of them"), "w-s", given.text("amount"), 5, problems))
+            (field("portion", text!("What a portion is"), text!("For example packs of 28, or tablets"), "w-m", given.text("portion"), 40, problems))
             div.field.invalid[problems.iter().any(|(name, _)| *name == "until")] {
-                label for="until" { "Last day on which it may be dispensed" }
+                label for="until" { (text!("Last day on which it may be dispensed")) }
                 @if let Some(error) = crate::page::field_error(problems, "until") { (error) }
                 input.w-m #until type="date" name="until" min=(today) value=(given.text("until"));
             }
@@ -105,20 +105,20 @@ fn form(portal: &Portal, signed: &Signed, patient: &Patient, entered: &Entered) 
                         p { span.state.bad { (icon("triangle-alert")) " " (warning) } }
                     }
                 }
-                (field("anyway", "Reason to prescribe it anyway", "It is kept with the prescription", "w-l", given.text("anyway"), 200, problems))
+                (field("anyway", text!("Reason to prescribe it anyway"), text!("It is kept with the prescription"), "w-l", given.text("anyway"), 200, problems))
             }
             div.actions {
-                button.btn.primary { "Continue" }
+                button.btn.primary { (text!("Continue")) }
                 (drafts::button(&place(patient)))
-                a.btn href=(patient.address()) { "Cancel" }
+                a.btn href=(patient.address()) { (text!("Cancel")) }
             }
             (drafts::said())
         }
     };
     let title = if problems.is_empty() {
-        "Prescribe"
+        text!("Prescribe")
     } else {
-        "Error: Prescribe"
+        text!("Error: Prescribe")
     };
     Page::new(title, main)
         .at(Place::Worklist)
@@ -140,9 +140,9 @@ pub(super) async fn prepare(
         return Ok(no_access(&portal, &signed, &text));
     };
     if !may_prescribe(&signed, &patient) {
-        return Err(Refusal::not_allowed(
-            "The patient does not let you add medicines. Ask the patient.",
-        ));
+        return Err(Refusal::not_allowed(text!(
+            "The patient does not let you add medicines. Ask the patient."
+        )));
     }
     let mut entered = Entered {
         fields: posted.fields,
@@ -151,9 +151,9 @@ pub(super) async fn prepare(
     check(&portal, &signed, &patient, &mut entered).await?;
     if entered.problems.is_empty() {
         let Some(found) = &patient.demographics else {
-            return Err(Refusal::not_allowed(
-                "The patient has to share the name with you before you can prescribe.",
-            ));
+            return Err(Refusal::not_allowed(text!(
+                "The patient has to share the name with you before you can prescribe."
+            )));
         };
         let request = resource(&entered.fields, &found.id);
         match portal
@@ -187,19 +187,22 @@ async fn check(
     let fields = &entered.fields;
     let problems = &mut entered.problems;
     if fields.text("medicine").is_empty() {
-        problems.push(("medicine", "Enter the medicine".into()));
+        problems.push(("medicine", text!("Enter the medicine").into()));
     }
     if !fields.text("amount").parse().is_ok_and(|n: u16| n > 0) {
-        problems.push(("amount", "Enter a whole number, for example 3".into()));
+        problems.push((
+            "amount",
+            text!("Enter a whole number, for example 3").into(),
+        ));
     }
     if fields.text("portion").is_empty() {
         problems.push((
             "portion",
-            "Enter what a portion is, for example packs of 28".into(),
+            text!("Enter what a portion is, for example packs of 28").into(),
         ));
     }
     if fields.text("until") < day_in(portal.service.now(), 0).as_str() {
-        problems.push(("until", "Enter a day from today on".into()));
+        problems.push(("until", text!("Enter a day from today on").into()));
     }
     if !problems.is_empty() || !fields.text("anyway").is_empty() {
         return Ok(());
@@ -208,7 +211,7 @@ async fn check(
     if let Some(first) = warnings.first() {
         problems.push((
             "anyway",
-            format!("{first}. Give a reason to prescribe it anyway"),
+            text!("{first}. Give a reason to prescribe it anyway", first),
         ));
     }
     entered.warnings = warnings;
@@ -259,28 +262,34 @@ pub(super) async fn sign(
         .collect();
     let sheet = &draft.sheet;
     let main = html! {
-        a.back href={ (patient.address()) "/prescribe" } { "Back" }
+        a.back href={ (patient.address()) "/prescribe" } { (text!("Back")) }
         div.flow {
-            h1 { "Check before you sign" }
+            h1 { (text!("Check before you sign")) }
             (facts(sheet, &sheet.prescriber))
             p.sentence {
-                "I, " strong { (sheet.prescriber) } ", prescribe " strong { (sheet.medicine) } " for " strong { (sheet.patient) }
-                ": " strong { (sheet.portions) " " (sheet.portion) } ", to be dispensed until " strong { (short_date(&sheet.until)) } "."
+                (rich!(
+                    "I, {prescriber}, prescribe {medicine} for {patient}: {portions}, to be dispensed until {until}.",
+                    prescriber = html! { strong { (sheet.prescriber) } },
+                    medicine = html! { strong { (sheet.medicine) } },
+                    patient = html! { strong { (sheet.patient) } },
+                    portions = html! { strong { (sheet.portions) " " (sheet.portion) } },
+                    until = html! { strong { (short_date(&sheet.until)) } },
+                ))
             }
             form.flow method="post" action={ (patient.address()) "/prescribe/" (draft.id) } data-passkey="use"
                 data-challenge=(URL_SAFE_NO_PAD.encode(draft.challenge)) data-rp=(portal.site.rp_id())
                 data-allow=(passkeys.join(" ")) {
                 (csrf(&signed))
                 div.actions {
-                    button.btn.primary { (icon("fingerprint")) " Prescribe with passkey" }
-                    a.btn href=(patient.address()) { "Cancel" }
+                    button.btn.primary { (icon("fingerprint")) " " (text!("Prescribe with passkey")) }
+                    a.btn href=(patient.address()) { (text!("Cancel")) }
                 }
                 (device_problem())
-                p.small.soft { "Nothing is prescribed until you use your passkey." }
+                p.small.soft { (text!("Nothing is prescribed until you use your passkey.")) }
             }
         }
     };
-    Ok(Page::new("Check before you sign", main)
+    Ok(Page::new(text!("Check before you sign"), main)
         .at(Place::Worklist)
         .under(super::short_banner(&portal, &patient))
         .narrow()
@@ -292,19 +301,23 @@ pub(super) async fn sign(
 pub(crate) fn facts(sheet: &Sheet, prescriber: &str) -> Markup {
     html! {
         dl.facts {
-            dt { "Medicine" } dd { strong { (sheet.medicine) } }
-            dt { "Directions" } dd { @if sheet.dose.is_empty() { "Not given" } @else { (sheet.dose) } }
-            dt { "Amount" } dd { (sheet.portions) " " (sheet.portion) }
-            dt { "Patient" } dd { (sheet.patient) ", born " span.nowrap { (short_date(&sheet.born)) } }
-            dt { "Prescriber" } dd { (prescriber) ", " (sheet.organization) }
-            dt { "Allergies" }
+            dt { (text!("Medicine")) } dd { strong { (sheet.medicine) } }
+            dt { (text!("Directions")) } dd { @if sheet.dose.is_empty() { (text!("Not given")) } @else { (sheet.dose) } }
+            dt { (text!("Amount")) } dd { (sheet.portions) " " (sheet.portion) }
+            dt { (text!("Patient")) } dd { (rich!(
+                "{patient}, born {date}",
+                patient = sheet.patient,
+                date = html! { span.nowrap { (short_date(&sheet.born)) } },
+            )) }
+            dt { (text!("Prescriber")) } dd { (prescriber) ", " (sheet.organization) }
+            dt { (text!("Allergies")) }
             @match sheet.allergies.as_deref() {
-                None => dd { "Not known to the prescriber" }
-                Some([]) => dd { "None recorded when it was prescribed" }
+                None => dd { (text!("Not known to the prescriber")) }
+                Some([]) => dd { (text!("None recorded when it was prescribed")) }
                 Some(names) => dd { span.state.bad { (icon("triangle-alert")) " " (names.join(", ")) } }
             }
-            dt { "Prescribed" } dd { span.nowrap { (short_date(&sheet.issued)) } }
-            dt { "Valid until" } dd { span.nowrap { (short_date(&sheet.until)) } }
+            dt { (text!("Prescribed")) } dd { span.nowrap { (short_date(&sheet.issued)) } }
+            dt { (text!("Valid until")) } dd { span.nowrap { (short_date(&sheet.until)) } }
         }
     }
 }
@@ -348,12 +361,12 @@ pub(super) async fn standing(
         .is_some_and(|one| one.account == signed.person.account);
     Ok(html! {
         section.flow aria-labelledby="rx-head" {
-            h2 #rx-head { "Prescription" }
+            h2 #rx-head { (text!("Prescription")) }
             div #prescription data-live { (progress(portal, &kept).await?) }
             @if is_mine && checked.verdict == Verdict::Good {
                 form method="post" action={ (patient.address()) "/MedicationRequest/" (id) "/cancel" } {
                     (csrf(signed))
-                    button.btn.stop { "Cancel this prescription" }
+                    button.btn.stop { (text!("Cancel this prescription")) }
                 }
             }
         }
@@ -369,14 +382,19 @@ pub(crate) async fn progress(portal: &Portal, kept: &Kept) -> Answer<Markup> {
         collected.push((one, portal.name(one.dispenser).await?.name));
     }
     Ok(html! {
-        p { (tag(kind, picture, word)) " " (checked.left) " of " (sheet.portions) " " (sheet.portion) " left" }
+        p { (tag(kind, picture, word)) " " (rich!("{left} of {portions} {portion} left", left = checked.left, portions = sheet.portions, portion = sheet.portion)) }
         @if let Some((by, at)) = checked.cancelled {
-            p { "Cancelled by " (portal.name(by).await?.name) ", " (moment(at)) " UTC." }
+            p { (rich!("Cancelled by {name}, {moment} UTC.", name = portal.name(by).await?.name, moment = moment(at))) }
         }
         @if !collected.is_empty() {
             ul.rows {
                 @for (one, name) in &collected {
-                    li { strong { (one.portions) " " (sheet.portion) } " dispensed by " (name) ", " span.nowrap { (moment(one.at.at)) " UTC" } }
+                    li { (rich!(
+                        "{portions} dispensed by {name}, {moment}",
+                        portions = html! { strong { (one.portions) " " (sheet.portion) } },
+                        name,
+                        moment = html! { span.nowrap { (moment(one.at.at)) " UTC" } },
+                    )) }
                 }
             }
         }
@@ -384,14 +402,14 @@ pub(crate) async fn progress(portal: &Portal, kept: &Kept) -> Answer<Markup> {
 }
 
 /// How a verdict looks: kind, picture, word.
-pub(crate) const fn look(verdict: Verdict) -> (&'static str, &'static str, &'static str) {
+pub(crate) fn look(verdict: Verdict) -> (&'static str, &'static str, &'static str) {
     match verdict {
-        Verdict::Good => ("ok", "circle-check", "Valid"),
-        Verdict::Forged => ("bad", "circle-x", "Forged"),
-        Verdict::Altered => ("bad", "circle-x", "Altered"),
-        Verdict::Cancelled => ("", "circle-minus", "Cancelled"),
-        Verdict::Dispensed => ("", "check", "All dispensed"),
-        Verdict::Expired => ("", "clock", "Expired"),
+        Verdict::Good => ("ok", "circle-check", text!("Valid")),
+        Verdict::Forged => ("bad", "circle-x", text!("Forged")),
+        Verdict::Altered => ("bad", "circle-x", text!("Altered")),
+        Verdict::Cancelled => ("", "circle-minus", text!("Cancelled")),
+        Verdict::Dispensed => ("", "check", text!("All dispensed")),
+        Verdict::Expired => ("", "clock", text!("Expired")),
     }
 }
 

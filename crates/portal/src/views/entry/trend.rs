@@ -2,10 +2,12 @@
 
 use maud::{Markup, html};
 use serde_json::Value;
-use stele_fhir::words;
 
 use super::super::record::{Record, rounded};
-use crate::shown::Entry;
+use crate::{
+    shown::{Entry, date},
+    text,
+};
 
 /// Height of the plot in pixels, and where it begins.
 const TOP: f64 = 40.0;
@@ -73,11 +75,11 @@ fn draw(title: &str, unit: &str, points: &[Point], range: Option<(f64, f64)>) ->
     let label = |at: usize| at == 0 || at == last || (at == last / 2 && last > 3);
     html! {
         section.flow {
-            h2 { "Over time" }
+            h2 { (text!("Over time")) }
             figure {
                 svg.trend role="img" aria-labelledby="trend-t trend-d" {
-                    title #trend-t { (title) " over time" }
-                    desc #trend-d { (points.len()) " results. The same numbers are in the table below." }
+                    title #trend-t { (rich!("{title} over time", title)) }
+                    desc #trend-d { (rich!("{points} results. The same numbers are in the table below.", points = points.len())) }
                     @if let Some((from, to)) = range {
                         rect.band x="0" y=(y(to)) width="100%" height=(format!("{:.0}", (to - from) / span * (BOTTOM - TOP))) {}
                         line.limit x1="0" x2="100%" y1=(y(to)) y2=(y(to)) {}
@@ -101,13 +103,13 @@ fn draw(title: &str, unit: &str, points: &[Point], range: Option<(f64, f64)>) ->
                 }
             }
             details {
-                summary { "Show the numbers as a table" }
+                summary { (text!("Show the numbers as a table")) }
                 table {
-                    caption.hide { (title) ", all results in the chart" }
-                    thead { tr { th scope="col" { "Date" } th scope="col" { "Result" } } }
+                    caption.hide { (rich!("{title}, all results in the chart", title)) }
+                    thead { tr { th scope="col" { (text!("Date")) } th scope="col" { (text!("Result")) } } }
                     tbody {
                         @for point in points.iter().rev() {
-                            tr { td { (words::date(&point.at)) } td { (point.written) " " (unit) } }
+                            tr { td { (date(&point.at)) } td { (text::decimal(&point.written)) " " (unit) } }
                         }
                     }
                 }
@@ -118,8 +120,9 @@ fn draw(title: &str, unit: &str, points: &[Point], range: Option<(f64, f64)>) ->
 
 /// `Mar 2026`.
 fn month(at: &str) -> String {
-    let long = words::date(at.get(..7).unwrap_or(at));
+    let long = date(at.get(..7).unwrap_or(at));
     let (month, year) = long.split_once(' ').unwrap_or(("", &long));
+    // The first letters are what both languages shorten a month to.
     let short: String = month.chars().take(3).collect();
     format!("{short} {year}")
 }

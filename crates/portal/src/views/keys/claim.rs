@@ -34,10 +34,10 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
 async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rendered> {
     signed.patient()?;
     let main = html! {
-        a.back href="/account" { "Back to your account" }
+        a.back href="/account" { (text!("Back to your account")) }
         @if signed.holds_keys { (held(&portal, &signed)?) } @else { (offered(&portal, &signed)?) }
     };
-    Ok(Page::new("The keys of your record", main)
+    Ok(Page::new(text!("The keys of your record"), main)
         .at(Place::Account)
         .narrow()
         .render(Some(&signed)))
@@ -49,29 +49,37 @@ fn offered(portal: &Portal, signed: &Signed) -> Answer<Markup> {
         .sign_in_challenge(&signed.session.challenge.0);
     Ok(html! {
         div.flow {
-            h1 { "Hold the keys of your record yourself" }
-            p { (signed.organization) " holds the keys of your record for you. You can take them over. From then on your record is opened in your browser, with your passkey, and nowhere else unless you allow it." }
-            h2 { "What changes" }
+            h1 { (text!("Hold the keys of your record yourself")) }
+            p { (rich!("{organization} holds the keys of your record for you. You can take them over. From then on your record is opened in your browser, with your passkey, and nowhere else unless you allow it.", organization = signed.organization)) }
+            h2 { (text!("What changes")) }
             ul.flow {
-                li { "What is recorded " strong { "from now on" } " is locked with keys that " (signed.organization) " never had." }
-                li { "What is in your record " strong { "already" } " stays openable by " (signed.organization) ", and by those you share with until you stop them. What they opened before they have seen." }
-                li { "Those you share with now keep their access. You can stop them afterwards." }
-                li { "Other passkeys and wallets of this account end. You add your other devices again." }
+                li { (rich!(
+                    "What is recorded {from_now_on} is locked with keys that {organization} never had.",
+                    from_now_on = html! { strong { (text!("from now on")) } },
+                    organization = signed.organization,
+                )) }
+                li { (rich!(
+                    "What is in your record {already} stays openable by {organization}, and by those you share with until you stop them. What they opened before they have seen.",
+                    already = html! { strong { (text!("already")) } },
+                    organization = signed.organization,
+                )) }
+                li { (text!("Those you share with now keep their access. You can stop them afterwards.")) }
+                li { (text!("Other passkeys and wallets of this account end. You add your other devices again.")) }
             }
-            h2 { "What you take on" }
+            h2 { (text!("What you take on")) }
             ul.flow {
-                li { strong { "If you lose all your passkeys, nobody can open your record for you." } " There are no guardians yet who could help. Add a second passkey right afterwards." }
-                li { "Your passkey must be able to keep keys. If it is not, we tell you and nothing changes: " (signed.organization) " goes on holding them." }
-                li { "You trust this page each time it opens your record: it comes from the same server." }
+                li { strong { (text!("If you lose all your passkeys, nobody can open your record for you.")) } " " (text!("There are no guardians yet who could help. Add a second passkey right afterwards.")) }
+                li { (rich!("Your passkey must be able to keep keys. If it is not, we tell you and nothing changes: {organization} goes on holding them.", organization = signed.organization)) }
+                li { (text!("You trust this page each time it opens your record: it comes from the same server.")) }
             }
             div.actions {
-                button.btn.primary #claim type="button" disabled data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) { (icon("key-round")) " Take over my keys" }
-                a.btn href="/account" { "Leave it as it is" }
+                button.btn.primary #claim type="button" disabled data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) { (icon("key-round")) " " (text!("Take over my keys")) }
+                a.btn href="/account" { (text!("Leave it as it is")) }
             }
             p #doing role="status" {}
             p.error #problem role="alert" hidden {}
-            p.small.soft { "You use your passkey twice. It takes some seconds." }
-            noscript { p.error { "Your keys are made in your browser, which needs scripts. Switch them on for this site." } }
+            p.small.soft { (text!("You use your passkey twice. It takes some seconds.")) }
+            noscript { p.error { (text!("Your keys are made in your browser, which needs scripts. Switch them on for this site.")) } }
             (tools(portal, signed, "claim")?)
         }
     })
@@ -81,17 +89,17 @@ fn held(portal: &Portal, signed: &Signed) -> Answer<Markup> {
     let count = portal.service.passkeys(signed.person.account)?.len();
     Ok(html! {
         div.flow {
-            h1 { "You hold the keys of your record" }
-            p { "Your record is opened in your browser, with your passkey. " (signed.organization) " keeps it locked, and opens what you shared with it." }
-            p { "What was recorded before you took the keys over stays openable by " (signed.organization) "." }
+            h1 { (text!("You hold the keys of your record")) }
+            p { (rich!("Your record is opened in your browser, with your passkey. {organization} keeps it locked, and opens what you shared with it.", organization = signed.organization)) }
+            p { (rich!("What was recorded before you took the keys over stays openable by {organization}.", organization = signed.organization)) }
             @if count < 2 {
                 div.notice.wait.flow {
-                    p { strong { "You have one passkey." } " If you lose it, nobody can open your record for you: there are no guardians yet. Add a second one now." }
+                    p { strong { (text!("You have one passkey.")) } " " (text!("If you lose it, nobody can open your record for you: there are no guardians yet. Add a second one now.")) }
                 }
             }
             div.actions {
-                a.btn.primary href="/record" { "Open my record" }
-                a.btn href="/account" { "Passkeys" }
+                a.btn.primary href="/record" { (text!("Open my record")) }
+                a.btn href="/account" { (text!("Passkeys")) }
             }
         }
     })
@@ -166,7 +174,7 @@ async fn draft(
     signed.patient()?;
     let credential = URL_SAFE_NO_PAD
         .decode(&handed.body.credential)
-        .map_err(|_| crate::error::Refusal::bad_form("It names no passkey."))?;
+        .map_err(|_| crate::error::Refusal::bad_form(text!("It names no passkey.")))?;
     let draft = portal.service.draft_claim(
         &portal.site,
         &signed.actor,

@@ -39,25 +39,25 @@ async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rende
         .service
         .sign_in_challenge(&signed.session.challenge.0);
     let main = html! {
-        a.back href="/account" { "Back to your account" }
+        a.back href="/account" { (text!("Back to your account")) }
         div.flow {
-            h1 { "Add a passkey that opens your record" }
-            p { "On another device, or on a security key. Either passkey opens your record and signs for you; if you lose one, you still have the other." }
+            h1 { (text!("Add a passkey that opens your record")) }
+            p { (text!("On another device, or on a security key. Either passkey opens your record and signs for you; if you lose one, you still have the other.")) }
             form.flow #device data-challenge=(URL_SAFE_NO_PAD.encode(challenge)) data-name=(signed.name) {
                 div.field {
-                    label for="label" { "Name of the new passkey" }
-                    p.hint #label-h { "So that you know it again, for example “Phone”" }
+                    label for="label" { (text!("Name of the new passkey")) }
+                    p.hint #label-h { (text!("So that you know it again, for example “Phone”")) }
                     input.w-l #label name="label" maxlength="60" aria-describedby="label-h" autocomplete="off";
                 }
-                div.actions { button.btn.primary { (icon("plus")) " Add a passkey" } a.btn href="/account" { "Cancel" } }
+                div.actions { button.btn.primary { (icon("plus")) " " (text!("Add a passkey")) } a.btn href="/account" { (text!("Cancel")) } }
             }
             p #doing role="status" {}
             p.error #problem role="alert" hidden {}
-            p.small.soft { "Your device asks three times: to make the new passkey, to see that it can keep keys, and for one that you have already." }
+            p.small.soft { (text!("Your device asks three times: to make the new passkey, to see that it can keep keys, and for one that you have already.")) }
         }
         (tools(&portal, &signed, "devices")?)
     };
-    Ok(Page::new("Add a passkey", main)
+    Ok(Page::new(text!("Add a passkey"), main)
         .at(Place::Account)
         .narrow()
         .render(Some(&signed)))
@@ -83,7 +83,7 @@ async fn draft(
         URL_SAFE_NO_PAD
             .decode(text)
             .map(Bytes::from)
-            .map_err(|_| Refusal::bad_form("Your device's answer can't be read. Try again."))
+            .map_err(|_| Refusal::bad_form(text!("Your device's answer can't be read. Try again.")))
     };
     let passkey = NewPasskey {
         client_data: read(&handed.body.client_data)?,
@@ -151,26 +151,31 @@ async fn removal(
         .map(|one| URL_SAFE_NO_PAD.encode(&one.credential))
         .collect();
     let main = html! {
-        a.back href="/account" { "Back to your account" }
+        a.back href="/account" { (text!("Back to your account")) }
         div.flow {
-            h1 { "Remove this passkey?" }
-            h2 #sign { "What you sign" }
-            p.sentence { "I, " strong { (signed.name) } ", remove the passkey " strong { (label) } " from my account, from " strong { "now" } " on." }
-            p { "It opens your record and signs for you no more. What was seen with it before stays seen." }
+            h1 { (text!("Remove this passkey?")) }
+            h2 #sign { (text!("What you sign")) }
+            p.sentence { (rich!(
+                "I, {name}, remove the passkey {label} from my account, from {now} on.",
+                name = html! { strong { (signed.name) } },
+                label = html! { strong { (label) } },
+                now = html! { strong { (text!("now")) } },
+            )) }
+            p { (text!("It opens your record and signs for you no more. What was seen with it before stays seen.")) }
             form.flow method="post" action={ "/keys/devices/remove/" (to_sign.id) } data-passkey="use"
                 data-challenge=(URL_SAFE_NO_PAD.encode(to_sign.challenge)) data-rp=(portal.site.rp_id())
                 data-allow=(others.join(" ")) {
                 (csrf(&signed))
                 div.actions {
-                    button.btn.stop { (icon("fingerprint")) " Remove with another passkey" }
-                    a.btn href="/account" { "Cancel" }
+                    button.btn.stop { (icon("fingerprint")) " " (text!("Remove with another passkey")) }
+                    a.btn href="/account" { (text!("Cancel")) }
                 }
                 (device_problem())
-                p.small.soft { "Nothing changes until you use your passkey." }
+                p.small.soft { (text!("Nothing changes until you use your passkey.")) }
             }
         }
     };
-    Ok(Page::new("Remove a passkey", main)
+    Ok(Page::new(text!("Remove a passkey"), main)
         .at(Place::Account)
         .narrow()
         .render(Some(&signed)))

@@ -39,34 +39,34 @@ pub(in crate::views) fn page(portal: &Portal, signed: &Signed) -> Answer<Rendere
         div.columns {
             div.flow {
                 div.page-head {
-                    div.tight { h1 { "Your record" } p.soft #count {} }
-                    a.btn href="/keys" { (icon("key-round")) " Your keys" }
+                    div.tight { h1 { (text!("Your record")) } p.soft #count {} }
+                    a.btn href="/keys" { (icon("key-round")) " " (text!("Your keys")) }
                 }
-                (states("Opening your record…"))
-                form.filters #filters role="search" aria-label="Entries" hidden {
+                (states(text!("Opening your record…")))
+                form.filters #filters role="search" aria-label=(text!("Entries")) hidden {
                     div.field {
-                        label for="show" { "Show" }
+                        label for="show" { (text!("Show")) }
                         select #show name="show" {
-                            option value="" { "Health entries" }
-                            option value="all" { "Everything" }
+                            option value="" { (text!("Health entries")) }
+                            option value="all" { (text!("Everything")) }
                         }
                     }
                     div.field {
-                        label for="find" { "Named" }
+                        label for="find" { (text!("Named")) }
                         input #find type="search" name="find" maxlength="100";
                     }
                 }
                 div #timeline {}
-                div.actions { button.btn #older type="button" hidden { "Show older entries" } }
+                div.actions { button.btn #older type="button" hidden { (text!("Show older entries")) } }
             }
             div.flow {
-                aside.aside #glance aria-label="At a glance" {}
+                aside.aside #glance aria-label=(text!("At a glance")) {}
                 div.flow #everything {}
             }
         }
         (tools(portal, signed, "record")?)
     };
-    Ok(Page::new("Your record", main)
+    Ok(Page::new(text!("Your record"), main)
         .at(Place::Record)
         .render(Some(signed)))
 }
@@ -83,12 +83,12 @@ pub(in crate::views) fn entry(
         return Err(Refusal::not_found());
     }
     let main = html! {
-        a.back href="/record" { "Back to your record" }
-        (states("Opening the entry…"))
+        a.back href="/record" { (text!("Back to your record")) }
+        (states(text!("Opening the entry…")))
         div.flow #entry data-type=(resource_type) data-id=(id) {}
         (tools(portal, signed, "entry")?)
     };
-    Ok(Page::new("An entry of your record", main)
+    Ok(Page::new(text!("An entry of your record"), main)
         .at(Place::Record)
         .narrow()
         .render(Some(signed)))

@@ -37,15 +37,15 @@ pub(in crate::views) fn to_seal() -> Redirect {
 async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rendered> {
     holder(&signed)?;
     let main = html! {
-        a.back href="/access" { "Back to who can see what" }
+        a.back href="/access" { (text!("Back to who can see what")) }
         div.flow {
-            h1 { "Preparing what you share" }
-            p { "The keys of what you share are locked in your browser, so that only the one you chose can use them. Nothing is shared before you have read it and signed." }
-            (states("Locking the keys…"))
+            h1 { (text!("Preparing what you share")) }
+            p { (text!("The keys of what you share are locked in your browser, so that only the one you chose can use them. Nothing is shared before you have read it and signed.")) }
+            (states(text!("Locking the keys…")))
         }
         (tools(&portal, &signed, "share")?)
     };
-    Ok(Page::new("Preparing what you share", main)
+    Ok(Page::new(text!("Preparing what you share"), main)
         .at(Place::Sharing)
         .narrow()
         .render(Some(&signed)))

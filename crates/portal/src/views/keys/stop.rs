@@ -41,7 +41,9 @@ pub(in crate::views) fn to_stop(grantee: Address, id: u32) -> Redirect {
 
 /// What stopping everybody at once does not do here.
 pub(in crate::views) fn reason_not_all() -> &'static str {
-    "It is refused from now on. New keys are made the next time you stop one person's access."
+    text!(
+        "It is refused from now on. New keys are made the next time you stop one person's access."
+    )
 }
 
 /// `GET /keys/stop/{grantee}/{id}`
@@ -55,15 +57,15 @@ async fn page(
         .service
         .remaining_after(&signed.actor, patient, grantee, id)?;
     let main = html! {
-        a.back href="/access" { "Back to who can see what" }
+        a.back href="/access" { (text!("Back to who can see what")) }
         div.flow {
-            h1 { "Preparing to stop this access" }
-            p { "What is recorded later is locked with new keys, which are made in your browser. Nothing changes before you have read it and signed." }
-            (states("Making new keys…"))
+            h1 { (text!("Preparing to stop this access")) }
+            p { (text!("What is recorded later is locked with new keys, which are made in your browser. Nothing changes before you have read it and signed.")) }
+            (states(text!("Making new keys…")))
         }
         (tools(&portal, &signed, "stop")?)
     };
-    Ok(Page::new("Preparing to stop an access", main)
+    Ok(Page::new(text!("Preparing to stop an access"), main)
         .at(Place::Sharing)
         .narrow()
         .render(Some(&signed)))

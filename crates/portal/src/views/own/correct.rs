@@ -86,13 +86,13 @@ async fn own_entry(
         .await?;
     let placed = portal.service.placed(resource_type, id, stored.version)?;
     if placed.is_none_or(|placed| placed.log != patient.0 || placed.author != patient.0) {
-        return Err(Refusal::not_allowed(
-            "You can correct what you added yourself. If something else is wrong in your record, tell whoever wrote it.",
-        ));
+        return Err(Refusal::not_allowed(text!(
+            "You can correct what you added yourself. If something else is wrong in your record, tell whoever wrote it."
+        )));
     }
     let value: Value = serde_json::from_str(&stored.text).unwrap_or_default();
     let kind = Correctable::of(&value)
-        .ok_or_else(|| Refusal::not_allowed("This entry cannot be corrected here."))?;
+        .ok_or_else(|| Refusal::not_allowed(text!("This entry cannot be corrected here.")))?;
     Ok((stored, value, kind, patient))
 }
 
@@ -232,12 +232,12 @@ async fn correct_file(
 pub(in crate::views) fn mistake(signed: &Signed, entry: &str, version: u32) -> Markup {
     html! {
         section.flow {
-            h2 { "Was it a mistake?" }
-            p { "An entry is never deleted. Marked as a mistake it is struck through, for you and for everyone who can see it." }
+            h2 { (text!("Was it a mistake?")) }
+            p { (text!("An entry is never deleted. Marked as a mistake it is struck through, for you and for everyone who can see it.")) }
             form method="post" action={ (entry) "/mistake" } {
                 (csrf(signed))
                 input type="hidden" name="version" value=(version);
-                button.btn.stop { (icon("x")) " Mark as a mistake" }
+                button.btn.stop { (icon("x")) " " (text!("Mark as a mistake")) }
             }
         }
     }
@@ -262,7 +262,7 @@ async fn mark(
 
 fn version(fields: &Fields) -> Answer<u32> {
     let version = fields.text("version").parse();
-    version.map_err(|_| Refusal::bad_form("It does not say which version it corrects."))
+    version.map_err(|_| Refusal::bad_form(text!("It does not say which version it corrects.")))
 }
 
 fn set(value: &mut Value, member: &str, to: Value) {
@@ -279,7 +279,7 @@ async fn update(
     version: u32,
 ) -> Answer<()> {
     let resource = parse::edited(made.to_string())
-        .map_err(|_| Refusal::bad_form("The entry can't be written."))?;
+        .map_err(|_| Refusal::bad_form(text!("The entry can't be written.")))?;
     let write = Write::Update {
         resource,
         id,

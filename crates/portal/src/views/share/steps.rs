@@ -19,20 +19,25 @@ use crate::{
     front::Portal,
     page::{Page, Place, csrf, errors, field_error},
     session::Signed,
-    shown::capital,
+    shown::{capital, date, part},
+    text,
     views::access::{person, who},
 };
 
 /// Ends that are offered, in days.
-const PERIODS: [(u64, &str); 3] = [(30, "30 days"), (182, "6 months"), (365, "1 year")];
+const PERIODS: [(u64, &str); 3] = [
+    (30, message!("30 days")),
+    (182, message!("6 months")),
+    (365, message!("1 year")),
+];
 /// Reasons that are offered.
 const REASONS: [(Purpose, &str); 3] = [
-    (Purpose::Treat, "They treat or advise me"),
+    (Purpose::Treat, message!("They treat or advise me")),
     (
         Purpose::Hpaymt,
-        "They pay for my care, or help me to be paid",
+        message!("They pay for my care, or help me to be paid"),
     ),
-    (Purpose::Hresch, "They do research"),
+    (Purpose::Hresch, message!("They do research")),
 ];
 
 type Problems = Vec<(&'static str, String)>;
@@ -95,7 +100,7 @@ fn take(portal: &Portal, step: Step, fields: &Fields, share: &mut Share) -> Answ
                 None => None,
             };
             if known.is_none() {
-                return wrong("Choose a person or an organisation");
+                return wrong(text!("Choose a person or an organisation"));
             }
             share.to = chosen;
             share.request = None;
@@ -113,7 +118,7 @@ fn take(portal: &Portal, step: Step, fields: &Fields, share: &mut Share) -> Answ
             chosen.dedup();
             share.categories = chosen;
             if share.categories.is_empty() {
-                return wrong("Choose at least one part of your record");
+                return wrong(text!("Choose at least one part of your record"));
             }
         }
         Step::SeeOrAdd => {
@@ -121,7 +126,7 @@ fn take(portal: &Portal, step: Step, fields: &Fields, share: &mut Share) -> Answ
                 "see" => Permissions::READ,
                 "see-and-add" => Permissions::READ.and(Permissions::WRITE),
                 "add" => Permissions::WRITE,
-                _ => return wrong("Choose whether they may see, or also add"),
+                _ => return wrong(text!("Choose whether they may see, or also add")),
             };
         }
         Step::Until => {
@@ -130,7 +135,7 @@ fn take(portal: &Portal, step: Step, fields: &Fields, share: &mut Share) -> Answ
                 "date" => fields.text("date").to_owned(),
                 days => match PERIODS.iter().find(|(n, _)| n.to_string() == days) {
                     Some((days, _)) => date_in(now, *days),
-                    None => return wrong("Choose when the access ends"),
+                    None => return wrong(text!("Choose when the access ends")),
                 },
             };
             share.until = Some(given.clone());
@@ -138,18 +143,18 @@ fn take(portal: &Portal, step: Step, fields: &Fields, share: &mut Share) -> Answ
             match end_of(&given) {
                 Some(end) if end > now && end <= latest => {}
                 Some(end) if end > latest => {
-                    return wrong(
-                        "Enter a date within the next five years; you will be asked again then",
-                    );
+                    return wrong(text!(
+                        "Enter a date within the next five years; you will be asked again then"
+                    ));
                 }
-                Some(_) => return wrong("Enter a date that is not in the past"),
-                None => return wrong("Enter a date, for example 2027-03-31"),
+                Some(_) => return wrong(text!("Enter a date that is not in the past")),
+                None => return wrong(text!("Enter a date, for example 2027-03-31")),
             }
         }
         Step::Why => {
             share.purpose = fields.text("why").parse().ok();
             if share.purpose.is_none() {
-                return wrong("Choose why they need it");
+                return wrong(text!("Choose why they need it"));
             }
         }
     }
@@ -166,13 +171,16 @@ async fn render(
 ) -> Answer<Response> {
     let (heading, question) = match step {
         Step::Who => (
-            "Who do you want to share with?",
+            text!("Who do you want to share with?"),
             who_question(portal, signed, share, find).await?,
         ),
-        Step::What => ("What may they see?", what_question(share)),
-        Step::SeeOrAdd => ("May they only see, or also add?", verbs_question(share)),
-        Step::Until => ("Until when?", until_question(portal, share)),
-        Step::Why => ("Why do they need it?", why_question(share)),
+        Step::What => (text!("What may they see?"), what_question(share)),
+        Step::SeeOrAdd => (
+            text!("May they only see, or also add?"),
+            verbs_question(share),
+        ),
+        Step::Until => (text!("Until when?"), until_question(portal, share)),
+        Step::Why => (text!("Why do they need it?"), why_question(share)),
     };
     let error = field_error(problems, "answer");
     let back = match step.number() {
@@ -182,10 +190,10 @@ async fn render(
             .map_or("/access".into(), |one| one.address()),
     };
     let main = html! {
-        a.back href=(back) { "Back" }
+        a.back href=(back) { (text!("Back")) }
         (errors(problems))
         div.flow {
-            p.quiet-head { "Share with someone, step " (step.number()) " of 6" }
+            p.quiet-head { (rich!("Share with someone, step {number} of 6", number = step.number())) }
             h1 #question { (heading) }
             @if step == Step::Who { (search(find)) }
             form.flow method="post" action=(step.address()) novalidate {
@@ -194,14 +202,14 @@ async fn render(
                     @if let Some(error) = &error { (error) }
                     (question)
                 }
-                div.actions { button.btn.primary { "Continue" } a.btn href="/access" { "Cancel" } }
+                div.actions { button.btn.primary { (text!("Continue")) } a.btn href="/access" { (text!("Cancel")) } }
             }
         }
     };
     let title = if problems.is_empty() {
-        "Share with someone"
+        text!("Share with someone")
     } else {
-        "Error: Share with someone"
+        text!("Error: Share with someone")
     };
     Ok(Page::new(title, main)
         .at(Place::Sharing)
@@ -222,9 +230,9 @@ fn choice(kind: &str, name: &str, value: &str, is_chosen: bool, label: &Markup) 
 
 fn search(find: &str) -> Markup {
     html! {
-        form.filters method="get" action=(Step::Who.address()) role="search" aria-label="People and organisations" {
-            div.field { label for="find" { "Name" } input #find type="search" name="find" value=(find) maxlength="100"; }
-            button.btn { "Find" }
+        form.filters method="get" action=(Step::Who.address()) role="search" aria-label=(text!("People and organisations")) {
+            div.field { label for="find" { (text!("Name")) } input #find type="search" name="find" value=(find) maxlength="100"; }
+            button.btn { (text!("Find")) }
         }
     }
 }
@@ -242,7 +250,7 @@ async fn who_question(
     }
     Ok(html! {
         @if lines.is_empty() {
-            p { "Nobody of this name is registered here. Check the spelling, or ask them for the name they are registered under." }
+            p { (text!("Nobody of this name is registered here. Check the spelling, or ask them for the name they are registered under.")) }
         }
         @for (named, organization) in &lines {
             (choice("radio", "to", &named.account.to_string(), share.to == Some(named.account), &person(named, organization.as_deref())))
@@ -261,17 +269,17 @@ fn what_question(share: &Share) -> Markup {
             "parts",
             one.name(),
             is_chosen,
-            &html! { (capital(one.plain_name())) },
+            &html! { (capital(part(one))) },
         )
     };
     html! {
-        (choice("checkbox", "everyday", "yes", has_all, &html! { strong { "Everything but the private parts below" } }))
+        (choice("checkbox", "everyday", "yes", has_all, &html! { strong { (text!("Everything but the private parts below")) } }))
         details open[!has_all && !share.categories.is_empty()] {
-            summary { "Choose single parts" }
+            summary { (text!("Choose single parts")) }
             div.parts { @for one in everyday { (part(one, !has_all && share.categories.contains(&one))) } }
         }
-        h2.h3 #private { "Private parts" }
-        p.hint { "Asked apart, because many people keep them to themselves." }
+        h2.h3 #private { (text!("Private parts")) }
+        p.hint { (text!("Asked apart, because many people keep them to themselves.")) }
         div.parts { @for one in private { (part(one, share.categories.contains(&one))) } }
     }
 }
@@ -280,9 +288,9 @@ fn verbs_question(share: &Share) -> Markup {
     let chosen = share.permissions;
     let both = Permissions::READ.and(Permissions::WRITE);
     html! {
-        (choice("radio", "verbs", "see", chosen == Permissions::READ, &html! { strong { "See" } br; "They can read, and change nothing." }))
-        (choice("radio", "verbs", "see-and-add", chosen == both, &html! { strong { "See and add" } br; "They can also write new entries and new versions. Earlier versions stay." }))
-        (choice("radio", "verbs", "add", chosen == Permissions::WRITE, &html! { strong { "Add only" } br; "They can write, for example results of a test, and read nothing." }))
+        (choice("radio", "verbs", "see", chosen == Permissions::READ, &html! { strong { (text!("See")) } br; (text!("They can read, and change nothing.")) }))
+        (choice("radio", "verbs", "see-and-add", chosen == both, &html! { strong { (text!("See and add")) } br; (text!("They can also write new entries and new versions. Earlier versions stay.")) }))
+        (choice("radio", "verbs", "add", chosen == Permissions::WRITE, &html! { strong { (text!("Add only")) } br; (text!("They can write, for example results of a test, and read nothing.")) }))
     }
 }
 
@@ -296,12 +304,12 @@ fn until_question(portal: &Portal, share: &Share) -> Markup {
     html! {
         @for (days, words) in PERIODS {
             (choice("radio", "until", &days.to_string(), !is_other && chosen == days, &html! {
-                (words) ", until " (stele_fhir::words::date(&date_in(now, days)))
+                (rich!("{words}, until {date}", words = text::of(words), date = date(&date_in(now, days))))
             }))
         }
-        (choice("radio", "until", "date", is_other, &html! { "Another day" }))
+        (choice("radio", "until", "date", is_other, &html! { (text!("Another day")) }))
         div.field.inset {
-            label for="date" { "Last day" }
+            label for="date" { (text!("Last day")) }
             input.w-m #date type="date" name="date" value=[share.until.as_deref().filter(|_| is_other)] min=(date_in(now, 0));
         }
     }
@@ -310,7 +318,7 @@ fn until_question(portal: &Portal, share: &Share) -> Markup {
 fn why_question(share: &Share) -> Markup {
     html! {
         @for (purpose, words) in REASONS {
-            (choice("radio", "why", purpose.code(), share.purpose == Some(purpose), &html! { strong { (capital(purpose.words())) } br; (words) }))
+            (choice("radio", "why", purpose.code(), share.purpose == Some(purpose), &html! { strong { (capital(text::of(purpose.words()))) } br; (text::of(words)) }))
         }
     }
 }

@@ -1,136 +1,136 @@
-//! E-mail, handed to the mail relay of this machine (RFC 5321, plain, no sign-in). Queues, TLS to the world, DKIM and
-//! bounces are the relay's work: Postfix, OpenSMTPD and the like do that well.
+//! E-mail, handed to a mail server: the relay of this machine, or one elsewhere over TLS, with a user name where it asks for
+//! one (RFC 5321, RFC 3207, RFC 8314). Queues, DKIM and bounces are the server's work.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fs, time::Duration};
 
-use stele_core::time::{Clock as _, SystemClock};
-use stele_service::ports::{CourierError, Mail};
-use time::format_description::well_known::Rfc2822;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream},
-    net::TcpStream,
+use anyhow::{Context as _, Result};
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    message::{
+        Mailbox,
+        header::{HeaderName, HeaderValue},
+    },
+    transport::smtp::{
+        authentication::Credentials,
+        client::{Certificate, Tls, TlsParameters},
+    },
 };
+use stele_service::ports::{CourierError, Mail};
 
 use super::permanent;
+use crate::config::notices::{Encryption, Notices, Server};
 
-/// How long the relay may take for all of it.
+/// How long the server may take for all of it.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest reply that is read, in bytes; RFC 5321, 4.5.3.1.5 allows 512 a line.
-const REPLY_MAX: u64 = 16 * 1024;
 
-/// The relay, and in whose name it is written.
+/// The server, and in whose name it is written.
 pub(super) struct Relay {
-    pub(super) address: SocketAddr,
-    /// As it stands in `From`: `Green Valley <notices@example.org>`, ASCII.
-    pub(super) from: String,
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    /// As it stands in `From`: `Green Valley <notices@example.org>`.
+    from: Mailbox,
 }
 
 impl Relay {
-    /// Hands a message over. What the relay has taken is its own to deliver.
+    /// From the configuration, with the password and the certificate that it names.
+    pub(super) fn new(config: &Notices, server: &Server) -> Result<Self> {
+        let from = config.from.clone().unwrap_or_default();
+        let from: Mailbox = from.parse().with_context(|| {
+            format!(
+                "notices.from = {from:?}: must be an address such as \"Green Valley <notices@example.org>\""
+            )
+        })?;
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&server.host)
+            .port(server.port)
+            .timeout(Some(TIMEOUT))
+            .tls(encryption(config, server)?);
+        if let Some(user) = &config.smtp_user {
+            let password = config.smtp_password()?;
+            builder = builder.credentials(Credentials::new(user.clone(), (*password).clone()));
+        }
+        Ok(Self {
+            transport: builder.build(),
+            from,
+        })
+    }
+
+    /// Hands a message over. What the server has taken is its own to deliver.
     pub(super) async fn send(&self, mail: &Mail) -> Result<(), CourierError> {
-        let is_plain =
-            |text: &str| text.is_ascii() && !text.bytes().any(|byte| byte.is_ascii_control());
-        if !is_plain(&mail.to) || !is_plain(&mail.subject) {
-            return Err(permanent("the address or the subject is not plain ASCII"));
-        }
-        match tokio::time::timeout(TIMEOUT, self.talk(mail)).await {
-            Ok(done) => done,
-            Err(_) => Err(later("the mail relay does not answer".into())),
+        let message = self.message(mail)?;
+        match tokio::time::timeout(TIMEOUT, self.transport.send(message)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(refused(&error)),
+            Err(_) => Err(later("the mail server does not answer")),
         }
     }
 
-    async fn talk(&self, mail: &Mail) -> Result<(), CourierError> {
-        let stream = TcpStream::connect(self.address)
-            .await
-            .map_err(|_| later("the mail relay can't be reached".into()))?;
-        let mut stream = BufStream::new(stream);
-        expect(&mut stream, 220).await?;
-        let from = mailbox(&self.from);
-        let domain = from.rsplit('@').next().unwrap_or("localhost");
-        for (line, code) in [
-            (format!("EHLO {domain}"), 250),
-            (format!("MAIL FROM:<{from}>"), 250),
-            (format!("RCPT TO:<{}>", mail.to), 250),
-            ("DATA".to_owned(), 354),
-        ] {
-            say(&mut stream, &line).await?;
-            expect(&mut stream, code).await?;
-        }
-        say(&mut stream, &self.message(mail, domain)).await?;
-        expect(&mut stream, 250).await?;
-        // It is the relay's from here on, whatever becomes of the farewell.
-        drop(say(&mut stream, "QUIT").await);
-        Ok(())
-    }
-
-    /// The message with its end mark's dot: headers (RFC 5322), text, dots at line beginnings doubled (RFC 5321, 4.5.2).
-    fn message(&self, mail: &Mail, domain: &str) -> String {
-        let date = SystemClock.now().to_utc().format(&Rfc2822);
-        let mut text = format!(
-            "From: {}\r\nTo: <{}>\r\nSubject: {}\r\nDate: {}\r\nMessage-ID: <{}@{domain}>\r\nAuto-Submitted: auto-generated\r\n\
-             MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
-            self.from,
-            mail.to,
-            mail.subject,
-            date.unwrap_or_default(),
-            mail.id,
-        );
-        for line in mail.text.lines() {
-            if line.starts_with('.') {
-                text.push('.');
-            }
-            text.push_str(line);
-            text.push_str("\r\n");
-        }
-        text.push('.');
-        text
+    fn message(&self, mail: &Mail) -> Result<Message, CourierError> {
+        let to: Mailbox = mail
+            .to
+            .parse()
+            .map_err(|_| permanent("the address is none"))?;
+        let domain = self.from.email.domain();
+        Message::builder()
+            .from(self.from.clone())
+            .to(to)
+            .subject(&mail.subject)
+            .message_id(Some(format!("<{}@{domain}>", mail.id)))
+            // RFC 3834: nobody's absence is to be announced to us.
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".to_owned(),
+            ))
+            .body(mail.text.clone())
+            .map_err(|_| permanent("the message can't be written"))
     }
 }
 
-/// The address of `Name <address>`, or all of it.
-pub(super) fn mailbox(from: &str) -> &str {
-    from.rsplit_once('<')
-        .map_or(from, |(_, rest)| rest.trim_end_matches('>'))
-        .trim()
+fn encryption(config: &Notices, server: &Server) -> Result<Tls> {
+    let parameters = || -> Result<TlsParameters> {
+        let mut builder = TlsParameters::builder(server.host.clone());
+        if let Some(path) = &config.smtp_ca_file {
+            let pem = fs::read(path)
+                .with_context(|| format!("notices.smtp_ca_file: reading {}", path.display()))?;
+            let certificate = Certificate::from_pem(&pem).with_context(|| {
+                format!(
+                    "notices.smtp_ca_file: {} holds no certificate in PEM",
+                    path.display()
+                )
+            })?;
+            builder = builder.add_root_certificate(certificate);
+        }
+        builder.build().context("preparing TLS for notices.smtp")
+    };
+    Ok(match server.encryption {
+        Encryption::None => Tls::None,
+        Encryption::Starttls => Tls::Required(parameters()?),
+        Encryption::Implicit => Tls::Wrapper(parameters()?),
+    })
 }
 
-async fn say(stream: &mut BufStream<TcpStream>, line: &str) -> Result<(), CourierError> {
-    let broken = |_| later("the mail relay hung up".into());
-    stream.write_all(line.as_bytes()).await.map_err(broken)?;
-    stream.write_all(b"\r\n").await.map_err(broken)?;
-    stream.flush().await.map_err(broken)
-}
-
-/// Reads a reply, of one line or several. Its text may quote an address, so only its number is passed on.
-async fn expect(stream: &mut BufStream<TcpStream>, code: u16) -> Result<(), CourierError> {
-    let mut limited = stream.take(REPLY_MAX);
-    loop {
-        let mut line = String::new();
-        let read = limited.read_line(&mut line).await;
-        if !read.is_ok_and(|length| length > 0) {
-            return Err(later("the mail relay hung up".into()));
-        }
-        let number: u16 = line
-            .get(..3)
-            .and_then(|digits| digits.parse().ok())
-            .unwrap_or(0);
-        if line.as_bytes().get(3) == Some(&b'-') {
-            continue;
-        }
-        if number == code {
-            return Ok(());
-        }
-        return Err(CourierError {
-            is_permanent: (500..600).contains(&number),
-            reason: format!("the mail relay answered {number}"),
-        });
+/// Why a message was not taken. The server's own words may quote an address, so only its number is passed on.
+fn refused(error: &lettre::transport::smtp::Error) -> CourierError {
+    if let Some(code) = error.status() {
+        return CourierError {
+            is_permanent: error.is_permanent(),
+            reason: format!("the mail server answered {code}"),
+        };
     }
+    if error.is_timeout() {
+        return later("the mail server does not answer");
+    }
+    if error.is_tls() {
+        return later("no TLS connection to the mail server could be made");
+    }
+    if error.is_client() {
+        return later("the mail server offers no way to sign in, or no TLS");
+    }
+    later("the mail server can't be reached")
 }
 
-fn later(reason: String) -> CourierError {
+fn later(reason: &str) -> CourierError {
     CourierError {
         is_permanent: false,
-        reason,
+        reason: reason.to_owned(),
     }
 }
 
@@ -138,38 +138,50 @@ fn later(reason: String) -> CourierError {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_message_ends_where_it_ends() {
-        let relay = Relay {
-            address: SocketAddr::from(([127, 0, 0, 1], 25)),
-            from: "Green Valley <notices@example.org>".into(),
-        };
-        let mail = Mail {
+    fn relay() -> Relay {
+        let config: Notices =
+            toml::from_str("smtp = \"127.0.0.1:9\"\nfrom = \"Green Valley <notices@example.org>\"")
+                .expect("parses");
+        let server = config.server().expect("good").expect("one");
+        Relay::new(&config, &server).expect("a relay")
+    }
+
+    fn mail(to: &str, subject: &str) -> Mail {
+        Mail {
             id: "1".into(),
-            to: "a@example.org".into(),
-            subject: "Hello".into(),
-            text: "One\n.\nRSET\n".into(),
-        };
-        let message = relay.message(&mail, "example.org");
-        assert!(message.ends_with("\r\n\r\nOne\r\n..\r\nRSET\r\n."));
-        assert!(message.contains("Message-ID: <1@example.org>\r\n"));
-        assert_eq!(mailbox(&relay.from), "notices@example.org");
-        assert_eq!(mailbox("a@b.example"), "a@b.example");
+            to: to.into(),
+            subject: subject.into(),
+            text: "Eins\n.\nRSET\n".into(),
+        }
+    }
+
+    #[test]
+    fn a_message_says_who_writes_to_whom_in_any_language() {
+        let message = relay()
+            .message(&mail("a@example.org", "Ihre Akte wurde geöffnet"))
+            .expect("a message");
+        let text = String::from_utf8(message.formatted()).expect("text");
+        for line in [
+            "From: \"Green Valley\" <notices@example.org>\r\n",
+            "To: a@example.org\r\n",
+            "Message-ID: <1@example.org>\r\n",
+            "Auto-Submitted: auto-generated\r\n",
+            "Subject: Ihre Akte wurde =?utf-8?b?",
+        ] {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
+        assert!(text.is_ascii());
     }
 
     #[tokio::test]
     async fn no_header_can_be_added() {
-        let relay = Relay {
-            address: SocketAddr::from(([127, 0, 0, 1], 9)),
-            from: "a@b.example".into(),
-        };
-        let mail = Mail {
-            id: "1".into(),
-            to: "a@example.org\r\nBcc: b@example.org".into(),
-            subject: "Hello".into(),
-            text: String::new(),
-        };
-        let error = relay.send(&mail).await.expect_err("refused");
+        let sent = mail("a@example.org\r\nBcc: b@example.org", "Hello");
+        let error = relay().send(&sent).await.expect_err("refused");
         assert!(error.is_permanent);
+        let text = relay()
+            .message(&mail("a@example.org", "Hello\r\nBcc: b@example.org"))
+            .map(|message| String::from_utf8_lossy(&message.formatted()).into_owned())
+            .unwrap_or_default();
+        assert!(!text.contains("\r\nBcc:"), "{text}");
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use stele_fhir::words;
 
 use crate::form::Fields;
+use crate::text;
 
 /// Longest text, in characters.
 pub(super) const TEXT_MAX: usize = 10_000;
@@ -33,51 +34,76 @@ pub(super) struct Part {
 }
 
 const CLINICAL: Kind = Kind::Choice(&[
-    ("active", "Active"),
-    ("inactive", "Inactive"),
-    ("resolved", "Resolved"),
+    ("active", message!("Active")),
+    ("inactive", message!("Inactive")),
+    ("resolved", message!("Resolved")),
 ]);
 const MEDICINE: Kind = Kind::Choice(&[
-    ("active", "Active"),
-    ("on-hold", "On hold"),
-    ("completed", "Completed"),
-    ("stopped", "Stopped"),
+    ("active", message!("Active")),
+    ("on-hold", message!("On hold")),
+    ("completed", message!("Completed")),
+    ("stopped", message!("Stopped")),
 ]);
 
 /// Every part that can be changed of some kind of entry. A part that the entry does not have is not offered.
 const PARTS: &[(&str, Part)] = &[
     (
         "Observation",
-        part("value", "Value", "/valueQuantity/value", Kind::Number),
+        part(
+            "value",
+            message!("Value"),
+            "/valueQuantity/value",
+            Kind::Number,
+        ),
     ),
     (
         "Observation",
-        part("text", "What was observed", "/valueString", Kind::Long),
+        part(
+            "text",
+            message!("What was observed"),
+            "/valueString",
+            Kind::Long,
+        ),
     ),
     (
         "Condition",
-        part("status", "State", "/clinicalStatus/coding/0/code", CLINICAL),
+        part(
+            "status",
+            message!("State"),
+            "/clinicalStatus/coding/0/code",
+            CLINICAL,
+        ),
     ),
     (
         "AllergyIntolerance",
-        part("status", "State", "/clinicalStatus/coding/0/code", CLINICAL),
+        part(
+            "status",
+            message!("State"),
+            "/clinicalStatus/coding/0/code",
+            CLINICAL,
+        ),
     ),
     (
         "MedicationRequest",
-        part("status", "State", "/status", MEDICINE),
+        part("status", message!("State"), "/status", MEDICINE),
     ),
     (
         "MedicationRequest",
         part(
             "text",
-            "How it is taken",
+            message!("How it is taken"),
             "/dosageInstruction/0/text",
             Kind::Long,
         ),
     ),
     (
         "DocumentReference",
-        part("text", "Text", "/content/0/attachment/data", Kind::Attached),
+        part(
+            "text",
+            message!("Text"),
+            "/content/0/attachment/data",
+            Kind::Attached,
+        ),
     ),
 ];
 
@@ -134,7 +160,7 @@ pub(super) fn editable(value: &Value) -> Vec<(Part, String)> {
             "/vaccineCode" => "/vaccineCode/text",
             _ => "/medicationCodeableConcept/text",
         };
-        list.push((part("name", "Name", at, Kind::Line), text.to_owned()));
+        list.push((part("name", text!("Name"), at, Kind::Line), text.to_owned()));
     }
     for (_, part) in PARTS.iter().filter(|(of, _)| *of == resource_type) {
         let Some(found) = value.pointer(part.at) else {
@@ -209,12 +235,12 @@ pub(super) fn amended(
     }
     let why = fields.text("why");
     if why.is_empty() || why.chars().count() > WHY_MAX {
-        let words = format!("Write why, in at most {WHY_MAX} characters");
+        let words = text!("Write why, in at most {most} characters", most = WHY_MAX);
         problems.push(("why", words));
     }
     if !is_changed {
         let first = before.parts.first().map_or("error", |(part, _)| part.name);
-        problems.push((first, "Change something first".into()));
+        problems.push((first, text!("Change something first").into()));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -232,20 +258,20 @@ fn checked(part: &Part, given: &str) -> Result<Value, String> {
     let short = |max: usize| {
         let fits = !given.is_empty() && given.chars().count() <= max;
         fits.then(|| json!(given))
-            .ok_or_else(|| format!("Enter text, at most {max} characters"))
+            .ok_or_else(|| text!("Enter text, at most {max} characters", max))
     };
     match part.kind {
         Kind::Line => short(200),
         Kind::Long => short(TEXT_MAX),
         Kind::Attached => short(TEXT_MAX).map(|_| json!(STANDARD.encode(given))),
-        Kind::Number => serde_json::from_str::<serde_json::Number>(given)
+        Kind::Number => serde_json::from_str::<serde_json::Number>(&text::plain_number(given))
             .map(Value::Number)
-            .map_err(|_| "Enter the value as a number, for example 6.30".into()),
+            .map_err(|_| text!("Enter the value as a number, for example 6.30").into()),
         Kind::Choice(choices) => choices
             .iter()
             .any(|(code, _)| *code == given)
             .then(|| json!(given))
-            .ok_or_else(|| "Choose one of the list".into()),
+            .ok_or_else(|| text!("Choose one of the list").into()),
     }
 }
 

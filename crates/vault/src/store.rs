@@ -239,7 +239,6 @@ impl Store {
         std::fs::create_dir_all(config.folder)
             .map_err(Error::io("creating the folder", config.folder))?;
         settle::drop_settled_journal(config.folder)?;
-        let cache_bytes = config.cache_bytes;
         let (db, tables) = stele_disk::open(config.folder, |folder| {
             let db = Database::builder(folder)
                 .cache_size(config.cache_bytes)

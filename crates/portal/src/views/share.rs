@@ -380,17 +380,7 @@ impl Words {
                         }
                     },
                     sentence: html! {
-                        (rich!(
-                            "I, {name}, allow {grantee}{of} to {verbs} {parts}, old and new, from {now} until the end of {day}, for {purposes}.",
-                            name = html! { strong { (signed.name) } },
-                            grantee = html! { strong { (named.name) } },
-                            of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } },
-                            verbs = html! { strong { (verbs(terms.permissions)) } },
-                            parts = html! { strong { (my(categories)) } },
-                            now = html! { strong { (text!("now")) } },
-                            day = html! { strong { (last_day(terms)) } },
-                            purposes = html! { strong { (purposes(terms)) } },
-                        ))
+                        (rich!("I, {name}, allow {grantee}{of} to {verbs} {parts}, old and new, from {now} until the end of {day}, for {purposes}.", name = html! { strong { (signed.name) } }, grantee = html! { strong { (named.name) } }, of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } }, verbs = html! { strong { (verbs(terms.permissions)) } }, parts = html! { strong { (my(categories)) } }, now = html! { strong { (text!("now")) } }, day = html! { strong { (last_day(terms)) } }, purposes = html! { strong { (purposes(terms)) } }))
                     },
                     limit: text!(
                         "You can stop this at any time. Stopping later does not erase what was seen."
@@ -404,13 +394,7 @@ impl Words {
                     heading: text!("Stop this access?"),
                     answers: html! {},
                     sentence: html! {
-                        (rich!(
-                            "I, {name}, stop the access of {grantee}{of} to my record, from {now} on.",
-                            name = html! { strong { (signed.name) } },
-                            grantee = html! { strong { (named.name) } },
-                            of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } },
-                            now = html! { strong { (text!("now")) } },
-                        ))
+                        (rich!("I, {name}, stop the access of {grantee}{of} to my record, from {now} on.", name = html! { strong { (signed.name) } }, grantee = html! { strong { (named.name) } }, of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } }, now = html! { strong { (text!("now")) } }))
                     },
                     limit: text!(
                         "It is final within seconds. It does not erase what was seen before."
@@ -427,12 +411,7 @@ impl Words {
                     heading: text!("Decline this request?"),
                     answers: html! {},
                     sentence: html! {
-                        (rich!(
-                            "I, {name}, decline the request of {asker}{of} to see my record.",
-                            name = html! { strong { (signed.name) } },
-                            asker = html! { strong { (named.name) } },
-                            of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } },
-                        ))
+                        (rich!("I, {name}, decline the request of {asker}{of} to see my record.", name = html! { strong { (signed.name) } }, asker = html! { strong { (named.name) } }, of = html! { @if let Some(organization) = &organization { " " (rich!("of {organization}", organization = html! { strong { (organization) } })) } }))
                     },
                     limit: text!("They see that you declined, and nothing else."),
                     button: text!("Decline with passkey"),
@@ -454,13 +433,7 @@ impl Words {
             heading: text!("Stop all access?"),
             answers: html! {},
             sentence: html! {
-                (rich!(
-                    "I, {name}, stop the access of {everybody} to my record, from {now} on: {list}.",
-                    name = html! { strong { (signed.name) } },
-                    everybody = html! { strong { (text!("everybody")) } },
-                    now = html! { strong { (text!("now")) } },
-                    list = list(&names),
-                ))
+                (rich!("I, {name}, stop the access of {everybody} to my record, from {now} on: {list}.", name = html! { strong { (signed.name) } }, everybody = html! { strong { (text!("everybody")) } }, now = html! { strong { (text!("now")) } }, list = list(&names)))
             },
             limit: text!(
                 "It is final within seconds. Those who treat you see nothing any more, also in the organisation that keeps your record. It does not erase what was seen before."

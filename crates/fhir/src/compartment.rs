@@ -379,19 +379,6 @@ mod tests {
                 PatientRef::Unnamed,
             ),
             (
-                json!({ "resourceType": "Observation", "subject": { "identifier": { "system": "s", "value": "v" } } }),
-                PatientRef::Identified("s".into(), "v".into()),
-            ),
-            (
-                json!({ "resourceType": "Observation", "subject": { "identifier": { "value": "v" } } }),
-                PatientRef::Unnamed,
-            ),
-            (
-                json!({ "resourceType": "Observation",
-                        "subject": { "reference": "#p", "identifier": { "system": "s", "value": "v" } } }),
-                PatientRef::Unnamed,
-            ),
-            (
                 json!({ "resourceType": "Observation", "subject": { "display": "x", "type": "Device" } }),
                 PatientRef::None,
             ),
@@ -435,6 +422,21 @@ mod tests {
         for (resource, expected) in cases {
             assert_eq!(patient_of(&resource), expected, "{resource}");
         }
+    }
+
+    #[test]
+    fn a_logical_reference_names_its_identifier() {
+        let of =
+            |subject| patient_of(&json!({ "resourceType": "Observation", "subject": subject }));
+        let whole = json!({ "system": "s", "value": "v" });
+        assert_eq!(
+            of(json!({ "identifier": whole })),
+            PatientRef::Identified("s".into(), "v".into())
+        );
+        let half = of(json!({ "identifier": { "value": "v" } }));
+        assert_eq!(half, PatientRef::Unnamed);
+        let contained = of(json!({ "reference": "#p", "identifier": whole }));
+        assert_eq!(contained, PatientRef::Unnamed);
     }
 
     /// Every type of the official Patient compartment has a rule here.

@@ -7,7 +7,6 @@ use std::{
     str::FromStr,
 };
 
-use alloy_primitives::B256;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use stele_core::{
@@ -543,6 +542,8 @@ const TOKEN_CONTEXT: &[u8] = b"stele/token-key/1";
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::B256;
+
     use super::*;
 
     #[test]

@@ -132,6 +132,7 @@ test("a patient corrects an own entry and takes one back", DEADLINE, async () =>
   await page.getByLabel("Upper number").fill("182");
   await page.getByLabel("Lower number").fill("82");
   await page.getByRole("button", { name: "Add to your record" }).click();
+  await page.waitForURL(`${base}/record`);
   await page.getByRole("link", { name: "Blood pressure" }).first().click();
   await page.getByRole("link", { name: "Correct this entry" }).click();
   assert.equal(await page.getByLabel("Upper number").inputValue(), "182");

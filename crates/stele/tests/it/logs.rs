@@ -159,7 +159,7 @@ async fn a_full_run_leaves_nothing_clinical_in_the_log() {
         "zzyzx reason",
         "--json",
     ];
-    folder.json(&[&asked[..], &["--categories", "medication"]].concat());
+    folder.json(&[&asked[..], &["--categories", "medicines"]].concat());
     folder.json(&[
         "erase",
         "Observation/o1",

@@ -168,7 +168,7 @@ async fn a_full_run_leaves_nothing_clinical_in_the_log() {
         "--yes",
         "--json",
     ]);
-    assert_eq!(client.get(&url).await.status, 410);
+    assert_eq!(client.get(&url).await.status, 404);
     let log = node.stopped().to_lowercase();
     assert!(log.lines().count() > 200, "it said nothing: {log}");
     for text in &secret {

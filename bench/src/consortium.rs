@@ -30,7 +30,7 @@ use crate::{
     anchoring::{self, Sender},
     ethereum::{key, sign},
     load::{Took, count, milliseconds},
-    process::{Process, free_port},
+    process::Process,
     relay::Relay,
     report::{Benchmark, Figure},
     rpc::Rpc,
@@ -276,10 +276,11 @@ fn signed_grant(patient: &AccountKey, nonce: usize) -> Result<Bytes> {
 /// Members as processes of their own, with relays between them when they are to be far apart.
 struct Consortium {
     binary: PathBuf,
-    folder: TempDir,
     members: Vec<Process>,
     rpc: Vec<Rpc>,
     _relays: Vec<Relay>,
+    /// Last: members that still run would miss their files.
+    folder: TempDir,
 }
 
 impl Consortium {
@@ -425,17 +426,17 @@ async fn is_active(rpc: &Rpc, who: Address) -> Result<bool> {
     Ok(!word.is_zero())
 }
 
-/// First of so many ports in a row that are free.
+/// First of so many ports in a row that are free, below those that connections going out take for themselves.
 fn free_ports(wanted: u16) -> Result<u16> {
-    for _ in 0..100 {
-        let first = free_port()?;
-        let Some(last) = first.checked_add(wanted) else {
-            continue;
-        };
-        let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (first..last).all(free) {
+    const FIRST: u16 = 20_000;
+    const LAST: u16 = 32_000;
+    let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut first = FIRST + u16::try_from(std::process::id() % 1_000)?;
+    while first + wanted < LAST {
+        if (first..first + wanted).all(free) {
             return Ok(first);
         }
+        first += wanted;
     }
     anyhow::bail!("no {wanted} free ports in a row")
 }

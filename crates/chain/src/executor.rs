@@ -283,7 +283,7 @@ pub(crate) fn expect<T: PartialEq + ToString>(
 
 /// Refuses a block over the size limit.
 pub(crate) fn check_size(block: &Block) -> Result<(), InvalidBlock> {
-    let size = block.encode().len();
+    let size = block.encoded_len();
     if size > MAX_BLOCK_BYTES {
         return Err(InvalidBlock::TooLarge {
             size,

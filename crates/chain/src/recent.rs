@@ -60,7 +60,7 @@ impl FinalBlock {
             logs = logs.saturating_add(u32::try_from(own).unwrap_or(u32::MAX));
         }
         Self {
-            size_bytes: u64::try_from(block.encode().len()).unwrap_or(u64::MAX),
+            size_bytes: u64::try_from(block.encoded_len()).unwrap_or(u64::MAX),
             block,
             hash,
             transactions,

@@ -93,17 +93,28 @@ impl Block {
     /// RLP `[header, [transaction, …]]`.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut payload = Vec::new();
-        self.header.encode(&mut payload);
-        self.transactions.encode(&mut payload);
-        let mut out = Vec::with_capacity(payload.len().saturating_add(9));
+        let mut out = Vec::with_capacity(self.encoded_len());
+        self.rlp_header().encode(&mut out);
+        self.header.encode(&mut out);
+        self.transactions.encode(&mut out);
+        out.into()
+    }
+
+    /// Bytes of the encoding, which is not made for it.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.rlp_header().length_with_payload()
+    }
+
+    fn rlp_header(&self) -> alloy_rlp::Header {
+        let payload_length = self
+            .header
+            .length()
+            .saturating_add(self.transactions.length());
         alloy_rlp::Header {
             list: true,
-            payload_length: payload.len(),
+            payload_length,
         }
-        .encode(&mut out);
-        out.put_slice(&payload);
-        out.into()
     }
 
     /// Reads a block and holds its body against the header's transactions root.

@@ -262,13 +262,8 @@ pub(crate) fn put_rows(
     let mut header = hash.to_vec();
     alloy_rlp::Encodable::encode(&block.header, &mut header);
     rows::put(batch, Table::Headers, &key, &header);
-    rows::put(
-        batch,
-        Table::Bodies,
-        &key,
-        &alloy_rlp::encode(&block.transactions),
-    );
-    rows::put(batch, Table::Receipts, &key, &encode_receipts(receipts));
+    rows::put_list(batch, Table::Bodies, &key, &block.transactions);
+    rows::put_list(batch, Table::Receipts, &key, receipts);
     rows::put(batch, Table::Certificates, &key, certificate);
     rows::put(batch, Table::Heights, hash.as_slice(), &key);
     for (index, transaction) in (0_u32..).zip(&block.transactions) {
@@ -293,12 +288,6 @@ pub(crate) fn put_validators(batch: &mut Batch, validators: &[Validator]) {
 
 fn validators_key(hash: B256) -> Vec<u8> {
     [VALIDATORS_KEY, hash.as_slice()].concat()
-}
-
-fn encode_receipts(receipts: &[Receipt]) -> Vec<u8> {
-    let mut out = Vec::new();
-    alloy_rlp::encode_list(receipts, &mut out);
-    out
 }
 
 const HEAD_KEY: &[u8] = b"head";

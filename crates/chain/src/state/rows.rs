@@ -2,6 +2,7 @@
 //! byte, a value under another key or in another table is noticed on every read.
 
 use alloy_primitives::Bytes;
+use alloy_rlp::Encodable;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
@@ -14,6 +15,18 @@ pub(crate) fn put(batch: &mut Batch, table: Table, key: &[u8], payload: &[u8]) {
     let mut value = Vec::with_capacity(payload.len().saturating_add(CHECKSUM_BYTES));
     value.extend_from_slice(&checksum(table, key, payload));
     value.extend_from_slice(payload);
+    batch.put(table, key, value);
+}
+
+/// Adds a row with the RLP list of some items, encoded where it stays: those of a block are large.
+pub(crate) fn put_list<T: Encodable>(batch: &mut Batch, table: Table, key: &[u8], items: &[T]) {
+    let length = alloy_rlp::list_length::<T, T>(items);
+    let mut value = Vec::with_capacity(length.saturating_add(CHECKSUM_BYTES));
+    value.extend_from_slice(&[0; CHECKSUM_BYTES]);
+    alloy_rlp::encode_list::<T, T>(items, &mut value);
+    if let Some((stated, payload)) = value.split_first_chunk_mut::<CHECKSUM_BYTES>() {
+        *stated = checksum(table, key, payload);
+    }
     batch.put(table, key, value);
 }
 
@@ -64,6 +77,21 @@ const CHECKSUM_BYTES: usize = 8;
 mod tests {
     use super::*;
     use crate::state::{MemoryStore, Store};
+
+    #[test]
+    fn a_list_is_put_as_its_encoding_would_be() {
+        let items = vec![Bytes::from_static(b"one"), Bytes::from(vec![7; 300])];
+        let written = |batch: Batch| batch.into_operations()[0].value.clone();
+        let (mut list, mut encoded) = (Batch::default(), Batch::default());
+        put_list(&mut list, Table::Bodies, b"key", &items);
+        put(
+            &mut encoded,
+            Table::Bodies,
+            b"key",
+            &alloy_rlp::encode(&items),
+        );
+        assert_eq!(written(list), written(encoded));
+    }
 
     #[test]
     fn a_row_reads_back_and_every_flip_is_seen() {

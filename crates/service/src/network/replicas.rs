@@ -24,7 +24,8 @@ use crate::{
 const HEIGHT: &str = "replicas/height";
 /// Blocks that are looked at one by one; of more than these all logs are looked at.
 const BLOCKS: u64 = 1_024;
-/// Rounds after which a log that changed is looked at once more: keys are handed over a moment after the block.
+/// Rounds after which a log that changed is looked at once more: keys are handed over a moment after the block. One that
+/// changes all the time is looked at no more often than that: each look asks its owner.
 const ONCE_MORE: u64 = 8;
 /// Rounds for which a log that could not be copied rests, doubled up to [`REST_MAX`].
 const REST: u64 = 2;
@@ -53,6 +54,8 @@ struct Work {
     members: BTreeSet<Address>,
     /// Logs to be looked at, by the round from which on, and how often that failed.
     logs: BTreeMap<Address, (u64, u32)>,
+    /// In which round those were looked at that were lately.
+    looked_at: BTreeMap<Address, u64>,
     round: u64,
     /// Height of the last block that was looked at.
     height: u64,
@@ -60,8 +63,26 @@ struct Work {
 
 impl Work {
     fn add(&mut self, log: Address) {
-        let at = self.round;
+        let rested = self.looked_at.get(&log);
+        let rested = rested.map_or(0, |at| at.saturating_add(ONCE_MORE));
+        let at = self.round.max(rested);
         self.logs.entry(log).or_insert((at, 0)).0 = at;
+    }
+
+    /// Logs whose turn it is in this round.
+    fn due(&mut self) -> Vec<Address> {
+        let round = self.round;
+        let due: Vec<Address> = self
+            .logs
+            .iter()
+            .filter(|(_, (at, _))| *at <= round)
+            .map(|(log, _)| *log)
+            .take(AT_ONCE)
+            .collect();
+        self.looked_at
+            .retain(|_, at| at.saturating_add(ONCE_MORE) > round);
+        self.looked_at.extend(due.iter().map(|log| (*log, round)));
+        due
     }
 
     /// Takes note of what became of a log.
@@ -109,13 +130,7 @@ impl Service {
                     continue;
                 }
             }
-            let due: Vec<Address> = work
-                .logs
-                .iter()
-                .filter(|(_, (at, _))| *at <= work.round)
-                .map(|(log, _)| *log)
-                .take(AT_ONCE)
-                .collect();
+            let due = work.due();
             let members = work.members.clone();
             let done: Vec<(Address, Result<bool>)> = futures::stream::iter(due)
                 .map(|log| {
@@ -391,5 +406,47 @@ impl Service {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at one log in so many rounds, in each of which it changes.
+    fn looks(rounds: u64, mut became: impl FnMut(u64) -> Result<bool>) -> Vec<u64> {
+        let (log, mut work, mut looks) = (Address::repeat_byte(1), Work::default(), Vec::new());
+        for round in 1..=rounds {
+            work.round = round;
+            work.add(log);
+            for log in work.due() {
+                looks.push(round);
+                work.note(log, &became(round));
+            }
+        }
+        looks
+    }
+
+    #[test]
+    fn a_log_that_changes_all_the_time_is_looked_at_now_and_then() {
+        let each: Vec<u64> = (1..=33).step_by(8).collect();
+        assert_eq!(looks(40, |_| Ok(true)), each);
+        assert_eq!(looks(40, |_| Ok(false)), each);
+    }
+
+    #[test]
+    fn one_that_is_at_rest_is_looked_at_at_once_and_no_more() {
+        let log = Address::repeat_byte(1);
+        let mut work = Work {
+            round: 20,
+            ..Work::default()
+        };
+        work.add(log);
+        assert_eq!(work.due(), [log]);
+        work.note(log, &Ok(true));
+        work.round = 40;
+        assert!(work.due().is_empty() && work.looked_at.is_empty());
+        work.add(log);
+        assert_eq!(work.due(), [log]);
     }
 }

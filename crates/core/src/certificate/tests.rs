@@ -227,6 +227,7 @@ fn a_change_needs_the_validators_before_it() {
             header: alloy_rlp::encode(&header).into(),
             certificate: certificate.encode().into(),
             validators: seats(next),
+            signatures: Vec::new(),
         }
     };
     let walked = |changes: &[Change]| walk(&first.set, &first.namespace, changes);

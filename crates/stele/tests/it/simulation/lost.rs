@@ -66,6 +66,8 @@ struct Loss {
     lost: Vec<usize>,
     /// Whether the one that follows gets a seat with the document.
     seats_newcomer: bool,
+    /// At which of its starts those who are left have signed.
+    signs_at_start: usize,
 }
 
 fn loss(seed: u64) -> Loss {
@@ -81,13 +83,22 @@ fn loss(seed: u64) -> Loss {
         .map(|_| left.remove(usize::try_from(random.below(left.len() as u64)).unwrap()))
         .collect();
     let mut events = Vec::new();
-    let mut at = Duration::from_millis(300 + random.below(6_000));
+    let mut at = Duration::from_millis(3_000 + random.below(6_000));
+    // The others fail first, for a moment: what they voted for may become final at the lost ones only.
+    let all_fail = random.below(2) == 0;
+    if all_fail {
+        for member in &left {
+            events.push((at, *member, Event::Crash));
+            events.push((at + Duration::from_millis(2_500), *member, Event::Restart));
+        }
+        at += Duration::from_millis(200);
+    }
     for member in &lost {
         events.push((at, *member, Event::Crash));
         at += Duration::from_millis(random.below(700));
     }
     // Nothing becomes final any more; people telephone, and stop what is left.
-    at += Duration::from_secs(8);
+    at += Duration::from_secs(10);
     for member in &left {
         events.push((at, *member, Event::Crash));
     }
@@ -96,15 +107,19 @@ fn loss(seed: u64) -> Loss {
         events.push((at, *member, Event::Restart));
         at += Duration::from_millis(random.below(300));
     }
-    if random.below(3) > 0 {
-        at += Duration::from_millis(random.below(9_000));
-        for member in &lost {
-            events.push((at, *member, Event::Restart));
-        }
+    // The run ends only when everybody is up again: the lost ones soon, or long after.
+    at += match random.below(3) {
+        0 => Duration::from_secs(60),
+        _ => Duration::from_millis(random.below(9_000)),
+    };
+    for member in &lost {
+        events.push((at, *member, Event::Restart));
     }
+    events.sort_by_key(|event: &(Duration, usize, Event)| event.0);
     simulation.crashes = Crashes::Schedule(events);
     simulation.abandoned.clone_from(&lost);
     Loss {
+        signs_at_start: if all_fail { 3 } else { 2 },
         simulation,
         seated,
         lost,
@@ -126,11 +141,12 @@ impl Loss {
         known.starts.resize(members, 0);
         known.had.resize(members, Vec::new());
         known.starts[index] += 1;
-        let is_again = known.starts[index] > 1;
-        if is_again && self.lost.contains(&index) {
+        let is_lost = self.lost.contains(&index);
+        if is_lost && known.starts[index] > 1 {
             known.had[index] = hashes(&disks[index].lock().unwrap());
         }
-        if is_again && !self.lost.contains(&index) && known.document.is_none() {
+        let signs = known.starts[index] >= self.signs_at_start;
+        if signs && !is_lost && known.document.is_none() {
             let signed = self.sign(genesis, disks);
             known.kept = hashes(&disks[index].lock().unwrap());
             known.document = Some(signed);
@@ -219,8 +235,20 @@ fn run(seed: u64) -> Result<usize, String> {
             )
         }
     };
-    loss.simulation.run(start)?;
+    let ran = loss.simulation.run(start);
     let known = people.known();
+    let lengths: Vec<usize> = disks
+        .iter()
+        .take(members)
+        .map(|disk| disk.lock().unwrap().0.len())
+        .collect();
+    ran.map_err(|error| {
+        let height = known.document.as_ref().map(|ended| ended.height);
+        format!(
+            "{error}: blocks {lengths:?}, ended at {height:?}, lost {:?}",
+            loss.lost
+        )
+    })?;
     let fail = |what: String| Err(format!("seed {seed}: {what}"));
     let Some(document) = &known.document else {
         return fail("nobody signed".into());
@@ -303,7 +331,7 @@ fn verify(genesis: &Genesis, disk: &Disk, document: &Recovery) -> Result<(), Str
 #[test]
 fn those_who_are_left_go_on_after_a_lost_third() {
     let from = u64::try_from(number("STELE_SIM_FROM", 0)).unwrap();
-    let seeds = u64::try_from(number("STELE_SIM_SEEDS", 40) / 5)
+    let seeds = u64::try_from(number("STELE_SIM_SEEDS", 40) / 20)
         .unwrap()
         .max(8);
     let next = Arc::new(Mutex::new(from..from + seeds));

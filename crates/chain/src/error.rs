@@ -74,7 +74,7 @@ pub enum Error {
 #[non_exhaustive]
 pub enum RecoveryRefused {
     /// The document itself does not hold.
-    #[error("the recovery does not hold: {0}")]
+    #[error(transparent)]
     Document(#[from] RecoveryError),
     /// The chain has no final block: it needs another genesis, not a recovery.
     #[error("no block is final yet: make a new genesis with the members that are left")]

@@ -86,13 +86,13 @@ pub enum RecoveryError {
     },
     /// The block is not final.
     #[error("its block is not final: {0}")]
-    Certificate(#[source] CertificateError),
+    Certificate(CertificateError),
     /// The validators it names are no set.
     #[error("the validators it names: {0}")]
-    Validators(#[source] CertificateError),
+    Validators(CertificateError),
     /// Too few signatures, or one that is not good.
     #[error("its signatures: {0}")]
-    Signatures(#[source] CertificateError),
+    Signatures(CertificateError),
     /// Two documents that are to be one say different things.
     #[error("it is {found}, not {wanted}: the documents say different things")]
     Differs {

@@ -119,6 +119,7 @@ fn more_than_half_end_an_epoch_and_proofs_go_on_through_it() {
 /// Whoever lost a third has four signatures of seven, and nobody forges a fourth.
 #[test]
 fn a_forged_document_ends_nothing() {
+    type Alter = fn(&mut Recovery);
     let members = Members::new(0, 7);
     let ended = members.epoch(2, 65, B256::repeat_byte(1));
     let (last, next) = (header(2, 70), Members::new(0, 4).seats());
@@ -166,7 +167,7 @@ fn a_forged_document_ends_nothing() {
             found: 2
         })
     );
-    let fields: [(&str, fn(&mut Recovery)); 3] = [
+    let fields: [(&str, Alter); 3] = [
         ("height", |recovery| recovery.height -= 1),
         ("block", |recovery| recovery.block = B256::ZERO),
         ("state root", |recovery| recovery.state_root = B256::ZERO),
@@ -182,7 +183,7 @@ fn a_forged_document_ends_nothing() {
         certificate_error(check(&others)),
         CertificateError::Signature { validator: 0 }
     );
-    let mut nobody = good.clone();
+    let mut nobody = good;
     nobody.validators.clear();
     assert!(matches!(check(&nobody), Err(RecoveryError::Validators(_))));
 }

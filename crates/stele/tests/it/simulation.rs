@@ -276,10 +276,10 @@ impl Application for Member {
                 self.disk.lock().unwrap().1 = Some(recovery);
                 Ok(true)
             }
-            // A node stops here and says so; the simulation would take that for a failure.
+            // A node stops here and says so. The simulation would take that for a failure, so this one just stands still.
             Err(refused) if refused.is_left_behind() => {
                 self.people.told(self.index);
-                Ok(false)
+                std::future::pending().await
             }
             Err(refused) => Err(Fatal::new(refused)),
         }

@@ -250,6 +250,15 @@ impl Chain {
         Ok(())
     }
 
+    /// Reads anew where the chain ends, and forgets every block executed above it.
+    pub(crate) fn renew(&self) -> Result<(), Error> {
+        let latest = Arc::new(Latest::of(&self.state, &self.genesis_block)?);
+        let hash = latest.hash;
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = latest;
+        self.forget_executed(u64::MAX, hash);
+        Ok(())
+    }
+
     pub(crate) const fn state(&self) -> &State {
         &self.state
     }
@@ -307,7 +316,8 @@ impl Chain {
             next_validators_hash: turn.next_validators_hash,
             ..Header::default()
         };
-        let execution = self.execution(view, &header);
+        let mut execution = self.execution(view, &header);
+        execution.seat(turn.seating.as_ref())?;
         let above = self.executed().transactions_on(parent_hash);
         let built = builder::build(execution, &header, &self.pool, &above, in_time)?;
         let Built {
@@ -445,7 +455,8 @@ impl Chain {
             Ok(transactions) => transactions,
             Err(invalid) => return Ok(Err(invalid)),
         };
-        let execution = self.execution(view, &block.header);
+        let mut execution = self.execution(view, &block.header);
+        execution.seat(turn.as_ref().and_then(|turn| turn.seating.as_ref()))?;
         let mut outcome = match executor::execute(execution, &transactions)? {
             Ok(outcome) => outcome,
             Err(invalid) => return Ok(Err(invalid)),

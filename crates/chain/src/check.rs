@@ -128,6 +128,7 @@ impl Check {
         let missing = || state::Error::damaged(height, "the block is missing");
         let block = Arc::new(view.block(height)?.ok_or_else(missing)?);
         let certificate = view.certificate(height)?.ok_or_else(missing)?;
+        replay.recover_as(view)?;
         if let Verdict::Invalid(reason) = replay.verify(&block, &[])? {
             return Err(Error::FinalButInvalid {
                 block: block.hash(),

@@ -17,8 +17,9 @@ mod host;
 pub mod identity;
 pub(crate) mod prescriptions;
 pub mod records;
+pub(crate) mod seating;
 mod signature;
-mod storage;
+pub(crate) mod storage;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -4,13 +4,16 @@
 //! Blocks that are not final all belong to one epoch, that of the block after the last final one: the last block of an
 //! epoch must be final before anybody builds on it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes};
 use stele_core::{
     block::{Block, Header, Receipt, Validator, validators_hash},
     certificate::CommitCertificate,
-    epoch::{Change, Epoch, is_turn},
+    epoch::{Change, ChangeError, Epoch, is_turn},
     id::GOVERNANCE,
 };
 
@@ -30,6 +33,8 @@ struct Known {
     /// From epoch 0 to that of the next block.
     epochs: Vec<Arc<Epoch>>,
     current: Arc<Epoch>,
+    /// What ended an epoch by hand, by its number.
+    recoveries: BTreeMap<u64, Change>,
     /// The set that the decisions so far seat.
     decided: B256,
     /// The set that the last final block announces.
@@ -42,6 +47,18 @@ pub(crate) struct Turn {
     pub(crate) next_validators_hash: B256,
     /// The set behind the hash, if the block announces another than its epoch's.
     pub(crate) announced: Option<Vec<Validator>>,
+    /// What the block puts into the state before any transaction.
+    pub(crate) seating: Option<Seating>,
+}
+
+/// What the first block after an epoch that was ended by hand puts into the state before any transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seating {
+    /// Exactly these validators have seats, ascending by key.
+    pub validators: Vec<Validator>,
+    /// These organisations had seats and have none now: they are suspended, so that those who are left can decide. A
+    /// vote reinstates them.
+    pub suspended: Vec<Address>,
 }
 
 impl Epochs {
@@ -63,7 +80,14 @@ impl Epochs {
         };
         let last = header(head)?;
         let mut epochs = vec![Arc::new(first)];
+        let mut recoveries = BTreeMap::new();
         for number in 1..=last.epoch {
+            let before = number.saturating_sub(1);
+            if let Some(change) = view.recovery(before)? {
+                epochs.push(Arc::new(recovered(before, &change)?));
+                recoveries.insert(before, change);
+                continue;
+            }
             // Epochs ascend with height, so each begins where a bisection ends.
             let mut below = epochs.last().map_or(0, |before| before.first());
             let mut at = head;
@@ -83,9 +107,22 @@ impl Epochs {
             current = Arc::new(following(last.epoch.saturating_add(1), &last, view)?);
             epochs.push(Arc::clone(&current));
         }
+        // An epoch of which no block is final can have been ended by hand, too.
+        while let Some(change) = view.recovery(current.number())? {
+            let ended = current.number();
+            current = Arc::new(recovered(ended, &change)?);
+            epochs.push(Arc::clone(&current));
+            recoveries.insert(ended, change);
+        }
+        let announced = if head < current.first() {
+            current.hash()
+        } else {
+            last.next_validators_hash
+        };
         Ok(Self(RwLock::new(Known {
             decided: validators_hash(&seated(view)?),
-            announced: last.next_validators_hash,
+            announced,
+            recoveries,
             epochs,
             current,
         })))
@@ -123,13 +160,84 @@ impl Epochs {
             epoch: current.number(),
             next_validators_hash: parent.next_validators_hash,
             announced: None,
+            seating: None,
         };
+        if let Some(seating) = self.seating(parent.number.saturating_add(1)) {
+            turn.next_validators_hash = current.hash();
+            turn.seating = Some(seating);
+            return Ok(Some(turn));
+        }
         if is_turn(parent.number) {
             let validators = seated(view)?;
             turn.next_validators_hash = validators_hash(&validators);
             turn.announced = (turn.next_validators_hash != current.hash()).then_some(validators);
         }
         Ok(Some(turn))
+    }
+
+    /// What the block at a height puts into the state before any transaction, if it is the first after an epoch that was
+    /// ended by hand.
+    pub(crate) fn seating(&self, height: u64) -> Option<Seating> {
+        let known = self.read();
+        let mut begun = known.epochs.iter().rev();
+        let begun = begun.find(|epoch| epoch.first() == height)?;
+        let ended = begun.number().checked_sub(1)?;
+        known.recoveries.get(&ended)?;
+        let mut lost = BTreeSet::new();
+        let mut after = begun;
+        // An epoch of which no block is final was ended at the same height as the one before it.
+        for epoch in known.epochs.iter().rev() {
+            if epoch.number() >= begun.number() {
+                continue;
+            }
+            if after.first() != height || !known.recoveries.contains_key(&epoch.number()) {
+                break;
+            }
+            lost.extend(epoch.validators().iter().map(|seat| seat.organization));
+            after = epoch;
+        }
+        for seat in begun.validators() {
+            lost.remove(&seat.organization);
+        }
+        Some(Seating {
+            validators: begun.validators().to_vec(),
+            suspended: lost.into_iter().collect(),
+        })
+    }
+
+    /// The epoch with this number, if it is known.
+    pub(crate) fn numbered(&self, number: u64) -> Option<Arc<Epoch>> {
+        let known = self.read();
+        let mut epochs = known.epochs.iter();
+        epochs.find(|epoch| epoch.number() == number).cloned()
+    }
+
+    /// What ended an epoch by hand.
+    pub(crate) fn recovery(&self, epoch: u64) -> Option<Change> {
+        self.read().recoveries.get(&epoch).cloned()
+    }
+
+    /// What ended epochs by hand, with their numbers.
+    pub(crate) fn recoveries(&self) -> Vec<(u64, Change)> {
+        let known = self.read();
+        let all = known.recoveries.iter();
+        all.map(|(epoch, change)| (*epoch, change.clone()))
+            .collect()
+    }
+
+    /// Takes note that the newest epoch was ended by hand at the last final block.
+    ///
+    /// # Errors
+    /// The validators that follow are no set.
+    pub(crate) fn recovered(&self, change: &Change) -> Result<(), Error> {
+        let ended = self.current().number();
+        let next = Arc::new(recovered(ended, change)?);
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.announced = next.hash();
+        known.recoveries.insert(ended, change.clone());
+        known.epochs.push(Arc::clone(&next));
+        known.current = next;
+        Ok(())
     }
 
     /// Takes note of a final block; `view` is the state after it.
@@ -150,7 +258,8 @@ impl Epochs {
             None
         };
         let mut logs = receipts.iter().flat_map(|receipt| &receipt.logs);
-        let decided = if logs.any(|log| log.address == GOVERNANCE) {
+        let is_seating = self.seating(header.number).is_some();
+        let decided = if is_seating || logs.any(|log| log.address == GOVERNANCE) {
             Some(validators_hash(&seated(view)?))
         } else {
             None
@@ -219,6 +328,10 @@ impl Chain {
         let mut changes = Vec::new();
         let epochs = self.epochs(1).into_iter();
         for epoch in epochs.filter(|epoch| epoch.number() <= number) {
+            if let Some(change) = self.epochs.recovery(epoch.number().saturating_sub(1)) {
+                changes.push(change);
+                continue;
+            }
             let height = epoch.first().saturating_sub(1);
             let (header, certificate) = view
                 .header(height)?
@@ -228,6 +341,7 @@ impl Chain {
                 header: alloy_rlp::encode(header).into(),
                 certificate,
                 validators: epoch.validators().to_vec(),
+                signatures: Vec::new(),
             });
         }
         Ok(changes)
@@ -286,6 +400,17 @@ fn following(number: u64, base: &Header, view: &StateView) -> Result<Epoch, Erro
     let announced =
         announced.ok_or_else(|| state::Error::damaged(height, "its validators are missing"))?;
     epoch(number, height.saturating_add(1), base.hash(), announced)
+}
+
+/// The epoch after the one with number `ended`, which a change ended by hand.
+fn recovered(ended: u64, change: &Change) -> Result<Epoch, Error> {
+    let unreadable = |error: ChangeError| Error::Genesis {
+        problem: error.to_string(),
+    };
+    let base = change.header().map_err(unreadable)?;
+    let first = base.number.saturating_add(1);
+    let validators = change.validators.clone();
+    epoch(ended.saturating_add(1), first, base.hash(), validators)
 }
 
 fn epoch(number: u64, first: u64, base: B256, validators: Vec<Validator>) -> Result<Epoch, Error> {

@@ -2,7 +2,7 @@
 //! the errors after which a node must not vote.
 
 use alloy_primitives::{Address, B256, U256};
-use stele_core::tx::TransactionError;
+use stele_core::{epoch::recovery::RecoveryError, tx::TransactionError};
 
 use crate::state;
 
@@ -67,6 +67,122 @@ pub enum Error {
         #[source]
         source: Box<Self>,
     },
+}
+
+/// Why a document does not end an epoch by hand here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoveryRefused {
+    /// The document itself does not hold.
+    #[error(transparent)]
+    Document(#[from] RecoveryError),
+    /// The chain has no final block: it needs another genesis, not a recovery.
+    #[error("no block is final yet: make a new genesis with the members that are left")]
+    Nothing,
+    /// Later blocks are final that this node has not taken in.
+    #[error(
+        "a block after {head} is final: start the node so that it takes that in, then stop it again"
+    )]
+    Pending {
+        /// Height of the last block here.
+        head: u64,
+    },
+    /// The block that it names is not here yet.
+    #[error(
+        "it names block {height}, and this node ends at block {head}: start the node beside the others until it has \
+         that block, then stop it again"
+    )]
+    Behind {
+        /// Height of the last final block here.
+        head: u64,
+        /// Height it names.
+        height: u64,
+    },
+    /// Blocks are final here that are not part of it.
+    #[error(
+        "it names block {height}, and blocks {} to {head} with {transactions} transactions are final at this node: \
+         they are not part of what the others go on with",
+        .height.saturating_add(1)
+    )]
+    Ahead {
+        /// Height it names.
+        height: u64,
+        /// Height of the last final block here.
+        head: u64,
+        /// Transactions in the blocks between.
+        transactions: u64,
+    },
+    /// Another block is final here at the height that it names.
+    #[error("it names block {named} at height {height}, where {stored} is final at this node")]
+    OtherBlock {
+        /// Height.
+        height: u64,
+        /// Digest of the block here.
+        stored: B256,
+        /// Digest it names.
+        named: B256,
+    },
+    /// The epoch has ended already.
+    #[error("epoch {epoch} has ended already")]
+    Over {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// Another document has ended the epoch.
+    #[error("epoch {epoch} was ended by {known}; this is {given}")]
+    Other {
+        /// The epoch.
+        epoch: u64,
+        /// Digest of the document in force.
+        known: B256,
+        /// Digest of this one.
+        given: B256,
+    },
+    /// Somebody signed who may not act at that block.
+    #[error(
+        "organisation {organization} has signed it and is no active organisation at that block"
+    )]
+    Suspended {
+        /// The organisation.
+        organization: Address,
+    },
+    /// Somebody is to get a seat who can't have one.
+    #[error(
+        "validator {key} is to get a seat for {organization}, which is no active organisation at that block, or not the \
+         one that runs it"
+    )]
+    Seat {
+        /// The validator's key.
+        key: B256,
+        /// The organisation named for it.
+        organization: Address,
+    },
+    /// The chain could not be read or written.
+    #[error("putting a recovery into force")]
+    Chain(#[source] Error),
+}
+
+impl RecoveryRefused {
+    /// Whether blocks are final here that the others left behind: this node can't go on beside them.
+    #[must_use]
+    pub const fn is_left_behind(&self) -> bool {
+        matches!(
+            self,
+            Self::Ahead { .. } | Self::OtherBlock { .. } | Self::Over { .. } | Self::Other { .. }
+        )
+    }
+}
+
+impl From<Error> for RecoveryRefused {
+    fn from(error: Error) -> Self {
+        Self::Chain(error)
+    }
+}
+
+impl From<state::Error> for RecoveryRefused {
+    fn from(error: state::Error) -> Self {
+        Self::Chain(error.into())
+    }
 }
 
 /// Why a block is not valid. Final: other validators come to the same result.

@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use alloy_primitives::{B256, Bloom, Bytes, keccak256};
+use alloy_primitives::{Address, B256, Bloom, Bytes, U256, keccak256};
 use rayon::prelude::*;
 use revm::{
     context::result::ExecutionResult,
@@ -16,7 +16,9 @@ use stele_core::{
 
 use crate::{
     chain::Development,
+    contracts::{seating, storage as words},
     dev::impersonated,
+    epochs::Seating,
     error::{InvalidBlock, InvalidTransaction},
     evm::{Cached, CodeCache, Environment, Failure, Machine, Mode, tx_env},
     rules,
@@ -80,6 +82,19 @@ impl Execution {
         }
     }
 
+    /// Carries out what an end of the epoch by hand decided, before any transaction.
+    pub(crate) fn seat(&mut self, seating: Option<&Seating>) -> Result<(), state::Error> {
+        let Some(Seating {
+            validators,
+            suspended,
+        }) = seating
+        else {
+            return Ok(());
+        };
+        let pending = &mut self.machine.database().inner;
+        seating::carry_out(pending, validators, suspended)
+    }
+
     /// The state with what ran so far. Read it only: what is written here is part of the block.
     pub(crate) fn database(&mut self) -> &mut Cached<Pending> {
         self.machine.database()
@@ -136,6 +151,25 @@ impl Execution {
             logs_bloom,
             overlay: self.machine.into_database().inner.seal()?,
         })
+    }
+}
+
+impl words::Reader for Pending {
+    type Error = state::Error;
+
+    fn load(&mut self, contract: Address, slot: U256) -> Result<U256, state::Error> {
+        self.storage(contract, slot)
+    }
+
+    fn keccak(&mut self, bytes: &[u8]) -> Result<B256, state::Error> {
+        Ok(keccak256(bytes))
+    }
+}
+
+impl words::Writer for Pending {
+    fn store(&mut self, contract: Address, slot: U256, word: U256) -> Result<(), state::Error> {
+        self.set_slot(contract, slot, word);
+        Ok(())
     }
 }
 

@@ -39,6 +39,7 @@ mod genesis;
 mod pool;
 mod query;
 mod recent;
+mod recovery;
 mod rules;
 mod snapshot;
 pub mod state;
@@ -47,13 +48,16 @@ mod trace;
 pub use chain::{Chain, ChainOptions, Committed, HISTORY_BLOCKS, Verdict};
 pub use check::{Certificates, CheckReport, CheckStep, verify_chain};
 pub use contracts::PROTOCOL;
+pub use epochs::Seating;
 pub use error::{
-    Error, InvalidBlock, InvalidTransaction, QueryError, Rejected, RejectionKind, SnapshotError,
+    Error, InvalidBlock, InvalidTransaction, QueryError, RecoveryRefused, Rejected, RejectionKind,
+    SnapshotError,
 };
 pub use executor::{CLOCK_SKEW_MAX_MS, HeaderCheck, check_header};
 pub use genesis::{Allocation, Genesis, Organization, Seat};
 pub use pool::{PoolLimits, PoolStatus, Pooled};
 pub use query::{CallOutcome, CallRequest, Estimate, IncludedReceipt, IncludedTransaction};
 pub use recent::FinalBlock;
+pub use recovery::Recovered;
 pub use snapshot::{Lack, Newcomer, Offer};
 pub use trace::TracedTransaction;

@@ -227,14 +227,10 @@ impl Chain {
         let proven = self.prove(&read)?;
         self.state().discard_incoming()?;
         let mut incoming = self.state().incoming()?;
-        let sets = read
-            .changes
-            .iter()
-            .map(|change| change.validators.as_slice());
         let announced = Some(read.announced.as_slice()).filter(|set| !set.is_empty());
-        let sets: Vec<_> = sets.chain(announced).collect();
         let kept = Bytes::copy_from_slice(offer);
-        incoming.begin(kept, proven.head, self.genesis_block(), &sets)?;
+        let genesis = self.genesis_block();
+        incoming.begin(kept, proven.head, genesis, &read.changes, announced)?;
         Ok(Newcomer {
             incoming,
             proven,
@@ -418,6 +414,13 @@ impl Newcomer {
             }
             parent = block.hash();
             run.push_back(block);
+        }
+        let after = at
+            .checked_add(1)
+            .and_then(|after| self.proven.epochs.get(after));
+        let end = run.back().map_or(0, |last| last.header.number);
+        if after.is_some_and(|after| end >= after.first()) {
+            return Err(wrong(&"they go on after the end of their epoch"));
         }
         if run.is_empty() {
             return Err(wrong(&"there is none"));

@@ -37,7 +37,10 @@ use std::{
 };
 
 use alloy_primitives::{B256, keccak256};
-use stele_core::block::{Block, Receipt};
+use stele_core::{
+    block::{Block, Receipt},
+    epoch::Change,
+};
 
 pub use blocks::TransactionLocation;
 pub use disk::{DiskOptions, DiskStore};
@@ -294,6 +297,33 @@ impl State {
         }
         drop(guard);
         Ok(Commit::Written)
+    }
+
+    /// Notes durably that an epoch was ended by hand at the last final block, and forgets every block executed above it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if it could not be written.
+    pub(crate) fn recover(&self, epoch: u64, change: &Change) -> Result<(), Error> {
+        let guard = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let head = self
+            .head()
+            .ok_or(Error::Invariant("a chain without its first block"))?;
+        let mut batch = Batch::default();
+        blocks::put_recovery(&mut batch, epoch, change)?;
+        self.store().write(batch)?;
+        let view = self.view_of(head);
+        let mut overlays = self
+            .overlays
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *self.latest.write().unwrap_or_else(PoisonError::into_inner) = view;
+        overlays.clear();
+        drop(overlays);
+        drop(guard);
+        Ok(())
     }
 
     /// The store in use.

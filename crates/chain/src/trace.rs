@@ -126,6 +126,7 @@ impl Chain {
         };
         let view = self.view_at(parent)?;
         let mut execution = self.execution(view.clone(), &block.block().header);
+        execution.seat(self.seating(height).as_ref())?;
         for earlier in included.iter().take(index) {
             execution.run(&earlier.transaction).map_err(refused)?;
         }
@@ -149,6 +150,7 @@ impl Chain {
         };
         let header = &block.block().header;
         let mut execution = self.execution(self.view_at(parent)?, header);
+        execution.seat(self.seating(height).as_ref())?;
         let environment = Environment::of(header, self.genesis.chain_id);
         let mut traced = Vec::new();
         for (index, included) in self.transactions(&block)?.into_iter().enumerate() {

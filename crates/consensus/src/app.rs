@@ -6,7 +6,7 @@ use bytes::Bytes;
 use stele_core::{
     block::{Block, Header},
     certificate::{CommitCertificate, ValidatorKey},
-    epoch::Epoch,
+    epoch::{Epoch, recovery::Recovery},
 };
 
 use crate::{Committed, Fatal, Run};
@@ -43,6 +43,23 @@ pub trait Application: Clone + Send + Sync + 'static {
     fn fetch(&self, from: u64) -> impl Future<Output = Option<Run>> + Send {
         let _ = from;
         std::future::ready(None)
+    }
+
+    /// A document that ends the newest epoch by hand, as [`Application::fetch`] came by it. Whether it holds is for
+    /// [`Application::recover`] to say.
+    fn recovery(&self) -> Option<Recovery> {
+        None
+    }
+
+    /// Puts a document into force that ends the newest epoch by hand, if it holds; durable when it returns. False if it
+    /// does not. From then on [`Application::epochs`] knows the next epoch. Asked only while this validator takes no
+    /// part in the agreement.
+    ///
+    /// # Errors
+    /// A fatal error stops the node: blocks are final here that the document leaves behind.
+    fn recover(&self, recovery: Recovery) -> impl Future<Output = Result<bool, Fatal>> + Send {
+        let _ = recovery;
+        std::future::ready(Ok(false))
     }
 
     /// The block of [`Application::committed`] with a certificate of its own, if it has one.

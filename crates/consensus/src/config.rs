@@ -5,7 +5,10 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use commonware_codec::{Copying, DecodeExt as _};
 use commonware_cryptography::{Signer as _, ed25519::PrivateKey};
 use commonware_utils::Hostname;
-use stele_core::certificate::{ValidatorKey, ValidatorSet};
+use stele_core::{
+    certificate::{ValidatorKey, ValidatorSet},
+    epoch::recovery::Recovery,
+};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
@@ -196,6 +199,17 @@ impl SignerSeed {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.private_key().public_key().as_ref());
         ValidatorKey::new(bytes)
+    }
+
+    /// Signs the end of an epoch by hand: 64 bytes, RFC 8032 §5.1.6, over [`Recovery::signed_bytes`]. Whoever calls this
+    /// sees to it that the validator signs one such document an epoch and votes in that epoch no more.
+    pub fn sign_recovery(&self, recovery: &Recovery) -> [u8; 64] {
+        let signature = self
+            .private_key()
+            .sign(&recovery.domain(), &recovery.payload());
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(signature.as_ref());
+        bytes
     }
 
     /// The engine's form, which erases itself too.

@@ -368,6 +368,18 @@ where
     Ok((blocks, Origin::Checkpoint(finalization)))
 }
 
+/// Height of the last block in the archive of final blocks; 0 for none.
+pub(crate) async fn stored_height<E>(runtime: &E) -> Result<u64, Error>
+where
+    E: Clock + Spawner + Metrics + Storage + CryptoRng,
+{
+    let pages = CacheRef::new(NZU16!(4096), NZUsize!(256));
+    let config = archive_config("", "blocks", &pages, ());
+    let blocks = BlockArchive::<E>::init(runtime.child("blocks"), config);
+    let blocks = blocks.await.map_err(store_error("blocks"))?;
+    Ok(blocks.last_index().map_or(0, Height::get))
+}
+
 fn store_error<T: std::error::Error + Send + Sync + 'static>(
     store: &'static str,
 ) -> impl FnOnce(T) -> Error {

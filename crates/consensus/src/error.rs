@@ -72,6 +72,15 @@ pub enum Error {
         #[source]
         source: Fatal,
     },
+    /// The members ended an epoch by hand, and this node can't go on with them.
+    #[error("the members ended epoch {epoch} by hand")]
+    Recovery {
+        /// The epoch.
+        epoch: u64,
+        /// Why it can't.
+        #[source]
+        source: Fatal,
+    },
     /// The application proposed a block that the others must refuse.
     #[error("the proposed block {height} is invalid: {problem}")]
     Proposal {
@@ -128,6 +137,7 @@ impl Error {
             Self::Thread(_) => "consensus_thread",
             Self::Store { .. } => "consensus_store",
             Self::Application { .. } => "consensus_application",
+            Self::Recovery { .. } => "consensus_recovery",
             Self::Proposal { .. } => "consensus_proposal",
             Self::Certificate { .. } => "consensus_certificate",
             Self::LedgerBehind { .. } => "consensus_ledger_behind",

@@ -36,10 +36,36 @@ pub(crate) async fn step<A: Application>(
     busy: &Mutex<()>,
 ) -> Result<Step, Error> {
     let next = committed.borrow().height.saturating_add(1);
-    match application.fetch(next).await {
+    let fetched = application.fetch(next).await;
+    if recover(application, schedule).await? {
+        return Ok(Step::Took);
+    }
+    match fetched {
         Some(run) => take(application, schedule, committed, busy, run).await,
         None => Ok(Step::Nothing),
     }
+}
+
+/// Begins the next epoch, if others have a document that ended the newest one by hand.
+pub(crate) async fn recover<A: Application>(
+    application: &A,
+    schedule: &Schedule,
+) -> Result<bool, Error> {
+    let Some(recovery) = application.recovery() else {
+        return Ok(false);
+    };
+    let (epoch, height) = (recovery.epoch, recovery.height);
+    let recovered = application.recover(recovery).await;
+    if !recovered.map_err(|source| Error::Recovery { epoch, source })? {
+        return Ok(false);
+    }
+    tracing::warn!(
+        epoch,
+        height,
+        "the members ended an epoch by hand: its validators were too few"
+    );
+    schedule.leapt(application)?;
+    Ok(true)
 }
 
 /// Commits a run, if it is proven.

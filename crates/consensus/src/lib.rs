@@ -6,7 +6,8 @@
 //! type of the engine may appear in its public face: a change of engine stops here.
 //!
 //! Validators change between two epochs: [`Application::epochs`] says who decides from which height on, each epoch has
-//! an agreement of its own on the same connections, and a member without a seat takes final blocks from others.
+//! an agreement of its own on the same connections, and a member without a seat takes final blocks from others. An epoch that
+//! was ended by hand ([`Application::recover`]) is never agreed in again here.
 //!
 //! One validator or fifty run the same code; [`Network::Solitary`] merely has nobody to talk to
 //! and opens no port.
@@ -49,4 +50,4 @@ pub use config::{Config, Network, Peer, PeerAddress, SignerSeed, Timing};
 pub use error::{Error, Fatal};
 pub use follow::Run;
 pub use gossip::{GOSSIP_BYTES_MAX, Gossip};
-pub use node::{Handle, Meter, start};
+pub use node::{Handle, Meter, start, stored_height};

@@ -1,6 +1,8 @@
 //! Runs the engine on a thread and a runtime of its own, beside the rest of the node.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    any::Any, panic::AssertUnwindSafe, path::Path, sync::Arc, thread::JoinHandle, time::Duration,
+};
 
 use commonware_cryptography::Signer as _;
 use commonware_runtime::{Clock as _, Metrics as _, Runner as _, Supervisor as _, tokio::Context};
@@ -79,6 +81,29 @@ async fn start_shared(config: Config, application: Shared) -> Result<Handle, Err
             Err(error) => Err(error),
         },
     }
+}
+
+/// Height of the last final block in the engine's store of a folder whose node is stopped; 0 for none. The ledger may not
+/// have that block yet. Blocks until the store was read.
+///
+/// # Errors
+/// A store that can't be read.
+pub fn stored_height(data_dir: &Path) -> Result<u64, Error> {
+    if !data_dir.exists() {
+        return Ok(0);
+    }
+    let runtime = commonware_runtime::tokio::Config::new().with_storage_directory(data_dir);
+    let read = move || {
+        let runner = commonware_runtime::tokio::Runner::new(runtime);
+        let read = || runner.start(|runtime| async move { engine::stored_height(&runtime).await });
+        // The engine reports corrupt stores by panics.
+        std::panic::catch_unwind(AssertUnwindSafe(read))
+            .unwrap_or_else(|panic| Err(Error::Engine(panic_text(panic.as_ref()))))
+    };
+    // A runtime of its own must not begin on a thread of another.
+    let thread = std::thread::Builder::new().spawn(read);
+    let read = thread.map_err(Error::Thread)?.join();
+    read.unwrap_or_else(|panic| Err(Error::Engine(panic_text(panic.as_ref()))))
 }
 
 /// A running engine. Dropping it asks the engine to stop and does not wait.
@@ -254,6 +279,10 @@ impl Life {
                 fetched = self.application.fetch(next) => fetched,
             };
             self.leap()?;
+            if follow::recover(&self.application, &self.schedule).await? {
+                inbox.has_started();
+                continue;
+            }
             let has_seat = self.schedule.seat().is_some();
             let took = match fetched {
                 Some(run) => self.take(run).await?,
@@ -376,14 +405,12 @@ impl Life {
         loop {
             let height = committed.borrow_and_update().height;
             runtime.sleep(PATIENCE).await;
-            if committed.borrow().height == height
-                && self
-                    .application
-                    .fetch(height.saturating_add(1))
-                    .await
-                    .is_some()
-                && committed.borrow().height == height
-            {
+            if committed.borrow().height != height {
+                continue;
+            }
+            let fetched = self.application.fetch(height.saturating_add(1)).await;
+            let is_ahead = fetched.is_some() || self.application.recovery().is_some();
+            if is_ahead && committed.borrow().height == height {
                 return;
             }
         }

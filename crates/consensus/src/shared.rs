@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use stele_core::{
     block::{Block, Header},
     certificate::{CommitCertificate, ValidatorKey},
-    epoch::Epoch,
+    epoch::{Epoch, recovery::Recovery},
 };
 
 use crate::{Application, Branch, Committed, Fatal, Run};
@@ -30,6 +30,8 @@ trait Erased: Send + Sync {
     fn tip(&self) -> Header;
     fn epochs(&self, number: u64) -> Vec<Arc<Epoch>>;
     fn fetch(&self, from: u64) -> BoxFuture<'_, Option<Run>>;
+    fn recovery(&self) -> Option<Recovery>;
+    fn recover(&self, recovery: Recovery) -> BoxFuture<'_, Result<bool, Fatal>>;
     fn checkpoint(&self) -> Option<(Block, CommitCertificate)>;
     fn ready(&self) -> BoxFuture<'_, ()>;
     fn propose(
@@ -66,6 +68,14 @@ impl<A: Application> Erased for A {
 
     fn fetch(&self, from: u64) -> BoxFuture<'_, Option<Run>> {
         Box::pin(Application::fetch(self, from))
+    }
+
+    fn recovery(&self) -> Option<Recovery> {
+        Application::recovery(self)
+    }
+
+    fn recover(&self, recovery: Recovery) -> BoxFuture<'_, Result<bool, Fatal>> {
+        Box::pin(Application::recover(self, recovery))
     }
 
     fn checkpoint(&self) -> Option<(Block, CommitCertificate)> {
@@ -121,6 +131,14 @@ impl Application for Shared {
 
     fn fetch(&self, from: u64) -> impl Future<Output = Option<Run>> + Send {
         self.0.fetch(from)
+    }
+
+    fn recovery(&self) -> Option<Recovery> {
+        self.0.recovery()
+    }
+
+    fn recover(&self, recovery: Recovery) -> impl Future<Output = Result<bool, Fatal>> + Send {
+        self.0.recover(recovery)
     }
 
     fn checkpoint(&self) -> Option<(Block, CommitCertificate)> {

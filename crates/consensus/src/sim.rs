@@ -76,6 +76,8 @@ pub struct Simulation {
     /// Validators that run two engines with one key, each of which hears one side of the network: two proposals for a
     /// view, and votes for both. The application of the second engine is started as number `validators` + its position.
     pub twins: Vec<usize>,
+    /// Validators that the others go on without. Nobody waits for them, whether they are up or not.
+    pub abandoned: Vec<usize>,
 }
 
 /// Who crashes when. A crashed validator loses everything but what it wrote.
@@ -133,6 +135,7 @@ impl Simulation {
             timing: Timing::members(),
             conflicting: Vec::new(),
             twins: Vec::new(),
+            abandoned: Vec::new(),
         }
     }
 
@@ -176,6 +179,7 @@ impl Simulation {
             timing: self.timing,
             conflicting: self.conflicting.clone(),
             twins: self.twins.clone(),
+            abandoned: self.abandoned.clone(),
             start,
         };
         let participants = consortium.participants();
@@ -265,6 +269,7 @@ struct Consortium<F> {
     timing: Timing,
     conflicting: Vec<usize>,
     twins: Vec<usize>,
+    abandoned: Vec<usize>,
     start: F,
 }
 
@@ -289,7 +294,7 @@ struct Validator<A> {
 /// What the simulator may ask a running validator.
 struct Progress {
     committed: watch::Receiver<Committed>,
-    /// The others stop listening to one that contradicts itself, so nobody waits for it.
+    /// The others stop listening to one that contradicts itself, or go on without one: nobody waits for it.
     is_awaited: bool,
 }
 
@@ -337,7 +342,7 @@ where
         let (committed, watched) = watch::channel(application.committed());
         let progress = Progress {
             committed: watched,
-            is_awaited: !has_twin,
+            is_awaited: !has_twin && !self.abandoned.contains(&init.index),
         };
         let validator = Validator {
             twin,

@@ -75,6 +75,11 @@ impl ValidatorSet {
         n.saturating_sub(n.saturating_sub(1) / 3)
     }
 
+    /// Signatures that are more than half: what it takes to end an epoch by hand. 3 of 4 and of 5, 4 of 7.
+    pub fn majority(&self) -> usize {
+        (self.0.len() / 2).saturating_add(1)
+    }
+
     fn key(&self, validator: u16) -> Option<&ValidatorKey> {
         self.0.get(usize::from(validator))
     }
@@ -147,25 +152,7 @@ impl CommitCertificate {
                 quorum: validators.quorum(),
             });
         }
-        let signed = self.signed_bytes(namespace);
-        for ValidatorSignature {
-            validator,
-            signature,
-        } in &self.signatures
-        {
-            let key = validators
-                .key(*validator)
-                .ok_or(CertificateError::UnknownValidator {
-                    validator: *validator,
-                    validators: validators.0.len(),
-                })?;
-            UnparsedPublicKey::new(&ED25519, key.as_bytes())
-                .verify(&signed, signature.as_slice())
-                .map_err(|_| CertificateError::Signature {
-                    validator: *validator,
-                })?;
-        }
-        Ok(())
+        verify_each(&self.signatures, validators, &self.signed_bytes(namespace))
     }
 
     /// As [`Self::verify`], by the validators of `epoch`: a certificate of another epoch is none.
@@ -191,11 +178,7 @@ impl CommitCertificate {
     /// The bytes each validator signed: LEB128 length of the domain, the domain (`namespace`
     /// followed by `_FINALIZE`), then epoch, view and parent view as LEB128 and the 32-byte digest.
     pub fn signed_bytes(&self, namespace: &[u8]) -> Vec<u8> {
-        let domain_len = namespace.len().saturating_add(FINALIZE.len());
-        let mut bytes = Vec::new();
-        put_leb128(&mut bytes, u64::try_from(domain_len).unwrap_or(u64::MAX));
-        bytes.extend_from_slice(namespace);
-        bytes.extend_from_slice(FINALIZE);
+        let mut bytes = in_domain(&[namespace, FINALIZE].concat());
         put_leb128(&mut bytes, self.epoch);
         put_leb128(&mut bytes, self.view);
         put_leb128(&mut bytes, self.parent_view);
@@ -226,15 +209,7 @@ impl CommitCertificate {
     }
 
     fn check_order(&self) -> Result<(), CertificateError> {
-        let pairs = self.signatures.iter().zip(self.signatures.iter().skip(1));
-        for (before, after) in pairs {
-            if before.validator >= after.validator {
-                return Err(CertificateError::Unordered {
-                    validator: after.validator,
-                });
-            }
-        }
-        Ok(())
+        check_order(&self.signatures)
     }
 
     fn payload_length(&self) -> usize {
@@ -346,8 +321,8 @@ pub enum CertificateError {
         /// Epoch in the certificate.
         found: u64,
     },
-    /// Fewer signatures than a quorum.
-    #[error("{signatures} signatures where {quorum} make a quorum")]
+    /// Fewer signatures than needed: a quorum for a certificate, more than half for the end of an epoch by hand.
+    #[error("{signatures} signatures where {quorum} are needed")]
     TooFew {
         /// Signatures in the certificate.
         signatures: usize,
@@ -393,7 +368,55 @@ pub fn namespace(chain_id: u64, genesis: &B256) -> Vec<u8> {
     .concat()
 }
 
-fn put_leb128(bytes: &mut Vec<u8>, mut value: u64) {
+/// The beginning of what a validator signs in a domain: LEB128 length of the domain, and the domain.
+pub(crate) fn in_domain(domain: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let length = u64::try_from(domain.len()).unwrap_or(u64::MAX);
+    put_leb128(&mut bytes, length);
+    bytes.extend_from_slice(domain);
+    bytes
+}
+
+/// Refuses signatures that are not strictly ascending by validator.
+pub(crate) fn check_order(signatures: &[ValidatorSignature]) -> Result<(), CertificateError> {
+    let pairs = signatures.iter().zip(signatures.iter().skip(1));
+    for (before, after) in pairs {
+        if before.validator >= after.validator {
+            return Err(CertificateError::Unordered {
+                validator: after.validator,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Verifies each signature over the same bytes; how many there are is for the caller to judge.
+pub(crate) fn verify_each(
+    signatures: &[ValidatorSignature],
+    validators: &ValidatorSet,
+    signed: &[u8],
+) -> Result<(), CertificateError> {
+    for ValidatorSignature {
+        validator,
+        signature,
+    } in signatures
+    {
+        let key = validators
+            .key(*validator)
+            .ok_or(CertificateError::UnknownValidator {
+                validator: *validator,
+                validators: validators.0.len(),
+            })?;
+        UnparsedPublicKey::new(&ED25519, key.as_bytes())
+            .verify(signed, signature.as_slice())
+            .map_err(|_| CertificateError::Signature {
+                validator: *validator,
+            })?;
+    }
+    Ok(())
+}
+
+pub(crate) fn put_leb128(bytes: &mut Vec<u8>, mut value: u64) {
     loop {
         let [low, ..] = value.to_le_bytes();
         value >>= 7;

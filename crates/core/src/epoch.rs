@@ -6,8 +6,13 @@
 //! current one, the block at that next height is the last of its epoch, and the announced set finalizes what follows.
 //! Nothing changes without a decision: then one epoch lasts for ever.
 //!
+//! Where so many validators are lost that nothing becomes final any more, more than half of an epoch's validators can end
+//! it by hand: see [`recovery`].
+//!
 //! This module must never depend on the consensus engine or on the state of the chain: a proof file is checked from
 //! headers and certificates alone.
+
+pub mod recovery;
 
 use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Decodable as _;
@@ -15,8 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     block::{Header, Validator, validators_hash},
-    certificate::{CertificateError, CommitCertificate, ValidatorKey, ValidatorSet},
+    certificate::{
+        CertificateError, CommitCertificate, ValidatorKey, ValidatorSet, ValidatorSignature,
+    },
 };
+use recovery::RecoveryError;
 
 /// Blocks between two heights at which validators can change. Part of consensus. A decision thus takes effect after 33
 /// to 64 blocks: early enough for people, and late enough that everybody who votes at the boundary has long known it.
@@ -96,11 +104,11 @@ impl Epoch {
         self.hash
     }
 
-    /// Height of the epoch's last block, as far as a block of the epoch, or its base, tells: `None` while no other set
-    /// is announced.
+    /// Height of the epoch's last block, as far as a block of the epoch tells: `None` while no other set is announced.
+    /// The block that the epoch stands on tells nothing.
     #[must_use]
     pub fn last(&self, header: &Header) -> Option<u64> {
-        if header.next_validators_hash == self.hash {
+        if header.number < self.first || header.next_validators_hash == self.hash {
             return None;
         }
         header.number.checked_next_multiple_of(INTERVAL)
@@ -123,6 +131,10 @@ pub struct Change {
     pub certificate: Bytes,
     /// The validators of the next epoch.
     pub validators: Vec<Validator>,
+    /// Who ended the epoch by hand at that block, by a [`recovery::Recovery`]; nobody where its header announces the
+    /// next validators.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<ValidatorSignature>,
 }
 
 /// Why a change of validators proves nothing.
@@ -156,6 +168,14 @@ pub enum ChangeError {
         /// Epoch that ends.
         epoch: u64,
     },
+    /// The epoch was ended by hand, and not by those who may.
+    #[error("the end of epoch {epoch} by hand: {source}")]
+    Recovery {
+        /// Epoch that ends.
+        epoch: u64,
+        /// What is wrong.
+        source: RecoveryError,
+    },
 }
 
 /// The validators of the epoch after `changes`, which begin with the end of epoch 0: each is finalized by the set
@@ -169,8 +189,10 @@ pub fn walk(
     changes: &[Change],
 ) -> Result<ValidatorSet, ChangeError> {
     let mut set = genesis.clone();
+    let mut base = None;
     for (epoch, change) in (0_u64..).zip(changes) {
-        change.ends(epoch, &set, namespace)?;
+        let header = change.ends(epoch, base, &set, namespace)?;
+        base = Some(header.hash());
         set = set_of(&change.validators)
             .map_err(|source| ChangeError::Certificate { epoch, source })?;
     }
@@ -190,7 +212,8 @@ pub fn follow(
     let mut current = first;
     for change in changes {
         let epoch = current.number();
-        let header = change.ends(epoch, current.set(), namespace)?;
+        let base = (epoch > 0).then_some(current.base());
+        let header = change.ends(epoch, base, current.set(), namespace)?;
         let following = Epoch::new(
             epoch.saturating_add(1),
             header.number.saturating_add(1),
@@ -204,17 +227,35 @@ pub fn follow(
 }
 
 impl Change {
-    /// The header, if this ends `epoch`, which `set` finalizes.
+    /// Whether the epoch was ended by hand.
+    #[must_use]
+    pub const fn is_recovery(&self) -> bool {
+        !self.signatures.is_empty()
+    }
+
+    /// The header, unverified.
+    ///
+    /// # Errors
+    /// [`ChangeError::Header`] if it can't be read.
+    pub fn header(&self) -> Result<Header, ChangeError> {
+        read_header(&self.header).map_err(ChangeError::Header)
+    }
+
+    /// The header, if this ends `epoch`, which `set` finalizes and which stands on the block `base`; `None` for the
+    /// first epoch.
     fn ends(
         &self,
         epoch: u64,
+        base: Option<B256>,
         set: &ValidatorSet,
         namespace: &[u8],
     ) -> Result<Header, ChangeError> {
-        let mut rest = self.header.as_ref();
-        let header = Header::decode(&mut rest).map_err(ChangeError::Header)?;
-        if !rest.is_empty() {
-            return Err(ChangeError::Header(alloy_rlp::Error::UnexpectedLength));
+        let header = self.header()?;
+        if self.is_recovery() {
+            recovery::ends(self, &header, epoch, base, set, namespace)
+                .and_then(|()| recovery::signed(self, &header, epoch, set, namespace))
+                .map_err(|source| ChangeError::Recovery { epoch, source })?;
+            return Ok(header);
         }
         if header.epoch != epoch || header.number == 0 || !is_turn(header.number) {
             return Err(ChangeError::Place {
@@ -232,6 +273,15 @@ impl Change {
             return Err(ChangeError::Announced { epoch });
         }
         Ok(header)
+    }
+}
+
+fn read_header(mut bytes: &[u8]) -> Result<Header, alloy_rlp::Error> {
+    let header = Header::decode(&mut bytes)?;
+    if bytes.is_empty() {
+        Ok(header)
+    } else {
+        Err(alloy_rlp::Error::UnexpectedLength)
     }
 }
 

@@ -154,6 +154,14 @@ pub enum ProofError {
     /// The validators of the certificate's epoch do not follow from those at genesis.
     #[error("the changes of validators do not hold: {0}")]
     Changes(#[source] ChangeError),
+    /// The block is final by validators that had ended their epoch by hand before it.
+    #[error("block {height} is of a branch that the consortium left after block {last}")]
+    LeftBehind {
+        /// Height of the block.
+        height: u64,
+        /// Height of the last block that the consortium kept.
+        last: u64,
+    },
     /// A header is not the parent of the next.
     #[error("header {0} is not the parent of the one after it")]
     Headers(u64),
@@ -201,7 +209,7 @@ impl ProofError {
             Self::Format(_) => "format",
             Self::Malformed { part, .. } | Self::State { part, .. } => part,
             Self::Certificate(_) => "certificate",
-            Self::Changes(_) => "changes",
+            Self::Changes(_) | Self::LeftBehind { .. } => "changes",
             Self::Headers(_) => "headers",
             Self::Leaf { .. } => "leaf",
             Self::Record(_) => "record",
@@ -450,19 +458,29 @@ fn verify_headers(
     };
     let certificate = CommitCertificate::decode(certificate).map_err(ProofError::Certificate)?;
     let domain = namespace(anchor.chain_id, &anchor.genesis_hash);
-    let before = usize::try_from(certificate.epoch)
-        .ok()
-        .and_then(|epoch| changes.get(..epoch))
-        .ok_or_else(|| {
-            let problem = format!(
-                "{} where the certificate is of epoch {}",
-                changes.len(),
-                certificate.epoch
-            );
-            malformed("changes", &problem)
-        })?;
+    let epoch = usize::try_from(certificate.epoch).unwrap_or(usize::MAX);
+    let before = changes.get(..epoch).ok_or_else(|| {
+        let problem = format!(
+            "{} where the certificate is of epoch {}",
+            changes.len(),
+            certificate.epoch
+        );
+        malformed("changes", &problem)
+    })?;
     let validators =
         epoch::walk(&anchor.validators, &domain, before).map_err(ProofError::Changes)?;
+    if let Some(end) = changes.get(epoch).filter(|end| end.is_recovery()) {
+        // Its end by hand counts only if it holds itself.
+        let through = changes.get(..=epoch).unwrap_or_default();
+        epoch::walk(&anchor.validators, &domain, through).map_err(ProofError::Changes)?;
+        let kept = end.header().map_err(ProofError::Changes)?.number;
+        if last.number > kept {
+            return Err(ProofError::LeftBehind {
+                height: last.number,
+                last: kept,
+            });
+        }
+    }
     certificate
         .verify(&last.hash(), &validators, &domain)
         .map_err(ProofError::Certificate)?;
@@ -475,3 +493,6 @@ fn malformed(part: &'static str, problem: &dyn std::fmt::Display) -> ProofError 
         problem: problem.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,7 @@ use stele_core::{
         identity::IIdentity::IIdentityEvents, prescriptions::IPrescriptions::IPrescriptionsEvents,
         records::IRecords::IRecordsEvents,
     },
+    block::Validator,
     crypto::Secret32,
     id,
     time::Timestamp,
@@ -48,8 +49,19 @@ pub struct FinalizedBlock {
     pub hash: B256,
     /// Time of the header.
     pub timestamp: Timestamp,
+    /// What the block changed before its transactions, if it is the first after an epoch that was ended by hand.
+    pub seating: Option<Seated>,
     /// All logs, in order.
     pub logs: Vec<FinalizedLog>,
+}
+
+/// The seats of validators from a block on, whatever they were before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seated {
+    /// Exactly these have seats.
+    pub validators: Vec<Validator>,
+    /// Organisations that are suspended with it.
+    pub suspended: Vec<Address>,
 }
 
 /// One log of a finalized block.
@@ -201,6 +213,9 @@ struct Block<'a> {
 
 impl Block<'_> {
     fn apply(mut self) -> Result<()> {
+        if let Some(seated) = &self.block.seating {
+            self.seat(seated)?;
+        }
         for entry in &self.block.logs {
             let log = &entry.log;
             match log.address {

@@ -35,7 +35,7 @@ mod search;
 mod sqlite;
 
 pub use error::{Error, Result};
-pub use follow::{ChainIndex, FinalizedBlock, FinalizedLog};
+pub use follow::{ChainIndex, FinalizedBlock, FinalizedLog, Seated};
 pub use index::Index;
 pub use local::{LocalStore, notices, outbox, receipts};
 pub use query::{Happened, accounts, emergency, grants, network, prescriptions, records};

@@ -356,7 +356,7 @@ impl Service {
                 Zeroizing::new(b"{}".to_vec())
             }
             Ask::Members { cards } => self.swap_cards(cards)?,
-            Ask::Blocks { from } => self.give_blocks(from)?,
+            Ask::Blocks { from } => self.give_blocks(asker, from)?,
             Ask::Snapshot {} => self.offer_snapshot(asker).await?,
             Ask::State { height, wants } => self.give_state(asker, height, &wants).await?,
             Ask::Receipts { from, to } => self.give_receipts(from, to).await?,
@@ -400,7 +400,9 @@ impl Service {
         if question.genesis != self.ledger.facts().genesis_hash {
             return Err(refused("the question is of another consortium"));
         }
-        if !self.is_member(OrganizationId(question.from))? {
+        if !self.is_member(OrganizationId(question.from))?
+            && !self.is_told_of_recovery(question.from, &question.ask)
+        {
             return Err(refused(
                 "the sender is no active organisation of the consortium",
             ));

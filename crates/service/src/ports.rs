@@ -6,7 +6,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes, Log, U256};
 use stele_core::{
     block::{Header, Receipt, Validator},
-    epoch::{Change, Epoch},
+    epoch::{Change, Epoch, recovery::Recovery},
     id::OrganizationId,
     tx::Transaction,
 };
@@ -419,6 +419,8 @@ pub struct FinalBlocks {
     pub blocks: Vec<Bytes>,
     /// Encoded certificate that names the last of them.
     pub certificate: Bytes,
+    /// Documents that ended epochs by hand not long before these blocks, or after; unchecked.
+    pub recoveries: Vec<Recovery>,
 }
 
 /// The gateways of the other members.
@@ -536,6 +538,15 @@ pub trait Ledger: Send + Sync + 'static {
     fn final_blocks(&self, from: u64) -> Result<Option<FinalBlocks>, LedgerError> {
         let _ = from;
         Ok(None)
+    }
+    /// The documents that ended epochs by hand, the oldest first.
+    fn recoveries(&self) -> Vec<Recovery> {
+        Vec::new()
+    }
+    /// Height of the last block before the others went on without an organisation, whose validators they took for lost.
+    fn left_behind(&self, organization: Address) -> Option<u64> {
+        let _ = organization;
+        None
     }
     /// A final block whose state can be given to an organisation that joins, with what proves it, in the ledger's own form. `None` if
     /// there is none.

@@ -56,8 +56,8 @@ use peers::Gateways;
 pub(crate) use network::ORGANIZATION_FILE;
 pub(crate) use signal::signal;
 use spare::Spare;
-pub(crate) use validator::new_validator_key;
-use validator::{signer, signers};
+use validator::signer;
+pub(crate) use validator::{new_validator_key, promise, signers};
 
 /// How long receipts wait for others before they are anchored together.
 const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
@@ -332,7 +332,7 @@ impl Stores {
             Start::Member => None,
         };
         let stores = Self::open(config, new).await?;
-        network::check(config, &stores.genesis, start)?;
+        network::check(config, &stores, start)?;
         Ok(stores)
     }
 }

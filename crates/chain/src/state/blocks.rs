@@ -2,7 +2,10 @@
 
 use alloy_primitives::{B256, Bytes};
 use alloy_rlp::Decodable;
-use stele_core::block::{Block, Header, Receipt, Validator, validators_hash};
+use stele_core::{
+    block::{Block, Header, Receipt, Validator, validators_hash},
+    epoch::Change,
+};
 
 use super::{
     Error, Head, StateView, rows,
@@ -108,6 +111,19 @@ impl StateView {
             return Err(malformed());
         }
         Ok(Some(validators))
+    }
+
+    /// The change of validators that ended an epoch by hand, if one did.
+    ///
+    /// # Errors
+    /// Unreadable or damaged rows.
+    pub(crate) fn recovery(&self, epoch: u64) -> Result<Option<Change>, Error> {
+        let height = self.base().height();
+        let key = recovery_key(epoch);
+        let row = rows::read(self.base().reader(), Table::Meta, &key, height)?;
+        let malformed = |_| Error::damaged(height, "the end of an epoch by hand is malformed");
+        row.map(|row| serde_json::from_slice(&row).map_err(malformed))
+            .transpose()
     }
 
     /// Height of the block with `digest`.
@@ -286,9 +302,25 @@ pub(crate) fn put_validators(batch: &mut Batch, validators: &[Validator]) {
     rows::put(batch, Table::Meta, &key, &payload);
 }
 
+/// Adds the change of validators that ended an epoch by hand.
+///
+/// # Errors
+/// None in practice: every field has a JSON form.
+pub(crate) fn put_recovery(batch: &mut Batch, epoch: u64, change: &Change) -> Result<(), Error> {
+    let text = serde_json::to_vec(change)
+        .map_err(|_| Error::Invariant("a change of validators without a text"))?;
+    rows::put(batch, Table::Meta, &recovery_key(epoch), &text);
+    Ok(())
+}
+
+fn recovery_key(epoch: u64) -> Vec<u8> {
+    [RECOVERY_KEY, &epoch.to_be_bytes()].concat()
+}
+
 fn validators_key(hash: B256) -> Vec<u8> {
     [VALIDATORS_KEY, hash.as_slice()].concat()
 }
 
 const HEAD_KEY: &[u8] = b"head";
 const VALIDATORS_KEY: &[u8] = b"validators/";
+const RECOVERY_KEY: &[u8] = b"recovery/";

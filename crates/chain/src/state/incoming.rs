@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes};
 use alloy_rlp::{Decodable as _, RlpDecodable, RlpEncodable};
-use stele_core::block::{Block, Receipt, Validator};
+use stele_core::{
+    block::{Block, Receipt, Validator},
+    epoch::Change,
+};
 
 use super::{
     Error, Head, blocks, format, logs,
@@ -63,8 +66,8 @@ impl Incoming {
         self.begun.as_ref().map(|begun| &begun.offer)
     }
 
-    /// Begins: the chain up to `head`, whose first block is `genesis`, with the sets of validators that its blocks
-    /// announce. The store must be empty.
+    /// Begins: the chain up to `head`, whose first block is `genesis`, with the changes of validators on the way and the
+    /// set that the head announces, if it is another. The store must be empty.
     ///
     /// # Errors
     /// [`Error::Invariant`] if it is not, [`Error::Store`] if nothing could be written.
@@ -73,7 +76,8 @@ impl Incoming {
         offer: Bytes,
         head: Head,
         genesis: &Block,
-        announced: &[&[Validator]],
+        changes: &[Change],
+        announced: Option<&[Validator]>,
     ) -> Result<(), Error> {
         if self.begun.is_some() {
             return Err(Error::Invariant("a snapshot was begun twice"));
@@ -89,7 +93,14 @@ impl Incoming {
         };
         let mut batch = Batch::default();
         blocks::put_rows(&mut batch, head.genesis_hash, genesis, &[], &[]);
-        for validators in announced {
+        for (epoch, change) in (0_u64..).zip(changes) {
+            if change.is_recovery() {
+                blocks::put_recovery(&mut batch, epoch, change)?;
+            } else {
+                blocks::put_validators(&mut batch, &change.validators);
+            }
+        }
+        if let Some(validators) = announced {
             blocks::put_validators(&mut batch, validators);
         }
         begun.put(&mut batch);

@@ -8,7 +8,7 @@ use super::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// `head` → format version, height, digest, state root, genesis digest; `validators/` ‖ hash → a set of
-    /// validators.
+    /// validators; `recovery/` ‖ epoch (8 bytes, big endian) → the change of validators that ended it by hand.
     Meta,
     /// Path of a node of the account trie → its RLP.
     AccountNodes,

@@ -13,6 +13,7 @@ mod cost;
 mod dev;
 mod passkey;
 mod pool;
+mod recovery;
 mod snapshot;
 mod solidity;
 mod support;

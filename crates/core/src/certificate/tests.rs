@@ -192,12 +192,11 @@ fn a_change_needs_the_validators_before_it() {
 
     let (first, second, third) = (Fixture::new(4), Fixture::new(5), Fixture::new(3));
     let seats = |fixture: &Fixture| -> Vec<Validator> {
-        let keys = fixture.set.keys().iter();
-        keys.map(|key| Validator {
+        let seat = |key: &ValidatorKey| Validator {
             key: B256::from(*key.as_bytes()),
             organization: Default::default(),
-        })
-        .collect()
+        };
+        fixture.set.keys().iter().map(seat).collect()
     };
     let change = |epoch: u64, number: u64, signers: &Fixture, next: &Fixture| {
         let header = Header {
@@ -227,6 +226,7 @@ fn a_change_needs_the_validators_before_it() {
             header: alloy_rlp::encode(&header).into(),
             certificate: certificate.encode().into(),
             validators: seats(next),
+            signatures: Vec::new(),
         }
     };
     let walked = |changes: &[Change]| walk(&first.set, &first.namespace, changes);

@@ -5,10 +5,28 @@ use stele_core::abi::{
     audit::IAudit::IAuditEvents as Audit, governance::IGovernance::IGovernanceEvents as Governance,
 };
 
-use super::{Block, bytes, number};
+use super::{Block, Seated, bytes, number};
 use crate::error::Result;
 
 impl Block<'_> {
+    /// The seats that the members gave by hand, without an event.
+    pub(super) fn seat(&self, seated: &Seated) -> Result<()> {
+        self.run("DELETE FROM validators", [])?;
+        for validator in &seated.validators {
+            self.run(
+                "REPLACE INTO validators (key, organization) VALUES (?1, ?2)",
+                params![validator.key.as_slice(), bytes(&validator.organization)],
+            )?;
+        }
+        for organization in &seated.suspended {
+            self.run(
+                "UPDATE accounts SET status = 2 WHERE address = ?1 AND status = 1",
+                [bytes(organization)],
+            )?;
+        }
+        Ok(())
+    }
+
     pub(super) fn audit(&self, event: &Audit, tx: i64) -> Result<()> {
         let Audit::ReceiptsAnchored(e) = event;
         self.run(

@@ -8,13 +8,14 @@ use stele_core::{
         audit::IAudit, consent::IConsent, emergency::IEmergency, governance::IGovernance,
         identity::IIdentity, prescriptions::IPrescriptions, records::IRecords,
     },
+    block::Validator,
     consent::Permissions,
     crypto::Secret32,
     id::{self, PatientId},
     time::Timestamp,
 };
 
-use super::{ChainIndex, FinalizedBlock, FinalizedLog};
+use super::{ChainIndex, FinalizedBlock, FinalizedLog, Seated};
 use crate::{Error, grants::RequestStatus};
 
 fn open() -> (tempfile::TempDir, ChainIndex) {
@@ -41,6 +42,7 @@ fn block(height: u64, logs: Vec<Log>) -> FinalizedBlock {
         })
         .collect();
     FinalizedBlock {
+        seating: None,
         height,
         hash: B256::from(U256::from(height + 1)),
         timestamp: Timestamp(height * 1_000),
@@ -514,6 +516,25 @@ fn every_event_is_answered_from() {
     );
 }
 
+/// Seats that were given by hand take the place of all there were, without an event.
+#[test]
+fn seats_given_by_hand_take_the_place_of_all_others() {
+    let (_folder, index) = open();
+    index.apply_all(&chain()).unwrap();
+    let key = B256::repeat_byte(7);
+    let mut next = block(5, Vec::new());
+    next.seating = Some(Seated {
+        validators: vec![Validator {
+            key,
+            organization: P,
+        }],
+        suspended: vec![A],
+    });
+    index.apply(&next).unwrap();
+    assert_eq!(index.validators().unwrap(), [(key, P)]);
+    assert_eq!(index.account(A).unwrap().unwrap().status, 2);
+}
+
 /// Everything the file holds, table by table.
 fn dump(index: &ChainIndex) -> Vec<String> {
     let reader = index.file().reader().unwrap();
@@ -587,6 +608,7 @@ fn gaps_and_other_chains_are_refused_whole() {
         })
     ));
     let other = FinalizedBlock {
+        seating: None,
         hash: B256::ZERO,
         ..blocks[1].clone()
     };

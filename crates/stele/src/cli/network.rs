@@ -2,6 +2,7 @@
 
 mod files;
 mod join;
+mod recover;
 
 use std::{
     fs,
@@ -64,6 +65,15 @@ enum NetworkWhat {
     #[command(after_help = "Examples:
   stele network config --data stele-data --out stele.toml --host a.example.org")]
     Config(join::Write),
+    /// Go on after more than a third of the validators were lost for good, by a document that more than half of them sign.
+    #[command(after_help = "Examples:
+  stele network recover propose --lost 0xORGANISATION --lost 0xORGANISATION --out recovery.json --config stele.toml
+  stele network recover sign recovery.json --config stele.toml     # at each member that is left, its node stopped
+  stele network recover apply recovery.json --config stele.toml    # then at each of them; then start the nodes
+
+  Until every member that is left has the same last block, none may sign: start them beside each other first. A member
+  that has signed starts again only with the document in force. docs/operating.md has all the steps.")]
+    Recover(recover::RecoverCommand),
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +108,7 @@ impl NetworkCommand {
             NetworkWhat::Join(join) => join.run().await,
             NetworkWhat::NewKey(new) => new.run().await,
             NetworkWhat::Config(write) => write.run(),
+            NetworkWhat::Recover(recover) => recover.run().await,
         }
     }
 }

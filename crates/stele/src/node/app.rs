@@ -3,18 +3,18 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use alloy_primitives::B256;
-use stele_chain::{Chain, Committed as ChainCommitted, Verdict};
+use stele_chain::{Chain, Committed as ChainCommitted, RecoveryRefused, Verdict};
 use stele_consensus::{Application, Branch, Committed, Fatal, Run};
 use stele_core::{
     block::{Block, Header},
     certificate::{CommitCertificate, ValidatorKey},
-    epoch::Epoch,
+    epoch::{Epoch, recovery::Recovery},
 };
 use tokio::sync::{Notify, watch};
 
@@ -38,6 +38,8 @@ pub(crate) struct App {
     others: Arc<OnceLock<Others>>,
     /// Whether a snapshot is on its way, so that no block is executed that it makes needless.
     joining: Arc<AtomicBool>,
+    /// Documents that ended epochs by hand, as other members gave them last.
+    recoveries: Arc<Mutex<Vec<Recovery>>>,
 }
 
 /// Blocks that this process proposed: once one of them is final, whatever was proposed before the process started is
@@ -69,7 +71,14 @@ impl App {
             nudged: Arc::default(),
             others: Arc::default(),
             joining: Arc::default(),
+            recoveries: Arc::default(),
         }
+    }
+
+    fn recoveries(&self) -> MutexGuard<'_, Vec<Recovery>> {
+        self.recoveries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says whether a snapshot is on its way; until it is not, no blocks are fetched from others.
@@ -149,7 +158,31 @@ impl Application for App {
         if self.is_joining() {
             return None;
         }
-        self.others.get()?.blocks(from).await
+        let fetched = self.others.get()?.blocks(from).await?;
+        *self.recoveries() = fetched.recoveries;
+        fetched.run
+    }
+
+    fn recovery(&self) -> Option<Recovery> {
+        let known = self.recoveries();
+        let mut known = known.iter();
+        known.find(|known| self.chain.concerns(known)).cloned()
+    }
+
+    async fn recover(&self, recovery: Recovery) -> Result<bool, Fatal> {
+        let chain = Arc::clone(&self.chain);
+        let (epoch, height) = (recovery.epoch, recovery.height);
+        let recovered = tokio::task::spawn_blocking(move || chain.recover(&recovery));
+        match recovered.await.map_err(Fatal::new)? {
+            Ok(_) => Ok(true),
+            Err(refused @ RecoveryRefused::Chain(_)) => Err(Fatal::new(refused)),
+            Err(refused) if refused.is_left_behind() => Err(Fatal::new(refused)),
+            Err(refused) => {
+                tracing::warn!(epoch, height, %refused, "a member gave a recovery that does not fit");
+                self.recoveries().clear();
+                Ok(false)
+            }
+        }
     }
 
     fn checkpoint(&self) -> Option<(Block, CommitCertificate)> {

@@ -12,15 +12,15 @@ use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use anyhow::Context as _;
 use stele_chain::{
     CallOutcome, CallRequest, Chain, Estimate, FinalBlock, IncludedReceipt, IncludedTransaction,
-    Pooled, QueryError, Rejected, RejectionKind, TracedTransaction, state,
+    Pooled, QueryError, Rejected, RejectionKind, Seating, TracedTransaction, state,
 };
 use stele_core::{
     block::{Block, Header, Receipt, Validator},
-    epoch::{Change, Epoch},
+    epoch::{Change, Epoch, recovery::Recovery},
     id::{AUDIT, GOVERNANCE},
     tx::{RecoveredTransaction, Transaction},
 };
-use stele_index::{FinalizedBlock, FinalizedLog, Index};
+use stele_index::{FinalizedBlock, FinalizedLog, Index, Seated};
 use stele_service::ports::{
     AccountProof, BlockRef, BlockView, BoxFuture, Call, ChainFacts, FinalBlocks, Finalized, Ledger,
     LedgerError, LogFilter, LogView, Position, ReceiptView, RefusalKind, SlotProof, SlotQuery,
@@ -122,7 +122,10 @@ impl NodeLedger {
     ) -> anyhow::Result<()> {
         let hashes: Vec<B256> = transactions.iter().map(|tx| tx.hash).collect();
         if let Some(Followers { index, vault }) = &self.followers {
-            index.chain().apply(&followed(block, &hashes, receipts))?;
+            let seating = self.chain.seating(block.header.number);
+            index
+                .chain()
+                .apply(&followed(block, &hashes, receipts, seating))?;
             // A revoked grantee's unwrapped keys must not outlive the block.
             vault.clear_cached_keys();
         }
@@ -452,7 +455,21 @@ impl Ledger for NodeLedger {
         Ok(run.map(|(blocks, certificate)| FinalBlocks {
             blocks,
             certificate,
+            recoveries: Vec::new(),
         }))
+    }
+
+    fn recoveries(&self) -> Vec<Recovery> {
+        self.chain.recoveries()
+    }
+
+    fn left_behind(&self, organization: Address) -> Option<u64> {
+        let ended = self.chain.recoveries().into_iter().rev();
+        let mut heights = ended.map(|recovery| recovery.height);
+        heights.find(|height| {
+            let seating = self.chain.seating(height.saturating_add(1));
+            seating.is_some_and(|seating| seating.suspended.contains(&organization))
+        })
     }
 
     fn snapshot_offer(&self, to: Address) -> Result<Option<Bytes>, LedgerError> {
@@ -677,7 +694,12 @@ fn refused(rejected: &Rejected) -> LedgerError {
     }
 }
 
-fn followed(block: &Block, hashes: &[B256], receipts: &[Receipt]) -> FinalizedBlock {
+fn followed(
+    block: &Block,
+    hashes: &[B256],
+    receipts: &[Receipt],
+    seating: Option<Seating>,
+) -> FinalizedBlock {
     let mut logs = Vec::new();
     for ((tx_index, hash), receipt) in (0_u64..).zip(hashes).zip(receipts) {
         for log in &receipt.logs {
@@ -693,6 +715,10 @@ fn followed(block: &Block, hashes: &[B256], receipts: &[Receipt]) -> FinalizedBl
         height: block.header.number,
         hash: block.hash(),
         timestamp: stele_core::time::Timestamp(block.header.timestamp_ms),
+        seating: seating.map(|seating| Seated {
+            validators: seating.validators,
+            suspended: seating.suspended,
+        }),
         logs,
     }
 }

@@ -12,7 +12,9 @@ use std::{
 
 use alloy_primitives::{B256, Bytes};
 use stele_consensus::Run;
-use stele_core::{block::Block, certificate::CommitCertificate};
+use stele_core::{
+    block::Block, certificate::CommitCertificate, epoch::recovery::Recovery, id::OrganizationId,
+};
 use stele_service::{Service, network::MemberCard, ports::FinalBlocks};
 use tokio::runtime::Handle;
 
@@ -27,6 +29,14 @@ pub(crate) struct Others {
     runtime: Handle,
     /// Whose turn it is to be asked.
     turn: AtomicUsize,
+}
+
+/// What another member gave.
+pub(crate) struct Fetched {
+    /// Blocks, if it has any from that height on.
+    pub(crate) run: Option<Run>,
+    /// Documents that ended epochs by hand, unchecked.
+    pub(crate) recoveries: Vec<Recovery>,
 }
 
 impl Others {
@@ -53,29 +63,38 @@ impl Others {
         tracing::warn!("no other member takes this node's transactions");
     }
 
-    /// Final blocks from a height on, of one member: each time another's turn.
-    pub(crate) async fn blocks(&self, from: u64) -> Option<Run> {
+    /// Final blocks from a height on, of one member, and documents that ended epochs by hand: each time another's turn, and
+    /// that of the next where one does not answer.
+    pub(crate) async fn blocks(&self, from: u64) -> Option<Fetched> {
         let members = self.gateways.organizations();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let asked = *members.get(turn.checked_rem(members.len())?)?;
-        let service = Arc::clone(&self.service);
-        let fetched = self
-            .runtime
-            .spawn(async move { service.fetch_blocks(asked, from).await });
-        match fetched.await {
-            Ok(Ok(found)) => {
-                let run = found.as_ref().map(read_run)?;
-                if run.is_none() {
-                    tracing::warn!(organization = %asked, "a member sent blocks that can't be read");
+        for _ in members.iter().take(ASKED_AT_ONCE) {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let asked = *members.get(turn.checked_rem(members.len())?)?;
+            let service = Arc::clone(&self.service);
+            let fetched = self
+                .runtime
+                .spawn(async move { service.fetch_blocks(asked, from).await });
+            match fetched.await {
+                Ok(Ok(found)) => return found.map(|found| read(asked, found)),
+                Ok(Err(error)) => {
+                    tracing::debug!(organization = %asked, %error, "a member gave no blocks");
                 }
-                run
+                Err(_) => return None,
             }
-            Ok(Err(error)) => {
-                tracing::debug!(organization = %asked, %error, "a member gave no blocks");
-                None
-            }
-            Err(_) => None,
         }
+        None
+    }
+}
+
+/// What a member gave, as far as it can be read.
+fn read(asked: OrganizationId, found: FinalBlocks) -> Fetched {
+    let run = read_run(&found);
+    if run.is_none() && !found.blocks.is_empty() {
+        tracing::warn!(organization = %asked, "a member sent blocks that can't be read");
+    }
+    Fetched {
+        run,
+        recoveries: found.recoveries,
     }
 }
 
@@ -130,12 +149,17 @@ pub(super) async fn introduce(service: Arc<Service>, gateways: Arc<Gateways>) {
     }
 }
 
+/// Members that are asked for the same before a pause, while they don't answer.
+const ASKED_AT_ONCE: usize = 3;
 /// Pause after all members have been greeted.
 const AGAIN: Duration = Duration::from_secs(30);
 /// Pause after one that does not answer, or does not know this member yet.
 const RETRY: Duration = Duration::from_secs(2);
 
 fn read_run(found: &FinalBlocks) -> Option<Run> {
+    if found.blocks.is_empty() {
+        return None;
+    }
     let blocks = found.blocks.iter().map(|bytes| Block::decode(bytes).ok());
     Some(Run {
         blocks: blocks.collect::<Option<_>>()?,

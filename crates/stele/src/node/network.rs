@@ -9,7 +9,7 @@ use stele_consensus::Network;
 use stele_core::id::OrganizationId;
 use stele_vault::Vault;
 
-use super::{Start, peers::Gateways, signer};
+use super::{Start, Stores, peers::Gateways, promise, signer};
 use crate::config::{Config, NetworkConfig};
 
 /// File in the data folder that names the node's organisation, where the genesis does not know it.
@@ -53,8 +53,11 @@ pub(super) fn own_organization(
     )
 }
 
-/// Refuses a configuration that does not go with the genesis, or with the way the node is started.
-pub(super) fn check(config: &Config, genesis: &Genesis, start: Start) -> Result<()> {
+/// Refuses what the member promised not to do, and a configuration that does not go with the genesis, or with the way the
+/// node is started.
+pub(super) fn check(config: &Config, stores: &Stores, start: Start) -> Result<()> {
+    promise::keep(&config.data, &stores.chain)?;
+    let genesis = &stores.genesis;
     let members = genesis.validators.len();
     let Some(network) = &config.network else {
         if members > 1 {

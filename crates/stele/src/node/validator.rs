@@ -1,4 +1,6 @@
-//! The keys of this node's validator.
+//! The keys of this node's validator, and what it promised with them.
+
+pub(crate) mod promise;
 
 use std::{fs, path::Path};
 
@@ -27,7 +29,7 @@ pub(super) fn signer(vault: &Vault, number: u32) -> SignerSeed {
 }
 
 /// All signing keys this validator has had, the newest first.
-pub(super) fn signers(data: &Path, vault: &Vault) -> Result<Vec<SignerSeed>> {
+pub(crate) fn signers(data: &Path, vault: &Vault) -> Result<Vec<SignerSeed>> {
     let newest = key_number(data)?;
     Ok((0..=newest).rev().map(|n| signer(vault, n)).collect())
 }

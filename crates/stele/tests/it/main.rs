@@ -32,6 +32,7 @@ mod node;
 mod partition;
 mod people;
 mod random;
+mod recovery;
 mod relay;
 mod replay;
 mod replicas;

@@ -4,6 +4,8 @@
 //! and `STELE_SIM_FROM` the first; `cargo xtask sim --seeds N --from S` does it longer. What fails names its seed, which
 //! replays it.
 
+mod lost;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -24,7 +26,7 @@ use stele_core::{
     block::{Block, Header, Validator},
     certificate::{CommitCertificate, ValidatorKey},
     crypto::Secret32,
-    epoch::Epoch,
+    epoch::{Epoch, recovery::Recovery},
     id::GOVERNANCE,
 };
 
@@ -37,9 +39,30 @@ const BLOCKS_CHANGING: u64 = 110;
 /// Transactions that each member's organisation sends after each start.
 const SENT: u64 = 12;
 
-/// What survives a crash: final blocks with their certificates.
+/// What survives a crash: final blocks with their certificates, and what ended an epoch by hand.
 #[derive(Default)]
-struct Disk(Vec<(Arc<Block>, Vec<u8>)>);
+struct Disk(Vec<(Arc<Block>, Vec<u8>)>, Option<Recovery>);
+
+impl Disk {
+    /// Executes everything again.
+    fn replay(&self, genesis: &Genesis) -> (Chain, usize) {
+        let chain =
+            Chain::over(State::in_memory().unwrap(), genesis, PoolLimits::default()).unwrap();
+        let recover = |chain: &Chain| {
+            let (head, _) = chain.finalized();
+            if let Some(ended) = self.1.as_ref().filter(|one| one.height == head.number) {
+                chain.recover(ended).unwrap();
+            }
+        };
+        let mut proposed = 0;
+        for (block, certificate) in &self.0 {
+            recover(&chain);
+            proposed += proposals(&chain.commit(block, certificate).unwrap()).len();
+        }
+        recover(&chain);
+        (chain, proposed)
+    }
+}
 
 /// How a member behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +88,8 @@ struct Member {
     index: usize,
     /// Everybody's disk, from which one without a seat takes its blocks.
     all: Arc<Vec<Arc<Mutex<Disk>>>>,
+    /// What its people agreed on.
+    people: Arc<lost::People>,
 }
 
 /// A validator gets or gives up its seat: proposed by the first member, voted for by all others.
@@ -120,15 +145,10 @@ impl Member {
         index: usize,
         conduct: Conduct,
         changes: &[(Change, B256)],
+        people: &Arc<lost::People>,
     ) -> Self {
         let disk = Arc::clone(&all[number]);
-        let chain =
-            Chain::over(State::in_memory().unwrap(), genesis, PoolLimits::default()).unwrap();
-        let mut proposed = 0;
-        for (block, certificate) in &disk.lock().unwrap().0 {
-            let committed = chain.commit(block, certificate).unwrap();
-            proposed += proposals(&committed).len();
-        }
+        let (chain, proposed) = disk.lock().unwrap().replay(genesis);
         let sender = key(index);
         let first = chain.pending_nonce(sender.address()).unwrap();
         for nonce in first..first + SENT {
@@ -148,6 +168,7 @@ impl Member {
             conduct,
             index,
             all: Arc::clone(all),
+            people: Arc::clone(people),
         };
         if index == 0 && proposed == 0 {
             for (change, validator) in changes {
@@ -242,6 +263,26 @@ impl Application for Member {
             }
         }
         None
+    }
+
+    fn recovery(&self) -> Option<Recovery> {
+        let ended = self.people.document()?;
+        self.chain.concerns(&ended).then_some(ended)
+    }
+
+    async fn recover(&self, recovery: Recovery) -> Result<bool, Fatal> {
+        match self.chain.recover(&recovery) {
+            Ok(_) => {
+                self.disk.lock().unwrap().1 = Some(recovery);
+                Ok(true)
+            }
+            // A node stops here and says so. The simulation would take that for a failure, so this one just stands still.
+            Err(refused) if refused.is_left_behind() => {
+                self.people.told(self.index);
+                std::future::pending().await
+            }
+            Err(refused) => Err(Fatal::new(refused)),
+        }
     }
 
     fn checkpoint(&self) -> Option<(Block, CommitCertificate)> {
@@ -416,9 +457,11 @@ fn run(seed: u64) -> Result<Done, String> {
         Arc::new((0..2 * members).map(|_| Arc::default()).collect());
     let start = {
         let disks = Arc::clone(&disks);
+        let people = Arc::default();
         move |number: usize| {
             let index = number % members;
-            Member::start(&genesis, &disks, number, index, conduct[index], &changes)
+            let conduct = conduct[index];
+            Member::start(&genesis, &disks, number, index, conduct, &changes, &people)
         }
     };
     let outcome = simulation.run(start)?;

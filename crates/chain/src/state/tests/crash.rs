@@ -103,7 +103,9 @@ fn taker() {
         drop(incoming);
         taker.discard_incoming().unwrap();
         incoming = taker.incoming().unwrap();
-        incoming.begin(Bytes::new(), head, &first, &[]).unwrap();
+        incoming
+            .begin(Bytes::new(), head, &first, &[], None)
+            .unwrap();
     }
     while let Some(wants) = incoming.wants() {
         let parts = super::parts::parts(&view, &wants, 600);

@@ -43,7 +43,7 @@ fn begin(store: &Arc<MemoryStore>, head: Head, first: &Block) -> Incoming {
     let mut incoming = Incoming::over(Arc::clone(store) as _).unwrap();
     assert!(incoming.offer().is_none());
     incoming
-        .begin(Bytes::from_static(b"offer"), head, first, &[])
+        .begin(Bytes::from_static(b"offer"), head, first, &[], None)
         .unwrap();
     incoming
 }

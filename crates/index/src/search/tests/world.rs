@@ -226,6 +226,7 @@ pub(crate) fn log(address: Address, data: alloy_primitives::LogData) -> Log {
 /// One block for each log, from height 0.
 pub(crate) fn blocks_of(logs: Vec<Log>) -> Vec<FinalizedBlock> {
     let block = |(height, log): (u64, Log)| FinalizedBlock {
+        seating: None,
         height,
         hash: B256::repeat_byte(u8::try_from(height % 256).unwrap()),
         timestamp: Timestamp(1_000 * height),

@@ -38,7 +38,8 @@ impl NodeLedger {
         let block = view.block(height)?.ok_or_else(missing)?;
         let receipts = view.receipts(height)?.ok_or_else(missing)?;
         let hashes: Vec<B256> = block.transactions.iter().map(keccak256).collect();
-        Ok(followed(&block, &hashes, &receipts))
+        let seating = self.chain.seating(height);
+        Ok(followed(&block, &hashes, &receipts, seating))
     }
 
     /// Lets the index follow blocks that the chain has and did not execute, then tells those who wait and subscribers

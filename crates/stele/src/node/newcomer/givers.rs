@@ -72,7 +72,10 @@ impl Givers for Others {
     }
 
     fn blocks(&self, of: OrganizationId, from: u64) -> BoxFuture<'_, Result<Option<FinalBlocks>>> {
-        Box::pin(self.service.fetch_blocks(of, from))
+        Box::pin(async move {
+            let found = self.service.fetch_blocks(of, from).await?;
+            Ok(found.filter(|found| !found.blocks.is_empty()))
+        })
     }
 
     fn receipts(

@@ -180,6 +180,7 @@ impl Givers for World {
             Ok(run.map(|(blocks, certificate)| FinalBlocks {
                 blocks: self.told(of, About::Blocks, blocks),
                 certificate,
+                recoveries: Vec::new(),
             }))
         })
     }

@@ -216,10 +216,12 @@ impl Default for NewConsortium {
     }
 }
 
-/// The public half of a new member's keys.
+/// A new member's keys.
 pub(crate) struct NewMember {
     pub(crate) organization: OrganizationId,
     pub(crate) validator: B256,
+    /// The organisation's on-chain key, for what it has to sign at once.
+    pub(crate) key: AccountKey,
 }
 
 /// Makes a data folder with a vault and the keys of one organisation and its validator in it. The genesis that names
@@ -237,12 +239,15 @@ pub(crate) async fn make_member(data: &Path) -> Result<NewMember> {
         .context("making the vault")?;
     let organization = Service::make_organization_keys(&vault).await?;
     let validator = B256::from(*signer(&vault, 0).public_key().as_bytes());
+    let secret = vault.keys().signing(organization.0)?;
+    let key = AccountKey::new(secret.context("the organisation's key is not there")?)?;
     tokio::task::spawn_blocking(move || vault.close())
         .await?
         .context("closing the vault")?;
     Ok(NewMember {
         organization,
         validator,
+        key,
     })
 }
 

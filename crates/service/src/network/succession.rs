@@ -11,7 +11,6 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use alloy_primitives::{Address, B128};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use stele_core::id::OrganizationId;
 use stele_vault::custody::{Custody, Undealt, replaced};
 use zeroize::Zeroizing;

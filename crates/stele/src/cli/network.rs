@@ -121,7 +121,7 @@ impl NetworkCommand {
         match self.what {
             NetworkWhat::Init(init) => init.run().await,
             NetworkWhat::NewMember(new) => new.run().await,
-            NetworkWhat::Adopt(adopt) => adopt.run().await,
+            NetworkWhat::Adopt(adopt) => adopt.run(),
             NetworkWhat::Join(join) => join.run().await,
             NetworkWhat::NewKey(new) => new.run().await,
             NetworkWhat::Leave(leave) => leave.run().await,

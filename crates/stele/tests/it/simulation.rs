@@ -5,6 +5,7 @@
 //! replays it.
 
 mod custodians;
+mod witness;
 
 use std::{
     sync::{Arc, Mutex},
@@ -31,7 +32,8 @@ use stele_core::{
 };
 
 use crate::{faults::number, random::Random};
-use custodians::{BOUND_MS, Counts, Custodian, Fault, Followed, Story, World};
+use custodians::{BOUND_MS, Custodian, Fault, Story};
+use witness::{Counts, Followed, World};
 
 /// Blocks that every member has to reach.
 const BLOCKS: u64 = 20;

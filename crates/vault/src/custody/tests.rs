@@ -439,8 +439,10 @@ fn only_a_place_of_the_same_custody_changes_hands() {
             ..next.clone()
         },
         Custody {
+            id: next.id,
+            owner: next.owner,
+            threshold: next.threshold,
             custodians: vec![account(0), account(1)],
-            ..members.custody.clone()
         },
     ] {
         assert!(reader.succeed(&wrong, false).is_err(), "{wrong:?}");

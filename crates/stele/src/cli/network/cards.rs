@@ -279,7 +279,7 @@ pub(super) struct Adopt {
 }
 
 impl Adopt {
-    pub(super) async fn run(self) -> Result<Answer> {
+    pub(super) fn run(self) -> Result<Answer> {
         let (genesis, text) = read_genesis(&self.genesis)?;
         let hash = genesis.block()?.hash();
         let own_path = self.member.join("card.json");

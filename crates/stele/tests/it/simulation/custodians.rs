@@ -6,15 +6,15 @@
 use std::sync::{Arc, Mutex};
 
 use alloy_primitives::{Address, B128, B256, Bytes, TxKind, keccak256};
-use alloy_sol_types::{SolCall, SolEvent as _};
+use alloy_sol_types::SolCall;
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::{Deserialize, Serialize};
-use stele_chain::{CallOutcome, CallRequest, Chain, Committed};
+use stele_chain::{CallOutcome, CallRequest, Chain};
 use stele_consensus::sim::{Beside, CHAIN_ID};
 use stele_core::{
     abi::{
-        audit::IAudit::{ReceiptsAnchored, anchorReceiptsCall},
-        consent::IConsent::{Granted, Revoked, Terms, grantCall, revokeCall},
+        audit::IAudit::anchorReceiptsCall,
+        consent::IConsent::{Terms, grantCall, revokeCall},
         identity::IIdentity::registerPatientCall,
     },
     account::{AccountKey, UnsignedCall},
@@ -38,13 +38,16 @@ use stele_vault::{
     custody::Custody,
 };
 
-use super::{Member, key};
+use super::{
+    Member, key,
+    witness::{Counts, Followed, Release, World},
+};
 use crate::random::Random;
 
 /// Oldest state that a release may rest on, in milliseconds.
 pub(super) const BOUND_MS: u64 = 2_000;
 /// How far a member's clock is off at most, in milliseconds.
-const SKEW_MS: i64 = 400;
+pub(super) const SKEW_MS: i32 = 400;
 /// Slot that the patient grants; nobody is ever granted the other one.
 const GRANTED_SLOT: u8 = 0;
 const OTHER_SLOT: u8 = 5;
@@ -103,7 +106,8 @@ impl Story {
             decisions.push((at, Decision::Revoke));
         }
         let custodians = [home, (home + 1) % members, (home + 2) % members];
-        let skew = |_| i64::try_from(below(2 * SKEW_MS as usize)).unwrap() - SKEW_MS;
+        let all = usize::try_from(2 * SKEW_MS).unwrap();
+        let skew = |_| i64::try_from(below(all)).unwrap() - i64::from(SKEW_MS);
         Self {
             skews: (0..members).map(skew).collect(),
             careless: [None, Some(custodians[1]), Some(custodians[2])][below(3)],
@@ -147,242 +151,8 @@ fn patient() -> AccountKey {
     AccountKey::new(Secret32::new([0x77; 32])).unwrap()
 }
 
-fn organization(index: usize) -> OrganizationId {
+pub(super) fn organization(index: usize) -> OrganizationId {
     OrganizationId(key(index).address())
-}
-
-/// A grant as the ledger has it.
-#[derive(Clone, Copy, Debug)]
-struct OnLedger {
-    grantee: Address,
-    id: u32,
-    /// Which decision it was.
-    decision: usize,
-    slots: u64,
-    height: u64,
-    expires_ms: u64,
-    /// Height and time.
-    revoked: Option<(u64, u64)>,
-}
-
-/// What a member keeps of final blocks, as a node's index does.
-#[derive(Debug, Default)]
-pub(super) struct Followed {
-    height: u64,
-    batches: Vec<(Address, AnchoredBatch)>,
-    grants: Vec<OnLedger>,
-}
-
-impl Followed {
-    pub(super) fn follow(&mut self, committed: &Committed) {
-        let Committed::New {
-            block, receipts, ..
-        } = committed
-        else {
-            return;
-        };
-        let header = &block.header;
-        self.height = header.number;
-        for log in receipts.iter().flat_map(|receipt| &receipt.logs) {
-            if let Ok(event) = ReceiptsAnchored::decode_log_data(&log.data) {
-                let batch = AnchoredBatch {
-                    first: event.first,
-                    end: event.first + u64::from(event.count),
-                    head: event.head,
-                };
-                self.batches.push((event.organization, batch));
-            } else if let Ok(event) = Granted::decode_log_data(&log.data) {
-                self.grants.push(OnLedger {
-                    grantee: event.grantee,
-                    id: event.id,
-                    decision: usize::from(event.envelopeDigest.0[31]) - 1,
-                    slots: event.terms.categories,
-                    height: header.number,
-                    expires_ms: event.terms.expires.to::<u64>().saturating_mul(1_000),
-                    revoked: None,
-                });
-            } else if let Ok(event) = Revoked::decode_log_data(&log.data) {
-                let is_it =
-                    |one: &&mut OnLedger| one.grantee == event.grantee && one.id == event.id;
-                let grant = self.grants.iter_mut().find(is_it).unwrap();
-                grant.revoked = Some((header.number, header.timestamp_ms));
-            }
-        }
-    }
-}
-
-/// A release by a custodian that keeps the rules.
-#[derive(Clone, Debug)]
-struct Release {
-    custodian: usize,
-    asker: usize,
-    slot: u8,
-    /// Of the simulation, in milliseconds.
-    now_ms: u64,
-    /// Of the custodian's ledger.
-    height: u64,
-    /// Receipts of the asker that were anchored there.
-    anchored: u64,
-    receipt: AccessReceipt,
-    /// Place of the custodian's own receipt in its sequence.
-    own: u64,
-}
-
-/// How often what happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Reads that had all shares.
-    pub(super) reads: usize,
-    /// Refusals for want of consent, for state that was too old, and for a receipt.
-    pub(super) refused: usize,
-    pub(super) stale: usize,
-    pub(super) unreceipted: usize,
-}
-
-impl Counts {
-    pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            reads: self.reads + other.reads,
-            refused: self.refused + other.refused,
-            stale: self.stale + other.stale,
-            unreceipted: self.unreceipted + other.unreceipted,
-        }
-    }
-}
-
-/// What outlives crashes, and what is seen of a run from outside.
-pub(super) struct World {
-    story: Story,
-    /// Each member's durable sequence of access receipts.
-    sequences: Vec<Mutex<Vec<AccessReceipt>>>,
-    /// Each member's choices.
-    random: Vec<Mutex<Random>>,
-    followed: Vec<Mutex<Arc<Mutex<Followed>>>>,
-    releases: Mutex<Vec<Release>>,
-    /// Asker, and the receipt of the read.
-    reads: Mutex<Vec<(usize, B256)>>,
-    counts: Mutex<Counts>,
-}
-
-impl World {
-    pub(super) fn new(story: Story, seed: u64) -> Arc<Self> {
-        let members = story.skews.len();
-        let each = 0..u64::try_from(members).unwrap();
-        Arc::new(Self {
-            sequences: each.clone().map(|_| Mutex::default()).collect(),
-            random: each
-                .clone()
-                .map(|one| Mutex::new(Random::new(seed ^ (one << 32) ^ 0xc057)))
-                .collect(),
-            followed: each.map(|_| Mutex::default()).collect(),
-            releases: Mutex::default(),
-            reads: Mutex::default(),
-            counts: Mutex::default(),
-            story,
-        })
-    }
-
-    pub(super) fn skew_ms(&self, member: usize) -> i64 {
-        self.story.skews[member]
-    }
-
-    /// Holds what was seen against the ledger as it stands in the end.
-    pub(super) fn check(&self) -> Result<Counts, String> {
-        let all: Vec<_> = self
-            .followed
-            .iter()
-            .map(|one| Arc::clone(&one.lock().unwrap()))
-            .collect();
-        let truth = all.iter().max_by_key(|one| one.lock().unwrap().height);
-        let truth = truth.unwrap().lock().unwrap();
-        let releases = self.releases.lock().unwrap();
-        for release in releases.iter() {
-            self.check_release(&truth, release)?;
-        }
-        for (asker, digest) in self.reads.lock().unwrap().iter() {
-            let is_of = |one: &&Release| one.asker == *asker && one.receipt.digest() == *digest;
-            if !releases.iter().any(|one| is_of(&one)) {
-                return Err(format!(
-                    "member {asker} read with shares of careless custodians alone"
-                ));
-            }
-        }
-        for (member, sequence) in self.sequences.iter().enumerate() {
-            let sequence = sequence.lock().unwrap();
-            let own = organization(member).0;
-            let anchored = truth.batches.iter().rev().find(|(who, _)| *who == own);
-            let Some((_, batch)) = anchored else { continue };
-            let end = usize::try_from(batch.end).unwrap();
-            let kept = sequence.get(..end).ok_or_else(|| {
-                format!("member {member} anchored receipts that it does not have")
-            })?;
-            let head = kept
-                .iter()
-                .fold(B256::ZERO, |head, one| next_head(head, one.digest()));
-            if head != batch.head {
-                return Err(format!(
-                    "member {member} anchored other receipts than it has"
-                ));
-            }
-        }
-        let mut counts = *self.counts.lock().unwrap();
-        counts.reads = self.reads.lock().unwrap().len();
-        Ok(counts)
-    }
-
-    fn check_release(&self, truth: &Followed, release: &Release) -> Result<(), String> {
-        let late_ms = BOUND_MS + SKEW_MS.unsigned_abs();
-        let asker = organization(release.asker).0;
-        let is_live = |grant: &&OnLedger| {
-            let revoked_ms = grant.revoked.map_or(u64::MAX, |(_, at_ms)| at_ms);
-            let ends_ms = revoked_ms.min(grant.expires_ms);
-            grant.grantee == asker
-                && grant.slots >> release.slot & 1 == 1
-                && release.height >= grant.height
-                && grant
-                    .revoked
-                    .is_none_or(|(height, _)| release.height < height)
-                && release.now_ms <= ends_ms.saturating_add(late_ms)
-        };
-        if !truth.grants.iter().any(|grant| is_live(&grant)) {
-            return Err(format!(
-                "custodian {} released slot {} to member {} at {} ms, height {}, without a live grant: {:?}",
-                release.custodian,
-                release.slot,
-                release.asker,
-                release.now_ms,
-                release.height,
-                truth.grants
-            ));
-        }
-        let is_in = |member: usize, sequence: u64, digest: B256| {
-            let place = usize::try_from(sequence).unwrap();
-            let receipts = self.sequences[member].lock().unwrap();
-            receipts
-                .get(place)
-                .is_some_and(|one| one.digest() == digest)
-        };
-        let shown = &release.receipt;
-        if !is_in(release.asker, shown.sequence, shown.digest())
-            && shown.sequence < release.anchored
-        {
-            return Err(format!(
-                "custodian {} released to member {} on a receipt that is not the anchored one",
-                release.custodian, release.asker
-            ));
-        }
-        let own = self.sequences[release.custodian].lock().unwrap();
-        let is_noted = own
-            .get(usize::try_from(release.own).unwrap())
-            .is_some_and(|own| own.actor == asker && own.allowed && own.log == shown.log);
-        if !is_noted {
-            return Err(format!(
-                "custodian {} released without a receipt of its own",
-                release.custodian
-            ));
-        }
-        Ok(())
-    }
 }
 
 /// A member's durable sequence.
@@ -539,8 +309,8 @@ impl Custodian {
             let home = key(self.index);
             return self.send(&home, IDENTITY, &register);
         }
-        let decided = self.story().decisions.iter().enumerate();
-        let Some((number, (_, decision))) = decided.filter(|(_, one)| one.0 <= now.0).last() else {
+        let mut decided = self.story().decisions.iter().enumerate().rev();
+        let Some((number, (_, decision))) = decided.find(|(_, one)| one.0 <= now.0) else {
             return;
         };
         let decision = *decision;
@@ -825,7 +595,7 @@ impl Beside for Custodian {
         if self.index == self.story().custodians[0] {
             self.decide(Timestamp(now_ms));
         }
-        if self.wakes % ANCHORING == 0 {
+        if self.wakes.is_multiple_of(ANCHORING) {
             self.anchor();
         }
         let asks = [self.story().grantee, self.story().stranger].contains(&self.index);

@@ -229,7 +229,7 @@ async fn next_header(mut ancestry: impl Ancestry<EngineBlock>) -> Option<Header>
     Some(ancestry.next().await?.inner().block().header.clone())
 }
 
-fn unix_ms(clock: &impl Clock) -> u64 {
+pub(crate) fn unix_ms(clock: &impl Clock) -> u64 {
     let since_epoch = clock
         .current()
         .duration_since(UNIX_EPOCH)

@@ -4,6 +4,7 @@
 //! It runs the engine exactly as [`crate::start`] does; only the runtime and the network differ.
 //! Applications must not use a clock, threads or randomness of their own here.
 
+mod beside;
 mod conflict;
 mod twins;
 
@@ -47,6 +48,9 @@ use crate::{
     schedule::Schedule as Epochs,
 };
 
+pub use beside::Beside;
+
+use beside::{Aside, Nothing};
 use twins::Half;
 
 /// One simulated run. [`Simulation::new`] gives a good network and no crashes.
@@ -173,6 +177,26 @@ impl Simulation {
         &self,
         start: impl Fn(usize) -> A + Clone + Send + Sync + 'static,
     ) -> Result<Outcome, String> {
+        self.run_with(None, move |index| (start(index), Nothing))
+    }
+
+    /// As [`Self::run`], with what each validator does beside agreeing, woken once every `pause`.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_beside<A: Application, B: Beside>(
+        &self,
+        pause: Duration,
+        start: impl Fn(usize) -> (A, B) + Clone + Send + Sync + 'static,
+    ) -> Result<Outcome, String> {
+        self.run_with(Some(pause), start)
+    }
+
+    fn run_with<A: Application, B: Beside>(
+        &self,
+        pause: Option<Duration>,
+        start: impl Fn(usize) -> (A, B) + Clone + Send + Sync + 'static,
+    ) -> Result<Outcome, String> {
         let in_this_run = |what: &dyn std::fmt::Display| format!("seed {}: {what}", self.seed);
         let consortium = Consortium {
             keys: self.validator_keys(),
@@ -180,6 +204,7 @@ impl Simulation {
             conflicting: self.conflicting.clone(),
             twins: self.twins.clone(),
             abandoned: self.abandoned.clone(),
+            pause,
             start,
         };
         let participants = consortium.participants();
@@ -270,11 +295,13 @@ struct Consortium<F> {
     conflicting: Vec<usize>,
     twins: Vec<usize>,
     abandoned: Vec<usize>,
+    /// Between two wakes of what validators do beside; `None` for nothing.
+    pause: Option<Duration>,
     start: F,
 }
 
 /// A validator about to start.
-struct Validator<A> {
+struct Validator<A, B> {
     context: Context,
     key: PublicKey,
     index: usize,
@@ -283,6 +310,8 @@ struct Validator<A> {
     application: A,
     /// What its second engine decides with.
     twin: Option<A>,
+    /// What it does beside.
+    aside: Option<Aside<B>>,
     everyone: Vec<PublicKey>,
     channels: Vec<ChannelPair<PublicKey>>,
     peers: Manager<PublicKey, Context>,
@@ -308,13 +337,14 @@ impl ProcessedHeight for Progress {
     }
 }
 
-impl<A, F> EngineDefinition for Consortium<F>
+impl<A, B, F> EngineDefinition for Consortium<F>
 where
     A: Application,
-    F: Fn(usize) -> A + Clone + Send + Sync + 'static,
+    B: Beside,
+    F: Fn(usize) -> (A, B) + Clone + Send + Sync + 'static,
 {
     type PublicKey = PublicKey;
-    type Engine = Validator<A>;
+    type Engine = Validator<A, B>;
     type State = Progress;
 
     fn participants(&self) -> Vec<PublicKey> {
@@ -326,7 +356,9 @@ where
     }
 
     fn channels(&self) -> Vec<(u64, Quota)> {
-        (0..CHANNELS)
+        // The last one is for what is said beside.
+        let beside = u64::from(self.pause.is_some());
+        (0..CHANNELS.saturating_add(beside))
             .map(|channel| (channel, Quota::per_second(NZU32!(1024))))
             .collect()
     }
@@ -335,10 +367,19 @@ where
         message_bytes_max(u32::try_from(self.keys.len()).unwrap_or(u32::MAX))
     }
 
-    async fn init(&self, init: InitContext<'_, PublicKey>) -> (Validator<A>, Progress) {
-        let application = (self.start)(init.index);
+    async fn init(&self, init: InitContext<'_, PublicKey>) -> (Validator<A, B>, Progress) {
+        let (application, doing) = (self.start)(init.index);
+        let mut channels = init.channels;
+        let aside = self.pause.and_then(|pause| {
+            Some(Aside {
+                pause,
+                doing,
+                everyone: self.participants(),
+                channel: channels.pop()?,
+            })
+        });
         let has_twin = self.twins.contains(&init.index);
-        let twin = has_twin.then(|| (self.start)(self.keys.len().saturating_add(init.index)));
+        let twin = has_twin.then(|| (self.start)(self.keys.len().saturating_add(init.index)).0);
         let (committed, watched) = watch::channel(application.committed());
         let progress = Progress {
             committed: watched,
@@ -346,13 +387,14 @@ where
         };
         let validator = Validator {
             twin,
+            aside,
             everyone: self.participants(),
             key: init.public_key.clone(),
             index: init.index,
             timing: self.timing,
             is_conflicting: self.conflicting.contains(&init.index),
             application,
-            channels: init.channels,
+            channels,
             peers: init.oracle.manager(),
             blocker: init.oracle.control(init.public_key.clone()),
             monitor: init.monitor,
@@ -362,7 +404,7 @@ where
         (validator, progress)
     }
 
-    fn start(validator: Validator<A>) -> Handle<()> {
+    fn start(validator: Validator<A, B>) -> Handle<()> {
         // Everything runs below this task, so that a crash takes all of it at once.
         validator
             .context
@@ -371,7 +413,7 @@ where
     }
 }
 
-impl<A: Application> Validator<A> {
+impl<A: Application, B: Beside> Validator<A, B> {
     async fn run(self, context: Context) {
         if let Err(error) = self.live(context).await {
             resume_unwind(Box::new(format!("a validator stopped: {error:?}")));
@@ -389,6 +431,7 @@ impl<A: Application> Validator<A> {
         let genesis = self.application.genesis().hash();
         let namespace = namespace(CHAIN_ID, &genesis);
         let schedule = Epochs::new(&self.application, namespace.clone(), vec![signer.clone()])?;
+        Aside::start(self.aside, &context);
         let has_twin = self.twin.is_some();
         let [mine, others] = twins::split(&mut context, self.channels, self.everyone, has_twin);
         let follower = Follower {

@@ -3,23 +3,23 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, keccak256};
-use alloy_sol_types::SolCall as _;
+use alloy_primitives::{Address, B256, Bytes, keccak256};
 use futures::future::BoxFuture;
 use rand_core::Rng as _;
 use stele_core::{
-    abi::audit::IAudit::{anchorReceiptsCall, headCall},
+    abi::audit::IAudit::anchorReceiptsCall,
     crypto::os_rng,
     id::{AUDIT, RecordId},
     receipt::{AccessAction, AccessReceipt, batch_root},
     time::Timestamp,
 };
 use stele_index::LocalStore;
-use stele_vault::custodian::{Denied, DurableReceipt, Permission, Permit, ReadRequest, ReceiptLog};
+use stele_vault::custodian::{DurableReceipt, ReceiptLog};
 
 use crate::{
     Service,
     error::{Error, Result},
+    network::rules::{AnchoredBatch, Standing},
     session::Actor,
     transactions::Order,
 };
@@ -55,43 +55,36 @@ impl ReceiptLog for Receipts<'_> {
     }
 }
 
-/// Consent as the ledger's last finalized block has it.
-pub(crate) struct LiveConsent<'a> {
-    service: &'a Service,
-    actor: &'a Actor,
-    finalized_at: Timestamp,
-}
-
-impl<'a> LiveConsent<'a> {
-    pub(crate) fn new(service: &'a Service, actor: &'a Actor) -> Result<Self> {
-        let finalized_at = service
-            .ledger
-            .finalized_at_ms()
-            .map_err(Error::ledger("reading the last block"))?;
-        Ok(Self {
-            service,
-            actor,
-            finalized_at: Timestamp(finalized_at),
-        })
+impl Standing for Service {
+    fn height(&self) -> u64 {
+        self.ledger.height()
     }
-}
 
-impl Permission for LiveConsent<'_> {
-    fn check(&self, request: &ReadRequest, _now: Timestamp) -> std::result::Result<Permit, Denied> {
-        let slots = self
-            .service
-            .readable_slots(self.actor, request.log)
-            .map_err(|error| Denied {
-                reason: error.to_string(),
-            })?;
-        if slots >> request.slot & 1 == 1 {
-            return Ok(Permit {
-                finalized_at: self.finalized_at,
-            });
-        }
-        Err(Denied {
-            reason: "no live grant opens this category for this purpose".into(),
-        })
+    fn finalized_at(&self) -> Result<Timestamp> {
+        let at_ms = self.ledger.finalized_at_ms();
+        at_ms
+            .map(Timestamp)
+            .map_err(Error::ledger("reading the last block"))
+    }
+
+    fn call(&self, what: &'static str, contract: Address, input: Vec<u8>) -> Result<Bytes> {
+        self.view(what, contract, input)
+    }
+
+    fn batches(&self, organization: Address, from: u64) -> Result<Vec<AnchoredBatch>> {
+        let found = self.index.chain().receipt_batches(organization, from);
+        let found = found.map_err(Error::index("reading a member's anchored receipts"))?;
+        let batches = found.into_iter().map(|batch| AnchoredBatch {
+            first: batch.first,
+            end: batch.first.saturating_add(u64::from(batch.count)),
+            head: batch.head,
+        });
+        Ok(batches.collect())
+    }
+
+    /// As the ledger says it, but asked once a block.
+    fn readable_slots(&self, actor: &Actor, log: Address) -> Result<u64> {
+        self.readable_slots(actor, log)
     }
 }
 
@@ -216,10 +209,7 @@ impl Service {
     /// # Errors
     /// The ledger can't answer.
     pub fn anchored_head(&self, organization: Address) -> Result<(u64, B256)> {
-        const WHAT: &str = "reading the audit head";
-        let output = self.view(WHAT, AUDIT, headCall { organization }.abi_encode())?;
-        let head = headCall::abi_decode_returns(&output).map_err(|e| Error::internal(WHAT, e))?;
-        Ok((head.count, head.head_))
+        Standing::anchored_head(self, organization)
     }
 
     /// Anchors receipts whenever there are some, once a pause of `pause` has let others join the batch. Ends
@@ -237,8 +227,10 @@ impl Service {
     }
 }
 
-/// Digest over the records of a receipt, in order.
-pub(crate) fn records_digest(records: &[(RecordId, u32)]) -> B256 {
+/// Digest over the records of a receipt, in order: keccak-256 over id ‖ version (32 + 4 bytes, big-endian) of each; zero
+/// where there are none.
+#[must_use]
+pub fn records_digest(records: &[(RecordId, u32)]) -> B256 {
     if records.is_empty() {
         return B256::ZERO;
     }

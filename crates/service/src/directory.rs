@@ -9,8 +9,8 @@ use stele_core::{
         consent::IConsent::grantBySigCall,
         governance::IGovernance::{proposeCall, voteCall},
         identity::IIdentity::{
-            accountCall, commitmentOfCall, organizationAtCall, organizationCountCall,
-            organizationOfCall, registerMemberCall, registerPatientCall, updateMemberCall,
+            commitmentOfCall, organizationAtCall, organizationCountCall, organizationOfCall,
+            registerMemberCall, registerPatientCall, updateMemberCall,
         },
     },
     account::AccountKey,
@@ -26,6 +26,7 @@ use crate::{
     Service,
     error::{Error, Result},
     grants::signed_grant,
+    network::rules::Standing,
     ports::{BlockRef, Call},
     transactions::{Order, refused},
 };
@@ -109,16 +110,7 @@ impl Service {
     /// # Errors
     /// The ledger can't answer.
     pub fn account(&self, who: Address) -> Result<Option<AccountView>> {
-        const WHAT: &str = "reading an account";
-        let output = self.view(WHAT, IDENTITY, accountCall { who }.abi_encode())?;
-        let account = accountCall::abi_decode_returns(&output)
-            .map_err(|error| Error::internal(WHAT, error))?;
-        Ok((account.kind != 0).then_some(AccountView {
-            kind: account.kind,
-            active: account.status == 1,
-            sponsor: OrganizationId(account.sponsor),
-            roles: account.roles,
-        }))
+        Standing::account(self, who)
     }
 
     /// The organisation of a member, patient or device.

@@ -3,12 +3,10 @@
 use std::ops::RangeInclusive;
 
 use alloy_primitives::{Address, B256, keccak256};
-use alloy_sol_types::{SolCall as _, SolStruct as _};
+use alloy_sol_types::SolStruct as _;
 use stele_core::{
     abi::{
-        consent::IConsent::{
-            declineCall, grantBySigCall, grantCall, openCategoriesCall, requestCall, revokeCall,
-        },
+        consent::IConsent::{declineCall, grantBySigCall, grantCall, requestCall, revokeCall},
         typed,
     },
     account::AccountKey,
@@ -23,6 +21,7 @@ use crate::{
     Service,
     directory::{ALL_MONTHS, envelopes_digest, slots_of},
     error::{Error, Result},
+    network::rules::Standing,
     own::own_slot,
     ports::ReceiptView,
     session::{Actor, ActorKind},
@@ -350,17 +349,7 @@ impl Service {
         log: Address,
         permission: Permissions,
     ) -> Result<u64> {
-        const WHAT: &str = "asking for consent";
-        let input = openCategoriesCall {
-            patient: log,
-            who: actor.account,
-            permission: permission.0,
-            purpose: actor.purpose_bits(),
-        }
-        .abi_encode();
-        let output = self.view(WHAT, CONSENT, input)?;
-        openCategoriesCall::abi_decode_returns(&output)
-            .map_err(|error| Error::internal(WHAT, error))
+        Standing::open_slots(self, actor, log, permission)
     }
 
     pub(crate) fn require_decider(&self, actor: &Actor, patient: PatientId) -> Result<()> {

@@ -17,8 +17,10 @@ mod peppers;
 mod recover;
 mod repair;
 mod replicas;
+pub mod rules;
 mod shares;
 mod snapshot;
+mod succession;
 mod trails;
 mod written;
 
@@ -50,6 +52,7 @@ pub use custody::Sharing;
 pub(crate) use peppers::{Keeper, Released};
 pub use recover::Recovered;
 pub use replicas::Replicas;
+use rules::{PeppersAsked, SharesAsked};
 pub(crate) use shares::Down;
 
 /// How far a question's time may lie from this node's clock, in milliseconds.
@@ -116,6 +119,16 @@ enum Ask {
         tree: u8,
         sealed: String,
     },
+    /// Such a tree, sealed to another of its custodians for the asker to carry there.
+    Pass {
+        custody: Custody,
+        tree: u8,
+        to: Address,
+    },
+    /// Who the custodians of a custody are by now.
+    Custody { id: B128 },
+    /// The asker was made from a backup: it lacks what was dealt to it since, and has what was erased since.
+    Again {},
     /// The asker has erased records: the shares are to be destroyed. Record, custody and period of each.
     Erased { places: Vec<(RecordId, B128, u32)> },
     /// Accesses to the asker's patients that stand in the asked organisation's sequence, from a receipt on.
@@ -130,42 +143,6 @@ enum Ask {
     Written { log: Address, leaves: Vec<u64> },
     /// What is kept of a log for its owner and its readers, from a leaf on; opaque to whoever asks.
     Copies { log: Address, from: u64 },
-}
-
-/// The receipt of an access, its place in the asker's sequence, and the records it covers.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PeppersAsked {
-    receipt: AccessReceipt,
-    /// Number of the first receipt in `digests`: the beginning of an anchored batch, or what follows the last one.
-    first: u64,
-    /// Digests of the asker's receipts from `first` up to this one.
-    digests: Vec<B256>,
-    /// All record versions the receipt covers, in the order of its digest.
-    records: Vec<(RecordId, u32)>,
-}
-
-/// An access, and the shares that are wanted for it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct SharesAsked {
-    /// Last final block of the asker: a custodian that has not heard of it can't judge yet.
-    height: u64,
-    access: PeppersAsked,
-    wanted: Vec<WantedShares>,
-}
-
-/// Shares of one record version that the asker lacks.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WantedShares {
-    /// Place among the records of the access.
-    at: u32,
-    slot: u8,
-    custody: B128,
-    period: u32,
-    /// Trees, as a bit set.
-    trees: u16,
 }
 
 /// Receipts of accesses to the asker's patients, batch by batch as they are anchored.
@@ -370,6 +347,9 @@ impl Service {
                 self.take_tree(asker, answering, custody, tree, &sealed)
                     .await?
             }
+            Ask::Pass { custody, tree, to } => self.pass_tree(asker, &custody, tree, to).await?,
+            Ask::Custody { id } => self.give_custody(id)?,
+            Ask::Again {} => self.begin_again(asker).await?,
             Ask::Erased { places } => self.destroy_shares(asker, &places).await?,
             Ask::Accesses { from } => self.give_accesses(asker, answering, from).await?,
             Ask::WritingKeys {

@@ -30,8 +30,8 @@ use stele_vault::{
 
 use crate::{
     Service,
-    audit::LiveConsent,
     error::{Error, Result},
+    network::rules::LiveConsent,
     ports::{BlockRef, Call},
     records::read_error,
     session::Actor,
@@ -316,7 +316,7 @@ impl Service {
         let (service, actor, version) = (Arc::clone(self), actor.clone(), found.clone());
         let (meta, pepper, proof) = tokio::task::spawn_blocking(move || {
             let meta = service.checked_meta(&version)?;
-            let consent = LiveConsent::new(&service, &actor)?;
+            let consent = LiveConsent::new(&*service, &actor)?;
             let pepper = service
                 .pepper_of(&actor, &meta, &consent, &receipt)
                 .map_err(|error| read_error(&version, error))?;

@@ -22,8 +22,8 @@ use stele_vault::RecordMeta;
 
 use crate::{
     Service,
-    audit::LiveConsent,
     error::{Error, Result},
+    network::rules::LiveConsent,
     ports::{AccountProof, BlockRef},
     records::read_error,
     session::Actor,
@@ -86,7 +86,7 @@ impl Service {
             let disclosure = if meta.preimage.kind == LeafKind::Tombstone {
                 Disclosure::Nothing
             } else {
-                let consent = LiveConsent::new(&service, &actor)?;
+                let consent = LiveConsent::new(&*service, &actor)?;
                 if meta.size_bytes > CONTENT_MAX {
                     return Err(Error::TooLarge {
                         message: "the record is too large for a proof file".into(),

@@ -57,7 +57,7 @@ pub(crate) use network::ORGANIZATION_FILE;
 pub(crate) use signal::signal;
 use spare::Spare;
 use validator::signer;
-pub(crate) use validator::{new_validator_key, promise, signers};
+pub(crate) use validator::{NewMember, make_member, new_validator_key, promise, signers};
 
 /// How long receipts wait for others before they are anchored together.
 const RECEIPTS_PAUSE: Duration = Duration::from_millis(250);
@@ -214,36 +214,6 @@ impl Default for NewConsortium {
             chain_id: DEFAULT_CHAIN_ID,
         }
     }
-}
-
-/// The public half of a new member's keys.
-pub(crate) struct NewMember {
-    pub(crate) organization: OrganizationId,
-    pub(crate) validator: B256,
-}
-
-/// Makes a data folder with a vault and the keys of one organisation and its validator in it. The genesis that names
-/// them comes later.
-pub(crate) async fn make_member(data: &Path) -> Result<NewMember> {
-    let config = Config {
-        data: data.to_owned(),
-        ..Config::default()
-    };
-    fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
-    let unlock = config.unlock(true)?;
-    config::check_format(data)?;
-    let vault = Vault::open(&stele_vault::Config::new(data.join("vault")), &unlock)
-        .await
-        .context("making the vault")?;
-    let organization = Service::make_organization_keys(&vault).await?;
-    let validator = B256::from(*signer(&vault, 0).public_key().as_bytes());
-    tokio::task::spawn_blocking(move || vault.close())
-        .await?
-        .context("closing the vault")?;
-    Ok(NewMember {
-        organization,
-        validator,
-    })
 }
 
 /// One process a data folder.

@@ -170,6 +170,37 @@ impl DurableReceipt {
     }
 }
 
+/// Whether a custodian may release what belongs to one request: against this receipt, with the ledger's permission, on
+/// state that is `limit_ms` old at most.
+///
+/// # Errors
+/// [`Error::NoReceipt`] if the receipt does not cover the request; [`Error::Refused`] without consent;
+/// [`Error::Stale`] if the ledger was not heard of for too long.
+pub fn judge(
+    request: &ReadRequest,
+    permission: &dyn Permission,
+    receipt: &DurableReceipt,
+    now: Timestamp,
+    limit_ms: u64,
+) -> Result<()> {
+    if !receipt.covers(request) {
+        return Err(Error::NoReceipt {
+            record: request.record,
+        });
+    }
+    let permit = permission
+        .check(request, now)
+        .map_err(|denied| Error::Refused {
+            record: request.record,
+            reason: denied.reason,
+        })?;
+    let age_ms = now.0.saturating_sub(permit.finalized_at.0);
+    if age_ms > limit_ms {
+        return Err(Error::Stale { age_ms, limit_ms });
+    }
+    Ok(())
+}
+
 /// The custodian of one organisation: alone for what it keeps in its own tree, one of several for peppers that
 /// are shared.
 pub struct Custodian {
@@ -239,23 +270,8 @@ impl Custodian {
         receipt: &DurableReceipt,
         now: Timestamp,
     ) -> Result<()> {
-        if !receipt.covers(request) {
-            return Err(Error::NoReceipt {
-                record: request.record,
-            });
-        }
-        let permit = permission
-            .check(request, now)
-            .map_err(|denied| Error::Refused {
-                record: request.record,
-                reason: denied.reason,
-            })?;
-        let age_ms = now.0.saturating_sub(permit.finalized_at.0);
         let limit_ms = self.staleness_ms.load(Ordering::Relaxed);
-        if age_ms > limit_ms {
-            return Err(Error::Stale { age_ms, limit_ms });
-        }
-        Ok(())
+        judge(request, permission, receipt, now, limit_ms)
     }
 
     /// The pepper of a record version that does not exist yet, and where its shares lie if it is shared.
@@ -363,6 +379,60 @@ impl Custodian {
     #[must_use]
     pub fn undealt(&self) -> Vec<Undealt> {
         self.custodies.undealt()
+    }
+
+    /// All custodies that are known here, but for the one that new records are sealed under.
+    #[must_use]
+    pub fn standing(&self) -> Vec<Custody> {
+        self.custodies.standing()
+    }
+
+    /// Takes over who stands in the places of a custody now; whether they may is for the caller to know. With
+    /// `hands_over` the trees of whoever is new become [`Self::undealt`]. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Self::learn`]; [`Error::Malformed`] also for the custody that new records are sealed under.
+    pub fn succeed(&self, custody: &Custody, hands_over: bool) -> Result<()> {
+        self.custodies.succeed(custody, hands_over)
+    }
+
+    /// Deals a custodian once more all it should hold of this vault's own custodies: it was made from a backup.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; to be called again.
+    pub fn deal_again(&self, to: Address) -> Result<()> {
+        self.custodies.deal_again(to)
+    }
+
+    /// Destroys every tree that other owners dealt to this vault: it is no custodian of theirs any more. Gives how many.
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Crypto`]; to be called again.
+    pub fn destroy_others(&self) -> Result<usize> {
+        self.custodies.destroy_others()
+    }
+
+    /// Who else can give a tree that is to be dealt; empty if it is here as whole as anywhere.
+    #[must_use]
+    pub fn holders(&self, undealt: &Undealt) -> Vec<Address> {
+        self.custodies.holders(undealt)
+    }
+
+    /// Notes, durably, who has to be asked what was dealt and erased since the backup that this vault was made from.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn ask_again(&self, members: &BTreeSet<Address>) -> Result<()> {
+        self.custodies.ask_again(members)
+    }
+
+    /// Those of [`Self::ask_again`] that are left.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Malformed`].
+    pub fn asking(&self) -> Result<BTreeSet<Address>> {
+        self.custodies.asking()
     }
 
     /// A tree in the clear, to be sealed to one of its custodians and to nobody else. `None` if it is not here.

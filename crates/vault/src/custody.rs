@@ -18,6 +18,8 @@
 //! needs them: until their custodians have confirmed them durably, and from then on for the periods to come
 //! (`Custodies::forget`); what it wrote before it can no more open alone than anybody else.
 
+mod succession;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -42,6 +44,8 @@ use crate::{
     error::{Error, Result},
     shred::{ShredTree, replace_file},
 };
+
+pub use succession::replaced;
 
 /// Most custodians of a pepper: five with a threshold of three have ten trees.
 pub const CUSTODIANS_MAX: usize = 5;
@@ -230,6 +234,9 @@ struct State {
     /// What has become of the peppers that this vault's custodian kept alone before.
     #[serde(default)]
     before: Before,
+    /// Trees that this vault hands over once more, and to whom, until they are confirmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    handing: Vec<(u8, Address)>,
 }
 
 /// Peppers that were kept alone before they were shared.
@@ -419,6 +426,7 @@ impl Custodies {
             writing: true,
             period: 0,
             before: self.before().unwrap_or_default(),
+            handing: Vec::new(),
             custody,
         };
         // On disk the one before ends first, so that a crash leaves none instead of two; in memory there is always one.
@@ -469,6 +477,7 @@ impl Custodies {
             writing: false,
             period: 0,
             before: Before::Gone,
+            handing: Vec::new(),
             custody: custody.clone(),
         };
         self.write(&state)?;
@@ -511,11 +520,16 @@ impl Custodies {
         Ok(())
     }
 
-    /// Trees of this vault's own custodies that a custodian has not confirmed yet.
+    /// Trees that a custodian has not confirmed yet: of this vault's own custodies, and those it hands over.
     pub(crate) fn undealt(&self) -> Vec<Undealt> {
         let mut undealt = Vec::new();
         for kept in self.all() {
             let state = kept.state.lock();
+            undealt.extend(state.handing.iter().map(|(tree, to)| Undealt {
+                custody: kept.custody.clone(),
+                tree: *tree,
+                to: *to,
+            }));
             if !state.is_own() {
                 continue;
             }
@@ -550,7 +564,10 @@ impl Custodies {
             return Ok(());
         };
         let mut next = kept.state.lock().clone();
-        if let (Some(confirmed), Some(place)) = (
+        next.handing.retain(|one| *one != (tree, by));
+        let is_own = next.is_own();
+        if let (true, Some(confirmed), Some(place)) = (
+            is_own,
             next.confirmed.get_mut(usize::from(tree)),
             kept.custody.place_of(by),
         ) {

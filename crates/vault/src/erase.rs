@@ -127,6 +127,7 @@ impl Vault {
     /// # Errors
     /// [`Error::Database`], [`Error::Malformed`].
     pub async fn told_erasures(&self, places: &[ErasedPlace], by: Address) -> Result<()> {
+        let _nothing_is_rewritten = self.rewriting.lock().await;
         let mut writes = Writes::default();
         let mut changed: BTreeMap<RecordId, Tombstone> = BTreeMap::new();
         for place in places {
@@ -155,6 +156,31 @@ impl Vault {
         for (record, tombstone) in changed {
             let key = record.as_bytes().to_vec();
             writes.put(Table::Tombstones, key, tombstone.encode());
+        }
+        self.store.commit(writes).await
+    }
+
+    /// Forgets that a custodian has destroyed shares of erased records: it is told of all of them once more.
+    ///
+    /// # Errors
+    /// [`Error::Database`], [`Error::Malformed`].
+    pub async fn tell_again(&self, custodian: Address) -> Result<()> {
+        let _nothing_is_rewritten = self.rewriting.lock().await;
+        let mut writes = Writes::default();
+        for entry in self.store.scan(Table::Tombstones, &[]) {
+            let (key, value) = entry?;
+            let mut tombstone = Tombstone::decode(&value)?;
+            let mut is_changed = false;
+            for shared in &mut tombstone.shared {
+                let custody = self.custodian.custody(shared.custody);
+                let place = custody.and_then(|custody| custody.place_of(custodian));
+                let bit = place.map_or(0, |place| 1 << place);
+                is_changed |= shared.told & bit != 0;
+                shared.told &= !bit;
+            }
+            if is_changed {
+                writes.put(Table::Tombstones, key.to_vec(), tombstone.encode());
+            }
         }
         self.store.commit(writes).await
     }

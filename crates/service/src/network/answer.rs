@@ -5,14 +5,14 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use stele_core::{
-    consent::{Permissions, Purpose},
+    consent::Permissions,
     crypto::{jws, os_rng},
     id::OrganizationId,
     receipt::AccessAction,
 };
 use stele_vault::RecordMeta;
 
-use super::{KeyCard, RecordsPage, SharedRecord};
+use super::{KeyCard, RecordsPage, SharedRecord, rules::acting_for};
 use crate::{
     Service,
     error::{Error, Result},
@@ -59,46 +59,13 @@ impl Service {
         if !self.is_hosted(host)? {
             return Err(Error::not_found("patient account", &log.to_string()));
         }
-        let actor = self.acting_for(asker, account, purposes, host)?;
+        let actor = acting_for(self, asker, account, purposes, host)?;
         if actor.kind == ActorKind::Patient {
             return Err(Error::NotPermitted {
                 message: format!("{account} is nobody of organisation {asker}"),
             });
         }
         Ok(actor)
-    }
-
-    /// An account of another member as an actor whose accesses go into the sequence of `organization`, one of this
-    /// node's.
-    pub(super) fn acting_for(
-        &self,
-        asker: OrganizationId,
-        account: Address,
-        purposes: u16,
-        organization: OrganizationId,
-    ) -> Result<Actor> {
-        let known = self.account(account)?.filter(|found| found.active);
-        let kind = match known {
-            Some(found) if found.kind == 1 && account == asker.0 => Some(ActorKind::System),
-            Some(found) if found.kind == 2 && found.sponsor == asker => {
-                Some(ActorKind::Practitioner)
-            }
-            Some(found) if found.kind == 3 && found.sponsor == asker => Some(ActorKind::Patient),
-            _ => None,
-        };
-        let kind = kind.ok_or_else(|| Error::NotPermitted {
-            message: format!("{account} does not act for organisation {asker}"),
-        })?;
-        Ok(Actor {
-            kind,
-            account,
-            organization,
-            purposes: Purpose::ALL
-                .into_iter()
-                .filter(|purpose| purposes & purpose.bit() != 0)
-                .collect(),
-            client: format!("member {asker}"),
-        })
     }
 
     /// The records of a log, from a leaf on, whose categories are open to a reader now; and the reader's keys.

@@ -13,7 +13,10 @@ use alloy_primitives::{Address, B128};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rand_core::Rng as _;
 use stele_core::{
-    crypto::{hpke, os_rng},
+    crypto::{
+        hpke::{self, KemPublic},
+        os_rng,
+    },
     id::{OrganizationId, RecordId},
 };
 use stele_vault::custody::{Custody, ErasedPlace, Undealt};
@@ -79,6 +82,10 @@ impl Service {
             if height != Some(now) {
                 height = Some(now);
                 warn_of(self.found_custody(sharing).await, "a custody is founded");
+                warn_of(
+                    self.appoint_successors().await,
+                    "a custodian that is gone has a successor",
+                );
             }
             if !is_anew && self.vault.custodian().current().is_some() {
                 is_anew = true;
@@ -94,6 +101,10 @@ impl Service {
                     "custodians are told of erasures",
                 );
                 self.bring_accesses(&mut seen).await;
+                warn_of(
+                    self.go_on_asking().await,
+                    "others are asked what was dealt and erased since the backup",
+                );
             }
         }
     }
@@ -181,13 +192,16 @@ impl Service {
         const WHAT: &str = "dealing a tree of pepper shares";
         let Undealt { custody, tree, to } = undealt;
         let custodian = self.vault.custodian();
-        let nodes = custodian
-            .dealt_nodes(custody.id, *tree)
-            .ok_or_else(|| Error::internal(WHAT, "the tree is gone"))?;
-        let public = self.public_key_of(*to).await?;
-        let bound = bound(custody, *tree, *to);
-        let sealed = hpke::seal(&public, INFO, &bound, &nodes, &mut os_rng())
-            .map_err(|error| Error::internal(WHAT, error))?;
+        let holders = custodian.holders(undealt);
+        let sealed = if holders.is_empty() {
+            let nodes = custodian
+                .dealt_nodes(custody.id, *tree)
+                .ok_or_else(|| Error::internal(WHAT, "the tree is gone"))?;
+            let public = self.public_key_of(*to).await?;
+            seal_tree(&public, custody, *tree, *to, &nodes)?
+        } else {
+            self.ask_tree(undealt, holders).await?
+        };
         let ask = Ask::Tree {
             custody: custody.clone(),
             tree: *tree,
@@ -202,7 +216,7 @@ impl Service {
         Ok(())
     }
 
-    /// Keeps a tree that its owner deals to an organisation of this node.
+    /// Keeps a tree that its owner, or who hands over for it, deals to an organisation of this node.
     pub(super) async fn take_tree(
         self: &Arc<Self>,
         asker: OrganizationId,
@@ -215,9 +229,8 @@ impl Service {
         let conflict = |message: &str| Error::Conflict {
             message: message.to_owned(),
         };
-        if custody.owner != asker.0 {
-            return Err(conflict("a custody's trees are dealt by its owner"));
-        }
+        self.check_coordinates(asker, &custody)?;
+        self.accept_custody(&custody).await?;
         let keys = self.vault.keys();
         let secret = keys
             .kem(asked.0)
@@ -343,7 +356,20 @@ fn bound(custody: &Custody, tree: u8, to: Address) -> Vec<u8> {
     [custody.id.as_slice(), &[tree], to.as_slice()].concat()
 }
 
-fn warn_of(done: Result<()>, what: &str) {
+/// Seals a tree to one of its custodians.
+pub(super) fn seal_tree(
+    public: &KemPublic,
+    custody: &Custody,
+    tree: u8,
+    to: Address,
+    nodes: &[u8],
+) -> Result<Vec<u8>> {
+    let bound = bound(custody, tree, to);
+    hpke::seal(public, INFO, &bound, nodes, &mut os_rng())
+        .map_err(|error| Error::internal("dealing a tree of pepper shares", error))
+}
+
+pub(super) fn warn_of(done: Result<()>, what: &str) {
     if let Err(error) = done {
         tracing::warn!(%error, what, "work for the custody of peppers is tried again");
     }

@@ -23,8 +23,8 @@ use stele_vault::{RecordMeta, envelope::Encapsulation, keys::Grant};
 use super::{Ask, RecordsPage, SharedRecord, copies::CopiesPage, written::Written};
 use crate::{
     Service,
-    audit::LiveConsent,
     error::{Error, Result},
+    network::rules::LiveConsent,
     records::{JournalVersion, LeafPlace},
     session::{Actor, ActorKind},
 };
@@ -367,10 +367,7 @@ impl Service {
             if custody.owner != shared.host.0 && !keepers.contains(&custody.owner) {
                 return Err(bad());
             }
-            self.vault
-                .custodian()
-                .learn(custody)
-                .map_err(Error::vault(WHAT))?;
+            self.accept_custody(custody).await?;
         }
         let copies: Vec<RecordMeta> = page
             .records
@@ -482,7 +479,7 @@ impl Service {
         let actor = actor.clone();
         let opened = self
             .read_blocking(WHAT, move |service| {
-                let consent = LiveConsent::new(service, &actor)?;
+                let consent = LiveConsent::new(&**service, &actor)?;
                 let mut opened = Vec::with_capacity(taken.len());
                 for (version, meta, place) in taken {
                     use stele_vault::Error as Vault;

@@ -10,14 +10,13 @@ use std::{
     },
 };
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::Address;
 use parking_lot::Mutex;
 use stele_core::{
     consent::Permissions,
     crypto::Secret32,
     id::{OrganizationId, RecordId},
-    receipt::{AccessAction, next_head},
-    time::Timestamp,
+    receipt::AccessAction,
 };
 use stele_vault::{
     RecordMeta,
@@ -25,19 +24,17 @@ use stele_vault::{
 };
 use zeroize::Zeroizing;
 
-use super::{Ask, PeppersAsked};
+use super::{
+    Ask,
+    rules::{LiveConsent, PeppersAsked, check_receipt, refused, shown_with},
+};
 use crate::{
     Service,
-    audit::{LiveConsent, records_digest},
     error::{Error, Result},
     records::read_request,
     session::Actor,
 };
 
-/// Receipts between an anchored head and the one a question rests on.
-const CHAINED_MAX: usize = 8_192;
-/// Oldest receipt that peppers are released on, in milliseconds.
-const RECEIPT_AGE_MS: u64 = 300_000;
 /// One pepper in an answer: whether it is released, and 32 bytes.
 const ENTRY_LEN: usize = 33;
 /// First byte of an entry whose pepper is released.
@@ -326,16 +323,8 @@ impl Service {
     pub(super) fn access(&self, receipt: &DurableReceipt) -> Result<PeppersAsked> {
         const WHAT: &str = "asking a custodian";
         let of = receipt.receipt();
-        let batches = self
-            .index
-            .chain()
-            .receipt_batches(of.organization, of.sequence)
-            .map_err(Error::index(WHAT))?;
-        let first = match batches.first() {
-            Some(batch) => batch.first,
-            None => self.anchored_head(of.organization)?.0,
-        };
-        let count = of.sequence.saturating_sub(first).saturating_add(1);
+        let (first, end) = shown_with(self, of.organization, of.sequence)?;
+        let count = end.saturating_sub(first);
         let chained = self
             .index
             .local()
@@ -363,7 +352,7 @@ impl Service {
         const WHAT: &str = "releasing peppers to a member";
         let receipt = &asked.receipt;
         let log = receipt.log;
-        self.check_receipt(asker, &asked)?;
+        check_receipt(&**self, self.clock.now(), asker, &asked)?;
         let actor = self.reader(asker, receipt.actor, receipt.purposes, log)?;
         let action =
             AccessAction::from_code(receipt.action).ok_or_else(|| refused("its action"))?;
@@ -402,7 +391,7 @@ impl Service {
         let own = self.receipt(&actor, log, action, slots & open, &kept);
         let own = self.write_receipt(own, &kept).await?;
         self.read_blocking(WHAT, move |service| {
-            let consent = LiveConsent::new(service, &actor)?;
+            let consent = LiveConsent::new(&**service, &actor)?;
             service.release_all(&actor, &metas, &consent, &own)
         })
         .await
@@ -451,81 +440,6 @@ impl Service {
             }
         }
         Ok(answer)
-    }
-
-    /// Whether a receipt is one of the asker's sequence as it is anchored, covers these records, and is of now.
-    pub(super) fn check_receipt(&self, asker: OrganizationId, asked: &PeppersAsked) -> Result<()> {
-        let receipt = &asked.receipt;
-        if receipt.organization != asker.0 || !receipt.allowed {
-            return Err(refused(
-                "its receipt: it is not one of an access it allowed",
-            ));
-        }
-        let is_whole = receipt.records_digest == records_digest(&asked.records)
-            && usize::try_from(receipt.records).ok() == Some(asked.records.len());
-        if !is_whole || asked.records.is_empty() {
-            return Err(refused("its receipt: it does not cover these records"));
-        }
-        let age_ms = self.clock.now().0.abs_diff(Timestamp(receipt.at_ms).0);
-        if age_ms > RECEIPT_AGE_MS {
-            return Err(refused("its receipt: it is not of the last minutes"));
-        }
-        if asked.digests.len() > CHAINED_MAX {
-            return Err(refused("its receipt: too many before it are not anchored"));
-        }
-        let place = receipt
-            .sequence
-            .checked_sub(asked.first)
-            .and_then(|place| usize::try_from(place).ok());
-        if place.and_then(|place| asked.digests.get(place)) != Some(&receipt.digest()) {
-            return Err(refused(
-                "its receipt: it is not in the sequence that it gives",
-            ));
-        }
-        self.check_chained(asker, asked.first, &asked.digests)
-    }
-
-    /// Follows the asker's hash chain from the anchored head before `first` and holds it against every later one.
-    fn check_chained(&self, asker: OrganizationId, first: u64, digests: &[B256]) -> Result<()> {
-        const WHAT: &str = "reading a member's anchored receipts";
-        let behind = || Error::Member {
-            message: format!("receipt {first} of organisation {asker} is not anchored here yet"),
-        };
-        let chain = self.index.chain();
-        let batches = chain
-            .receipt_batches(asker.0, first.saturating_sub(1))
-            .map_err(Error::index(WHAT))?;
-        let ends = |batch: &stele_index::network::ReceiptBatch| {
-            batch.first.saturating_add(u64::from(batch.count))
-        };
-        let mut head = match first {
-            0 => B256::ZERO,
-            _ => batches
-                .iter()
-                .find(|batch| ends(batch) == first)
-                .map(|batch| batch.head)
-                .ok_or_else(behind)?,
-        };
-        let heads: BTreeMap<u64, B256> = batches
-            .iter()
-            .map(|batch| (ends(batch), batch.head))
-            .collect();
-        let mut at = first;
-        for digest in digests {
-            head = next_head(head, *digest);
-            at = at.saturating_add(1);
-            if heads.get(&at).is_some_and(|anchored| *anchored != head) {
-                tracing::error!(organization = %asker, sequence = at, "a member shows another sequence of receipts than it anchored");
-                return Err(refused("its receipts: they are not the anchored ones"));
-            }
-        }
-        Ok(())
-    }
-}
-
-pub(super) fn refused(what: &str) -> Error {
-    Error::NotPermitted {
-        message: format!("the custodian refuses for {what}"),
     }
 }
 

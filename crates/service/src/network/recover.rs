@@ -225,7 +225,7 @@ impl Service {
 
     /// Keys that lie beside a log, keys granted over it, and who shares its peppers.
     async fn take_back_beside(
-        &self,
+        self: &Arc<Self>,
         log: Address,
         copies: &Copies,
         custodies: &[stele_vault::custody::Custody],
@@ -256,7 +256,7 @@ impl Service {
             kept.await.map_err(Error::vault(WHAT))?;
         }
         for custody in custodies {
-            if let Err(error) = self.vault.custodian().learn(custody) {
+            if let Err(error) = self.accept_custody(custody).await {
                 tracing::error!(%error, "a copy names a custody that is none");
             }
         }

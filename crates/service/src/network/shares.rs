@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use stele_core::{
     crypto::Secret32,
     id::{OrganizationId, RecordId},
-    receipt::AccessAction,
     time::Timestamp,
 };
 use stele_vault::{
@@ -28,12 +27,12 @@ use stele_vault::{
 use zeroize::Zeroizing;
 
 use super::{
-    Ask, SharesAsked, WantedShares,
-    peppers::{Peppers, refused},
+    Ask,
+    peppers::Peppers,
+    rules::{Judged, LiveConsent, SharesAsked, WantedShares, check_heard, judge_shares, refused},
 };
 use crate::{
     Service,
-    audit::LiveConsent,
     error::{Error, Result},
     records::read_request,
     session::Actor,
@@ -234,64 +233,32 @@ impl Service {
         })
     }
 
-    /// Releases shares to another member, under the rules of [`Self::release_peppers`].
-    ///
-    /// The record itself need not be known here: a share is derived from record, log and slot, so a wrong log or slot
-    /// gives a share of nothing.
+    /// Releases shares to another member, as [`judge_shares`] judges the question.
     pub(super) async fn release_shares(
         self: &Arc<Self>,
         asker: OrganizationId,
         asked_of: OrganizationId,
         asked: SharesAsked,
     ) -> Result<Zeroizing<Vec<u8>>> {
-        let SharesAsked {
-            height,
-            access,
-            wanted,
-        } = asked;
-        self.hear_of(height).await?;
-        let receipt = &access.receipt;
-        let log = receipt.log;
-        self.check_receipt(asker, &access)?;
-        let actor = self.acting_for(asker, receipt.actor, receipt.purposes, asked_of)?;
-        let action =
-            AccessAction::from_code(receipt.action).ok_or_else(|| refused("its action"))?;
-        let mut requests = Vec::with_capacity(wanted.len());
-        for one in &wanted {
-            let place = usize::try_from(one.at).ok();
-            let found = place.and_then(|place| access.records.get(place));
-            let (record, version) =
-                found.ok_or_else(|| refused("its receipt: it covers fewer records"))?;
-            requests.push(ReadRequest {
-                log,
-                record: *record,
-                version: *version,
-                slot: one.slot,
-                actor: actor.account,
-                purposes: actor.purpose_bits(),
-            });
-        }
-        let open = if actor.purposes.is_empty() && actor.account != log {
-            0
-        } else {
-            self.readable_slots(&actor, log)?
-        };
-        let is_open = |slot: u8| open.checked_shr(slot.into()).unwrap_or(0) & 1 == 1;
-        let slots = requests.iter().fold(0_u64, |slots, one| {
-            slots | 1_u64.checked_shl(one.slot.into()).unwrap_or(0)
-        });
-        let kept: Vec<(RecordId, u32)> = requests
-            .iter()
-            .filter(|one| is_open(one.slot))
-            .map(|one| (one.record, one.version))
-            .collect();
+        self.hear_of(asked.height).await?;
+        let now = self.clock.now();
+        let Judged {
+            actor,
+            log,
+            action,
+            slots,
+            open,
+            requests,
+            kept,
+        } = judge_shares(&**self, now, (asker, asked_of), &asked)?;
+        let wanted = asked.wanted;
         if kept.is_empty() {
             self.refuse(&actor, log, action, slots, &[]).await?;
             return Err(refused(
                 "the patient's consent: no live grant opens these records",
             ));
         }
-        let own = self.receipt(&actor, log, action, slots & open, &kept);
+        let own = self.receipt(&actor, log, action, open, &kept);
         let own = self.write_receipt(own, &kept).await?;
         self.read_blocking("releasing shares to a member", move |service| {
             service.release_each(&actor, &requests, &wanted, &own)
@@ -304,13 +271,11 @@ impl Service {
         const STEP_MS: u64 = 20;
         for _ in 0..HEARD_MS / STEP_MS {
             if self.ledger.height() >= height {
-                return Ok(());
+                break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(STEP_MS)).await;
         }
-        Err(Error::Member {
-            message: format!("block {height} is not final here yet"),
-        })
+        check_heard(self, height)
     }
 
     fn release_each(

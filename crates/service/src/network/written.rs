@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use super::{
     Ask, RecordsPage,
     follow::{Shared, unreadable},
+    rules::acting_for,
 };
 use crate::{
     Service,
@@ -329,7 +330,7 @@ impl Service {
                 message: format!("{log} is no patient of organisation {asker}"),
             });
         }
-        let actor = self.acting_for(asker, log, Purpose::Treat.bit(), answering)?;
+        let actor = acting_for(&**self, asker, log, Purpose::Treat.bit(), answering)?;
         let page = self
             .read_blocking(WHAT, move |service| {
                 let mut page = RecordsPage::default();

@@ -15,8 +15,8 @@ use stele_vault::{RecordMeta, SealedRecord, custodian::Pepper};
 use super::own;
 use crate::{
     Service,
-    audit::LiveConsent,
     error::{Error, Result},
+    network::rules::LiveConsent,
     records::{COUNT_MAX, index_error, read_error, read_request},
     session::Actor,
 };
@@ -186,7 +186,7 @@ impl Service {
         let is_list = action == AccessAction::Search;
         let released = self
             .read_blocking(WHAT, move |service| {
-                let consent = LiveConsent::new(service, &reader)?;
+                let consent = LiveConsent::new(&**service, &reader)?;
                 found
                     .into_iter()
                     .map(|version| {

@@ -20,9 +20,9 @@ use zeroize::Zeroizing;
 use super::{Stored, Verification};
 use crate::{
     Service,
-    audit::LiveConsent,
     error::{Error, Result},
     network::Keeper,
+    network::rules::LiveConsent,
     session::Actor,
 };
 

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     Service,
-    audit::LiveConsent,
     error::{Error, Result},
+    network::rules::LiveConsent,
     ports::{LedgerError, RefusalKind},
     session::{Actor, ActorKind},
 };
@@ -249,7 +249,7 @@ impl Service {
         const WHAT: &str = "opening a record for the index";
         let service = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            let consent = LiveConsent::new(&service, &actor)?;
+            let consent = LiveConsent::new(&*service, &actor)?;
             service
                 .open_meta(&actor, &meta, &consent, &receipt)
                 .map(|text| text.to_string())

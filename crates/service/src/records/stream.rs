@@ -31,9 +31,9 @@ use super::{
 };
 use crate::{
     Service,
-    audit::LiveConsent,
     error::{Error, Result},
     network::Keeper,
+    network::rules::LiveConsent,
     session::Actor,
 };
 
@@ -225,7 +225,7 @@ impl Service {
         let receipt = self.receipt(actor, place.log, AccessAction::Read, slot, &records);
         let receipt = self.write_receipt(receipt, &records).await?;
         let meta = self.checked_meta(&found)?;
-        let consent = LiveConsent::new(self, actor)?;
+        let consent = LiveConsent::new(&**self, actor)?;
         let pepper = match Keeper::of(&meta) {
             None => self.vault.custodian().release(
                 &read_request(actor, &meta),

@@ -1,7 +1,9 @@
 //! `stele network`: making a consortium of several members.
 
+mod cards;
 mod files;
 mod join;
+mod leave;
 mod recover;
 
 use std::{
@@ -42,8 +44,21 @@ enum NetworkWhat {
   stele network init --members 3 --out net --host a.example.org --host b.example.org --host c.example.org
 
   Then, for each member: stele node --config net/member-1/stele.toml
-  Whoever runs this sees every member's keys for a moment: hand each folder and its key file over, and delete them here.")]
+  Whoever runs this sees every member's keys for a moment: hand each folder and its key file over, and delete them here.
+
+  Where nobody should, each member runs `stele network new-member`, hands in its card, and gets back what this makes:
+  stele network init --cards a.json,b.json,c.json,d.json --out net")]
     Init(Init),
+    /// Make the keys of one member of a consortium that is being founded, and a card of their public halves.
+    #[command(after_help = "Examples:
+  stele network new-member --name \"Green Valley Hospital\" --out green-valley --host a.example.org
+
+  Hand in green-valley/card.json: whoever founds the consortium runs `stele network init --cards …` over all members' cards.")]
+    NewMember(cards::NewMember),
+    /// Put genesis and configuration in place that were made from members' cards, once they are what this member expects.
+    #[command(after_help = "Examples:
+  stele network adopt --member green-valley --genesis net/genesis.json --config net/member-1/stele.toml --cards b.json,c.json,d.json")]
+    Adopt(cards::Adopt),
     /// Make keys and a configuration for a new member of a consortium that runs.
     #[command(after_help = "Examples:
   stele network join --genesis genesis.json --member 0x…=https://a.example.org --out member-5 --host e.example.org
@@ -60,6 +75,12 @@ enum NetworkWhat {
   Start the node again: it goes on with the key in use until the members seat the new one and unseat the other, with
   stele governance propose validator KEY seat|unseat --of ACCOUNT. The node then changes over by itself.")]
     NewKey(join::NewKey),
+    /// Destroy what other members dealt to this one, which is none any more; its node must be stopped.
+    #[command(after_help = "Examples:
+  stele network leave --data net/member-3/data
+
+  First the others hand on what it holds, which they do by themselves once it is suspended.")]
+    Leave(leave::Leave),
     /// Write a configuration for a member that has a data folder, such as one made by `stele up`, so that others can
     /// join it.
     #[command(after_help = "Examples:
@@ -79,11 +100,15 @@ enum NetworkWhat {
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// How many members, 1 to 50; four or more go on when one is down.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(MEMBERS_MAX)))]
-    members: u16,
+    #[arg(long, required_unless_present = "cards", value_parser = clap::value_parser!(u16).range(1..=i64::from(MEMBERS_MAX)))]
+    members: Option<u16>,
     /// Folder to make; it may not exist yet.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Cards of all members, made with `stele network new-member`: no keys are made here. Separated by commas, or once
+    /// for each.
+    #[arg(long, value_name = "FILE", value_delimiter = ',', conflicts_with_all = ["members", "host", "port"])]
+    cards: Vec<PathBuf>,
     /// Host of a member, once for each in order; all on this machine without.
     #[arg(long, value_name = "HOST")]
     host: Vec<String>,
@@ -105,8 +130,11 @@ impl NetworkCommand {
     pub(crate) async fn run(self) -> Result<Answer> {
         match self.what {
             NetworkWhat::Init(init) => init.run().await,
+            NetworkWhat::NewMember(new) => new.run().await,
+            NetworkWhat::Adopt(adopt) => adopt.run(),
             NetworkWhat::Join(join) => join.run().await,
             NetworkWhat::NewKey(new) => new.run().await,
+            NetworkWhat::Leave(leave) => leave.run().await,
             NetworkWhat::Config(write) => write.run(),
             NetworkWhat::Recover(recover) => recover.run().await,
         }
@@ -117,7 +145,8 @@ impl Init {
     /// As `stele network init` for members on this machine.
     pub(crate) fn here(members: u16, out: &Path, port: u16, chain_id: u64) -> Self {
         Self {
-            members,
+            members: Some(members),
+            cards: Vec::new(),
             out: out.to_owned(),
             host: Vec::new(),
             port,
@@ -134,44 +163,32 @@ impl Init {
 
     /// Makes the folder, whole or not at all.
     pub(crate) async fn make(&self) -> Result<(Vec<Place>, Genesis)> {
+        if !self.cards.is_empty() {
+            let made = whole(&self.out, async |part: PathBuf| {
+                cards::make(&part, &self.cards, &self.name, self.chain_id)
+            })
+            .await?;
+            return Ok((made.places, made.genesis));
+        }
         let places = self.places()?;
-        if self.out.exists() {
-            bail!(
-                "{} exists already; name a folder that does not",
-                self.out.display()
-            );
-        }
-        // Made beside and renamed: whoever finds the folder finds all of it.
-        let mut part = self.out.clone().into_os_string();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        if part.exists() {
-            fs::remove_dir_all(&part).with_context(|| {
-                format!("removing what an earlier run left in {}", part.display())
-            })?;
-        }
-        let made = make(&part, &places, &self.name, self.chain_id).await;
-        let genesis = match made {
-            Ok(genesis) => genesis,
-            Err(error) => {
-                drop(fs::remove_dir_all(&part));
-                return Err(error);
-            }
-        };
-        fs::rename(&part, &self.out).with_context(|| format!("naming {}", self.out.display()))?;
+        let genesis = whole(&self.out, async |part: PathBuf| {
+            make(&part, &places, &self.name, self.chain_id).await
+        })
+        .await?;
         Ok((places, genesis))
     }
 
     fn places(&self) -> Result<Vec<Place>> {
-        let members = usize::from(self.members);
-        if !self.host.is_empty() && self.host.len() != members {
+        let members = self.members.unwrap_or_default();
+        let count = usize::from(members);
+        if !self.host.is_empty() && self.host.len() != count {
             bail!(
                 "--host is given {} times for {members} members",
                 self.host.len()
             );
         }
-        let mut places = Vec::with_capacity(members);
-        for number in 1..=self.members {
+        let mut places = Vec::with_capacity(count);
+        for number in 1..=members {
             let position = usize::from(number.saturating_sub(1));
             let host = self.host.get(position).cloned();
             if let Some(host) = &host {
@@ -221,9 +238,18 @@ impl Init {
             self.out.display()
         ));
         for place in places {
+            let config = self.out.join(place.name()).join("stele.toml");
+            let begin = if self.cards.is_empty() {
+                "stele node --config "
+            } else {
+                ""
+            };
+            output::line(format_args!("  {begin}{}", config.display()));
+        }
+        if !self.cards.is_empty() {
             output::line(format_args!(
-                "  stele node --config {}",
-                self.out.join(place.name()).join("stele.toml").display()
+                "Give each member its stele.toml and {}; it runs stele network adopt",
+                self.out.join("genesis.json").display()
             ));
         }
         if places.len() < 4 {
@@ -251,6 +277,53 @@ fn check_host(host: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes a folder whole or not at all: beside, and renamed, so that whoever finds it finds all of it.
+async fn whole<T>(out: &Path, make: impl AsyncFnOnce(PathBuf) -> Result<T>) -> Result<T> {
+    if out.exists() {
+        bail!(
+            "{} exists already; name a folder that does not",
+            out.display()
+        );
+    }
+    let mut part = out.to_owned().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    if part.exists() {
+        fs::remove_dir_all(&part)
+            .with_context(|| format!("removing what an earlier run left in {}", part.display()))?;
+    }
+    let made = match make(part.clone()).await {
+        Ok(made) => made,
+        Err(error) => {
+            drop(fs::remove_dir_all(&part));
+            return Err(error);
+        }
+    };
+    fs::rename(&part, out).with_context(|| format!("naming {}", out.display()))?;
+    Ok(made)
+}
+
+/// The first block of a consortium that begins now.
+fn new_genesis(
+    organizations: Vec<Organization>,
+    validators: Vec<Seat>,
+    name: &str,
+    chain_id: u64,
+) -> Genesis {
+    Genesis {
+        chain_id,
+        protocol: stele_chain::PROTOCOL,
+        timestamp_ms: SystemClock.now().0,
+        consortium: name.to_owned(),
+        open: false,
+        organizations,
+        validators,
+        parameters: Default::default(),
+        deployers: Vec::new(),
+        alloc: Default::default(),
+    }
+}
+
 async fn make(folder: &Path, places: &[Place], name: &str, chain_id: u64) -> Result<Genesis> {
     let mut organizations = Vec::new();
     let mut validators = Vec::new();
@@ -269,18 +342,7 @@ async fn make(folder: &Path, places: &[Place], name: &str, chain_id: u64) -> Res
             organization: member.organization.0,
         });
     }
-    let genesis = Genesis {
-        chain_id,
-        protocol: stele_chain::PROTOCOL,
-        timestamp_ms: SystemClock.now().0,
-        consortium: name.to_owned(),
-        open: false,
-        organizations,
-        validators,
-        parameters: Default::default(),
-        deployers: Vec::new(),
-        alloc: Default::default(),
-    };
+    let genesis = new_genesis(organizations, validators, name, chain_id);
     let hash = genesis.block()?.hash();
     let text = genesis.to_json()?;
     let write = |path: PathBuf, text: &str| {

@@ -30,6 +30,11 @@ pub(super) async fn take_back(config: &Config, service: &Arc<Service>) -> Result
         return remove();
     }
     tracing::info!("this folder was made from a backup: taking back what was written since");
+    // What is lacking here of others' shares is asked for in the background; a crash from here on forgets none of it.
+    service
+        .ask_again()
+        .await
+        .context("noting whom to ask what they dealt and erased")?;
     let began = SystemClock.now();
     let done = service
         .recover()

@@ -1,4 +1,4 @@
-//! The keys of this node's validator, and what it promised with them.
+//! The keys of this node's validator, what it promised with them, and those that a new member begins with.
 
 pub(crate) mod promise;
 
@@ -7,7 +7,8 @@ use std::{fs, path::Path};
 use alloy_primitives::B256;
 use anyhow::{Context as _, Result, bail};
 use stele_consensus::SignerSeed;
-use stele_core::crypto::Secret32;
+use stele_core::{account::AccountKey, crypto::Secret32, id::OrganizationId};
+use stele_service::Service;
 use stele_vault::Vault;
 use zeroize::Zeroizing;
 
@@ -26,6 +27,41 @@ pub(super) fn signer(vault: &Vault, number: u32) -> SignerSeed {
         number => vault.purpose_key(&format!("validator/{number}")),
     };
     SignerSeed::new(Zeroizing::new(*seed.expose()))
+}
+
+/// A new member's keys.
+pub(crate) struct NewMember {
+    pub(crate) organization: OrganizationId,
+    pub(crate) validator: B256,
+    /// The organisation's on-chain key, for what it has to sign at once.
+    pub(crate) key: AccountKey,
+}
+
+/// Makes a data folder with a vault and the keys of one organisation and its validator in it. The genesis that names
+/// them comes later.
+pub(crate) async fn make_member(data: &Path) -> Result<NewMember> {
+    let config = Config {
+        data: data.to_owned(),
+        ..Config::default()
+    };
+    fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
+    let unlock = config.unlock(true)?;
+    crate::config::check_format(data)?;
+    let vault = Vault::open(&stele_vault::Config::new(data.join("vault")), &unlock)
+        .await
+        .context("making the vault")?;
+    let organization = Service::make_organization_keys(&vault).await?;
+    let validator = B256::from(*signer(&vault, 0).public_key().as_bytes());
+    let secret = vault.keys().signing(organization.0)?;
+    let key = AccountKey::new(secret.context("the organisation's key is not there")?)?;
+    tokio::task::spawn_blocking(move || vault.close())
+        .await?
+        .context("closing the vault")?;
+    Ok(NewMember {
+        organization,
+        validator,
+        key,
+    })
 }
 
 /// All signing keys this validator has had, the newest first.

@@ -76,6 +76,43 @@ impl Consortium {
         }
     }
 
+    /// The same, each of whose members made its keys by itself and handed in a card.
+    pub(crate) fn from_cards(members: u16) -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: String| parent.path().join(name).to_str().unwrap().to_owned();
+        let run = |arguments: &[&str]| -> Value {
+            let output = stele(&[arguments, &["--json"]].concat());
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}");
+            serde_json::from_slice(&output.stdout).unwrap()
+        };
+        std::fs::create_dir(parent.path().join("net")).unwrap();
+        let port = free_ports(members * 5);
+        let mut cards = Vec::new();
+        for number in 1..=members {
+            let out = path(format!("net/member-{number}"));
+            let name = format!("Hospital {number}");
+            let port = (port + 5 * (number - 1)).to_string();
+            let new = ["network", "new-member", "--out", &out, "--name", &name];
+            let made = run(&[&new[..], &["--port", &port]].concat());
+            cards.push(made["card"].as_str().unwrap().to_owned());
+        }
+        let (cards, made) = (cards.join(","), path("made".into()));
+        let init = run(&["network", "init", "--cards", &cards, "--out", &made]);
+        let genesis = path("made/genesis.json".into());
+        for number in 1..=members {
+            let member = path(format!("net/member-{number}"));
+            let config = path(format!("made/member-{number}/stele.toml"));
+            let adopt = ["network", "adopt", "--member", &member, "--config", &config];
+            run(&[&adopt[..], &["--genesis", &genesis, "--cards", &cards]].concat());
+        }
+        Self {
+            parent,
+            members: (0..members).map(|_| None).collect(),
+            made: init,
+        }
+    }
+
     /// What `stele up` makes, stopped again, with a configuration that lets others join.
     pub(crate) fn of_one() -> Self {
         let parent = tempfile::tempdir().unwrap();
@@ -154,6 +191,24 @@ impl Consortium {
         });
         let own = states.into_iter().find(|state| state["writing"] == true);
         own.expect("it shares its peppers")
+    }
+
+    /// What a member knows of a custody, by its id.
+    pub(crate) fn known_custody(&self, number: usize, id: &str) -> Option<Value> {
+        let name = format!("{}.json", id.trim_start_matches("0x"));
+        let path = self.data(number).join("vault/custody").join(name);
+        let state: Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        Some(state["custody"].clone())
+    }
+
+    /// How many trees of a custody a member holds.
+    pub(crate) fn trees_of(&self, number: usize, id: &str) -> usize {
+        let files = std::fs::read_dir(self.data(number).join("vault/custody")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let id = id.trim_start_matches("0x");
+        names
+            .filter(|name| name.starts_with(id) && name.ends_with(".shred"))
+            .count()
     }
 
     /// The other members that share the peppers of what a member writes, by number, in order.

@@ -86,6 +86,98 @@ async fn four_members_agree_through_crashes() {
     assert_eq!(checked["ok"], true, "{checked}");
 }
 
+/// S15, NFR-SEC5: four members that made their keys apart run as one consortium; what founds it was made from public halves
+/// alone. A card that was altered, one that is there twice, a genesis with a stranger in it and one that leaves somebody
+/// out are refused by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_made_their_keys_apart_run_together() {
+    let mut consortium = Consortium::from_cards(4);
+    let made = consortium.folder(1).join("../../made");
+    let secrets = ["data", "data.key", "card.json"];
+    for number in 1..=4 {
+        let folder = made.join(format!("member-{number}"));
+        let names = fs::read_dir(&folder).unwrap();
+        let names: Vec<_> = names.map(|one| one.unwrap().file_name()).collect();
+        assert_eq!(names, ["stele.toml"], "and none of {secrets:?}");
+    }
+    for number in 1..=4 {
+        consortium.start(number);
+    }
+    let client = consortium.client(1, "system/*.cruds", None);
+    let url = consortium.fhir(1, "Patient/apart");
+    let answer = client.put_text(&url, patient("apart").to_string()).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let height = consortium.height(1).await;
+    for number in 2..=4 {
+        consortium.until(number, height).await;
+    }
+    consortium.agree(&[1, 2, 3, 4]).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let card = |number: usize| consortium.folder(number).join("card.json");
+    let refused = |arguments: &[&str]| {
+        let output = stele(&[&["network"], arguments].concat());
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let text = fs::read_to_string(card(1)).unwrap();
+    let altered = path("altered.json");
+    fs::write(&altered, text.replace("Hospital 1", "Hospital 9")).unwrap();
+    let second = card(2).to_str().unwrap().to_owned();
+    let (out, genesis) = (path("out"), made.join("genesis.json"));
+    let init = |cards: &str| refused(&["init", "--cards", cards, "--out", &out]);
+    let said = init(&format!("{altered},{second}"));
+    assert!(
+        said.contains("altered.json") && said.contains("signed"),
+        "{said}"
+    );
+    let said = init(&format!("{second},{second}"));
+    assert!(said.contains("the same organisation"), "{said}");
+    assert!(
+        !folder.path().join("out").exists(),
+        "nothing is left behind"
+    );
+
+    let stranger = path("stranger");
+    let new = [
+        "network",
+        "new-member",
+        "--out",
+        &stranger,
+        "--name",
+        "Stranger",
+    ];
+    assert!(stele(&new).status.success());
+    let config = made.join("member-1/stele.toml");
+    let adopt = |member: &str, cards: &str| {
+        refused(&[
+            "adopt",
+            "--member",
+            member,
+            "--genesis",
+            genesis.to_str().unwrap(),
+            "--config",
+            config.to_str().unwrap(),
+            "--cards",
+            cards,
+        ])
+    };
+    let said = adopt(&stranger, &second);
+    assert!(said.contains("does not seat this member"), "{said}");
+    let first = consortium.folder(1);
+    let said = adopt(first.to_str().unwrap(), &second);
+    assert!(said.contains("of which no card was given"), "{said}");
+    let all = [2, 3, 4].map(|number| card(number).to_str().unwrap().to_owned());
+    let said = adopt(
+        first.to_str().unwrap(),
+        &format!("{},{stranger}/card.json", all.join(",")),
+    );
+    assert!(said.contains("\"Stranger\""), "{said}");
+    let said = adopt(first.to_str().unwrap(), &all.join(","));
+    assert!(said.contains("exists already"), "{said}");
+}
+
 /// A member whose write was cut off by a crash takes it back, or finishes it, while the others go on without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_cut_off_at_one_member_is_whole_or_gone() {

@@ -255,9 +255,26 @@ async fn the_next_member_takes_the_place_of_one_that_left() {
     assert_eq!(others.iter().filter(|number| has_copy(number)).count(), 1);
 }
 
+/// Removes from the first member what another one dealt it, as though that was after the backup. Gives the custody's id.
+fn lose_a_custody(consortium: &Consortium) -> String {
+    let owner = (2..=4).find(|number| consortium.custodians_of(*number).contains(&1));
+    let custody = consortium.custody_of(owner.unwrap());
+    let id = custody["custody"]["id"].as_str().unwrap().to_owned();
+    let folder = consortium.data(1).join("vault/custody");
+    for file in fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with(id.trim_start_matches("0x")) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    assert_eq!(consortium.trees_of(1, &id), 0);
+    id
+}
+
 /// NFR-REL2: a member's data folder is destroyed; from an older backup and the other members everything that was ever
 /// acknowledged comes back, byte for byte: also what was written, registered, amended and deleted after the backup, and the
-/// keys that were made since. What was erased stays erased.
+/// keys that were made since. What was erased stays erased. Trees of pepper shares that others dealt it are dealt again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_folder_comes_back_from_an_older_backup_and_the_others() {
     let mut consortium = with_copies(3);
@@ -332,6 +349,7 @@ async fn a_destroyed_folder_comes_back_from_an_older_backup_and_the_others() {
         1,
         &["restore", "--config", config, "--from", backup, "--json"],
     );
+    let dealt = lose_a_custody(&consortium);
     consortium.start(1);
     let took_ms = SystemClock.now().0 - began.0;
     println!("restored and brought up to date in {took_ms} ms");
@@ -363,6 +381,17 @@ async fn a_destroyed_folder_comes_back_from_an_older_backup_and_the_others() {
         "a grant made after the backup opens: {}",
         new.text
     );
+    let dealt_again = async {
+        let asking = consortium.data(1).join("vault/custody/asking");
+        while consortium.trees_of(1, &dealt) < 2
+            || fs::read_to_string(&asking).unwrap_or_default() != "[]"
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), dealt_again)
+        .await
+        .expect("what others had dealt to it after the backup is dealt again");
     write(&consortium, &home, "afterwards", "p2", "3.3").await;
     write(&consortium, &home, "small", "p1", "6.32").await;
     let newest = home

@@ -1,10 +1,12 @@
 //! The real chain in the seeded simulation: consortia whose members crash, are cut off from each other, lose messages,
 //! say nothing, propose invalid blocks, contradict themselves or tell some one thing and others another, and whose
-//! validators change by vote meanwhile. `STELE_SIM_SEEDS` says how many seeds, 40 by default (the test command runs 1,000),
+//! validators change by vote meanwhile; and whose custodians decide who reads ([`custodians`]). `STELE_SIM_SEEDS` says how many seeds, 40 by default (the test command runs 1,000),
 //! and `STELE_SIM_FROM` the first; `cargo xtask sim --seeds N --from S` does it longer. What fails names its seed, which
 //! replays it.
 
+mod custodians;
 mod lost;
+mod witness;
 
 use std::{
     sync::{Arc, Mutex},
@@ -31,11 +33,15 @@ use stele_core::{
 };
 
 use crate::{faults::number, random::Random};
+use custodians::{BOUND_MS, Custodian, Fault, Story};
+use witness::{Counts, Followed, World};
 
 /// Blocks that every member has to reach.
 const BLOCKS: u64 = 20;
 /// The same where validators change, which takes 33 to 64 blocks.
 const BLOCKS_CHANGING: u64 = 110;
+/// Between two wakes of a custodian.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Transactions that each member's organisation sends after each start.
 const SENT: u64 = 12;
 
@@ -45,7 +51,7 @@ struct Disk(Vec<(Arc<Block>, Vec<u8>)>, Option<Recovery>);
 
 impl Disk {
     /// Executes everything again.
-    fn replay(&self, genesis: &Genesis) -> (Chain, usize) {
+    fn replay(&self, genesis: &Genesis) -> (Chain, usize, Followed) {
         let chain =
             Chain::over(State::in_memory().unwrap(), genesis, PoolLimits::default()).unwrap();
         let recover = |chain: &Chain| {
@@ -55,12 +61,15 @@ impl Disk {
             }
         };
         let mut proposed = 0;
+        let mut followed = Followed::default();
         for (block, certificate) in &self.0 {
             recover(&chain);
-            proposed += proposals(&chain.commit(block, certificate).unwrap()).len();
+            let committed = chain.commit(block, certificate).unwrap();
+            proposed += proposals(&committed).len();
+            followed.follow(&committed);
         }
         recover(&chain);
-        (chain, proposed)
+        (chain, proposed, followed)
     }
 }
 
@@ -90,6 +99,9 @@ struct Member {
     all: Arc<Vec<Arc<Mutex<Disk>>>>,
     /// What its people agreed on.
     people: Arc<lost::People>,
+    followed: Arc<Mutex<Followed>>,
+    /// How far its clock is off.
+    skew_ms: i64,
 }
 
 /// A validator gets or gives up its seat: proposed by the first member, voted for by all others.
@@ -130,7 +142,7 @@ fn genesis(simulation: &Simulation, seated: usize) -> Genesis {
                 organization: key(index).address(),
             })
             .collect(),
-        parameters: Default::default(),
+        parameters: [("staleness_ms".into(), BOUND_MS)].into(),
         deployers: Vec::new(),
         alloc: Default::default(),
     }
@@ -148,7 +160,7 @@ impl Member {
         people: &Arc<lost::People>,
     ) -> Self {
         let disk = Arc::clone(&all[number]);
-        let (chain, proposed) = disk.lock().unwrap().replay(genesis);
+        let (chain, proposed, followed) = disk.lock().unwrap().replay(genesis);
         let sender = key(index);
         let first = chain.pending_nonce(sender.address()).unwrap();
         for nonce in first..first + SENT {
@@ -169,6 +181,8 @@ impl Member {
             index,
             all: Arc::clone(all),
             people: Arc::clone(people),
+            followed: Arc::new(Mutex::new(followed)),
+            skew_ms: 0,
         };
         if index == 0 && proposed == 0 {
             for (change, validator) in changes {
@@ -308,6 +322,7 @@ impl Application for Member {
             return Ok(None);
         }
         let proposer = B256::from(*proposer.as_bytes());
+        let now_ms = now_ms.saturating_add_signed(self.skew_ms);
         let built = self
             .chain
             .propose(&branch.parent, &branch.older, proposer, now_ms, &|| true);
@@ -335,6 +350,7 @@ impl Application for Member {
             self.vote(id);
         }
         if let ChainCommitted::New { .. } = committed {
+            self.followed.lock().unwrap().follow(&committed);
             self.disk.lock().unwrap().0.push((block, certificate));
         }
         Ok(())
@@ -348,6 +364,7 @@ struct Scenario {
     /// Who validates from the start: the first so many.
     seated: usize,
     changes: Vec<Change>,
+    story: Story,
 }
 
 fn scenario(seed: u64) -> Scenario {
@@ -390,11 +407,52 @@ fn scenario(seed: u64) -> Scenario {
         conduct,
         seated: count,
         changes: Vec::new(),
+        // Drawn below, by choices of its own.
+        story: Story::cut_off(count, None),
     };
     if random.below(4) == 0 {
         change_validators(&mut scenario, &mut random);
     }
+    let mut random = Random::new(seed ^ 0x57a1e);
+    // What a silent or a lying member is asked to propose never becomes final.
+    let is_honest = |one: &Conduct| *one == Conduct::Honest;
+    let home = scenario.conduct.iter().position(is_honest).unwrap();
+    let story = Story::new(count, home, &mut random);
+    if random.below(3) == 0 {
+        // The grantee and a custodian are cut off from all others for longer than a release may wait for news.
+        let side = 1 << story.grantee | 1 << story.custodians[1];
+        let begins = Duration::from_millis(1_000 + random.below(1_500));
+        let ends = begins + Duration::from_millis(BOUND_MS + random.below(4_000));
+        if let Crashes::Schedule(events) = &mut scenario.simulation.crashes {
+            events.push((begins, 0, Event::Split(side)));
+            events.push((ends, 0, Event::Heal));
+            events.sort_by_key(|event| event.0);
+        }
+    }
+    scenario.story = story;
     scenario
+}
+
+/// Seven honest members; one that was granted and a custodian are cut off from the others while the patient revokes.
+fn cut_off(seed: u64, fault: Option<Fault>) -> Scenario {
+    let members = 7_u8;
+    let mut simulation = Simulation::new(members, seed);
+    // More than there are before the cut, so that the run goes on until those cut off have caught up.
+    simulation.blocks = 4 * BLOCKS;
+    let story = Story::cut_off(members.into(), fault);
+    let side = 1 << story.grantee | 1 << story.custodians[2];
+    let at = Duration::from_millis;
+    simulation.crashes = Crashes::Schedule(vec![
+        (at(6_000), 0, Event::Split(side)),
+        (at(16_000), 0, Event::Heal),
+    ]);
+    Scenario {
+        simulation,
+        conduct: vec![Conduct::Honest; members.into()],
+        seated: members.into(),
+        changes: Vec::new(),
+        story,
+    }
 }
 
 /// The last member joins, leaves, or joins while the one before it leaves. Whoever comes or goes is honest: of the
@@ -429,16 +487,24 @@ struct Done {
     transactions: usize,
     /// Changes of validators.
     epochs: u64,
+    custodians: Counts,
 }
 
 /// Runs a seed.
 fn run(seed: u64) -> Result<Done, String> {
+    play(scenario(seed))
+}
+
+fn play(scenario: Scenario) -> Result<Done, String> {
     let Scenario {
         simulation,
         conduct,
         seated,
         changes,
-    } = scenario(seed);
+        story,
+    } = scenario;
+    let seed = simulation.seed;
+    let world = World::new(story, seed);
     let mut simulation = simulation;
     let behaves = &conduct;
     let who = |wanted| move |index: &usize| behaves[*index] == wanted;
@@ -457,14 +523,20 @@ fn run(seed: u64) -> Result<Done, String> {
         Arc::new((0..2 * members).map(|_| Arc::default()).collect());
     let start = {
         let disks = Arc::clone(&disks);
+        let world = Arc::clone(&world);
         let people = Arc::default();
         move |number: usize| {
             let index = number % members;
             let conduct = conduct[index];
-            Member::start(&genesis, &disks, number, index, conduct, &changes, &people)
+            let mut member =
+                Member::start(&genesis, &disks, number, index, conduct, &changes, &people);
+            member.skew_ms = world.skew_ms(index);
+            // The second engine of a twin stands for no custodian.
+            let custodian = Custodian::new(index, &world, &member, number < members);
+            (member, custodian)
         }
     };
-    let outcome = simulation.run(start)?;
+    let outcome = simulation.run_beside(PAUSE, start)?;
     let disks: Vec<_> = disks.iter().map(|disk| disk.lock().unwrap()).collect();
     let longest = disks.iter().max_by_key(|disk| disk.0.len()).unwrap();
     for disk in &disks {
@@ -487,7 +559,11 @@ fn run(seed: u64) -> Result<Done, String> {
         return Err(format!("seed {seed}: it stopped at {}", longest.0.len()));
     }
     let transactions = longest.0.iter().map(|(block, _)| block.transactions.len());
+    let custodians = world
+        .check()
+        .map_err(|problem| format!("seed {seed}: {problem}"))?;
     Ok(Done {
+        custodians,
         trace: outcome.trace,
         transactions: transactions.sum(),
         epochs: longest.0.last().map_or(0, |(block, _)| block.header.epoch),
@@ -496,7 +572,8 @@ fn run(seed: u64) -> Result<Done, String> {
 
 /// NFR-CON, NFR-REL2, LIM-13: whatever crashes, is cut off, lies or is silent, below one third, and whoever joins or
 /// leaves meanwhile: no two members differ in a block or a state root, no invalid block becomes final, nothing final is
-/// lost, and the chain goes on.
+/// lost, and the chain goes on. Custodians release to nobody whose grant ended longer ago than the staleness bound, to
+/// nobody who shows another receipt than it anchored, and never without a receipt of their own.
 #[test]
 fn members_agree_whatever_the_seed_does() {
     let from = u64::try_from(number("STELE_SIM_FROM", 0)).unwrap();
@@ -507,14 +584,16 @@ fn members_agree_whatever_the_seed_does() {
             let next = Arc::clone(&next);
             std::thread::spawn(move || {
                 let (mut failed, mut transactions, mut epochs) = (Vec::new(), 0, 0);
+                let mut custodians = Counts::default();
                 loop {
                     let Some(seed) = next.lock().unwrap().next() else {
-                        return (failed, transactions, epochs);
+                        return (failed, transactions, epochs, custodians);
                     };
                     match run(seed) {
                         Ok(done) => {
                             transactions += done.transactions;
                             epochs += done.epochs;
+                            custodians = custodians.and(done.custodians);
                         }
                         Err(error) => failed.push(error),
                     }
@@ -534,9 +613,23 @@ fn members_agree_whatever_the_seed_does() {
     assert!(transactions > 0, "blocks with something in them");
     let epochs: u64 = done.iter().map(|one| one.2).sum();
     assert!(epochs > 0 || seeds < 20, "validators changed");
+    let custodians = done
+        .iter()
+        .fold(Counts::default(), |all, one| all.and(one.3));
+    let Counts {
+        reads,
+        refused,
+        stale,
+        unreceipted,
+    } = custodians;
+    assert!(
+        seeds < 20 || (reads > 0 && refused > 0 && stale > 0 && unreceipted > 0),
+        "everything that custodians decide happened: {custodians:?}"
+    );
     println!(
         "{seeds} seeds from {from}: {transactions} transactions are final, validators changed {epochs} times, nobody \
-         differs"
+         differs; {reads} reads, custodians refused {refused} times for want of consent, {stale} for old state, \
+         {unreceipted} for a receipt"
     );
 }
 
@@ -546,4 +639,19 @@ fn a_seed_replays() {
     let first = run(7).unwrap();
     assert_eq!(first, run(7).unwrap());
     assert_ne!(first.trace, run(8).unwrap().trace);
+}
+
+/// Custodians that are cut off together with one who asks: they go on for the staleness bound and no longer, and what
+/// they release without it, or without a look at the asker's anchored receipts, does not go unnoticed.
+#[test]
+fn what_custodians_leave_out_is_noticed() {
+    for seed in 0..2 {
+        let done = play(cut_off(seed, None)).unwrap();
+        let counts = done.custodians;
+        assert!(counts.reads > 0 && counts.stale > 0, "{counts:?}");
+        let error = play(cut_off(seed, Some(Fault::NoBound))).unwrap_err();
+        assert!(error.contains("without a live grant"), "{error}");
+        let error = play(cut_off(seed, Some(Fault::NoSequence))).unwrap_err();
+        assert!(error.contains("not the anchored one"), "{error}");
+    }
 }

@@ -292,3 +292,161 @@ fn a_new_custody_takes_over_and_the_old_one_is_still_read() {
         .collect();
     assert_eq!(place.pepper(&record, 2, &shares), pepper);
 }
+
+impl Members {
+    /// Hands over what `by` has to hand over, taking from other holders what it lacks itself.
+    fn hand_over(&self, by: usize) {
+        let place_of = |who: Address| (0..9).find(|number| account(*number) == who).unwrap();
+        let coordinator = self.at(by);
+        for undealt in coordinator.undealt() {
+            let holders = coordinator.holders(&undealt);
+            let from = holders.first().map_or(by, |holder| place_of(*holder));
+            let nodes = self.at(from).nodes(self.custody.id, undealt.tree).unwrap();
+            self.at(place_of(undealt.to))
+                .take(&undealt.custody, undealt.tree, undealt.to, &nodes)
+                .unwrap();
+            coordinator
+                .confirm(self.custody.id, undealt.tree, undealt.to)
+                .unwrap();
+        }
+    }
+
+    fn with(&self, leaver: usize, successor: usize) -> Custody {
+        let mut next = self.custody.clone();
+        let place = next.place_of(account(leaver)).unwrap();
+        next.custodians[place] = account(successor);
+        next
+    }
+}
+
+/// LIM-13: a custodian is gone, or the owner itself: the next member gets what it held, from whoever has it, over a restart
+/// in between; then again any two of three open, and what was erased stays erased.
+#[test]
+fn a_successor_holds_what_the_one_before_held() {
+    for (leaver, coordinator) in [(2, 0), (1, 0), (0, 1)] {
+        let members = Members::new(3, 2);
+        let (kept, erased) = (record(1), record(2));
+        let of = of(&kept);
+        let (pepper, place) = members.at(0).seal(&of).unwrap().unwrap();
+        members
+            .at(0)
+            .seal(&ShareOf {
+                record: &erased,
+                ..of
+            })
+            .unwrap();
+        members.deal(|_| true);
+        for _ in 0..3 {
+            members.at(0).end_period().unwrap();
+            members.at(0).forget(&[]).unwrap();
+        }
+        let gone = ErasedPlace {
+            record: erased,
+            custody: place.custody,
+            period: place.period,
+        };
+        (0..3).for_each(|number| members.at(number).destroy(&[gone]).unwrap());
+        // Nothing is written under a custody that has a successor in it.
+        let other = Custody {
+            id: B128::repeat_byte(8),
+            ..members.custody.clone()
+        };
+        members.at(0).found(other).unwrap();
+
+        let next = members.with(leaver, 3);
+        members.at(coordinator).succeed(&next, true).unwrap();
+        let handed: Vec<_> = members.at(coordinator).undealt();
+        let to_successor = handed.iter().filter(|one| one.to == account(3));
+        assert_eq!(to_successor.count(), 2, "two trees each");
+        let left = (1..3).find(|number| ![leaver, coordinator].contains(number));
+        if let Some(left) = left {
+            members.at(left).succeed(&next, false).unwrap();
+        }
+        members.hand_over(coordinator);
+        let waits = members.at(coordinator).undealt();
+        assert!(waits.iter().all(|one| one.to != account(3)), "{waits:?}");
+
+        let remaining = [0, 1, 2, 3].into_iter().filter(|one| *one != leaver);
+        let remaining: Vec<usize> = remaining.collect();
+        for pair in [[0, 1], [0, 2], [1, 2]] {
+            let who = pair.map(|one| remaining[one]);
+            let shares = members.shares(&of, place.period, &who);
+            let shares: Vec<_> = shares.into_values().collect();
+            assert_eq!(shares.len(), 3, "{who:?} of a leaver {leaver}");
+            assert_eq!(place.pepper(&kept, 2, &shares), pepper);
+        }
+        let again = ShareOf {
+            record: &erased,
+            ..of
+        };
+        let found = members
+            .at(3)
+            .shares(place.custody, place.period, u16::MAX, &again);
+        assert!(matches!(found, Err(Error::Erased { .. })), "{found:?}");
+    }
+}
+
+/// A custodian made from a backup is dealt again what it should hold, also what the owner has forgotten since; one that
+/// leaves destroys it.
+#[test]
+fn a_custodian_without_its_trees_is_dealt_them_again() {
+    let members = Members::new(3, 2);
+    let record = record(1);
+    let of = of(&record);
+    let (_, place) = members.at(0).seal(&of).unwrap().unwrap();
+    members.deal(|_| true);
+    for _ in 0..3 {
+        members.at(0).end_period().unwrap();
+        members.at(0).forget(&[]).unwrap();
+    }
+    fs::remove_dir_all(members.folder.path().join("2")).unwrap();
+    assert!(members.shares(&of, place.period, &[2]).is_empty());
+    members.at(0).deal_again(account(2)).unwrap();
+    members.at(0).deal_again(account(2)).unwrap();
+    assert_eq!(members.at(0).undealt().len(), 2, "noted once");
+    members.hand_over(0);
+    assert!(members.at(0).undealt().is_empty());
+    assert_eq!(members.shares(&of, place.period, &[2]).len(), 2);
+
+    // Once it is no custodian any more it destroys what is not its own, and no more.
+    assert_eq!(members.at(2).destroy_others().unwrap(), 2);
+    assert!(members.shares(&of, place.period, &[2]).is_empty());
+    assert_eq!(members.at(0).destroy_others().unwrap(), 0);
+    assert_eq!(members.shares(&of, place.period, &[0, 1]).len(), 3);
+
+    let asking = BTreeSet::from([account(1), account(4)]);
+    assert!(members.at(2).asking().unwrap().is_empty());
+    members.at(2).ask_again(&asking).unwrap();
+    assert_eq!(members.at(2).asking().unwrap(), asking, "over a restart");
+}
+
+/// Nobody slips into another custody, or into the one that records are being sealed under.
+#[test]
+fn only_a_place_of_the_same_custody_changes_hands() {
+    let members = Members::new(3, 2);
+    let owner = members.at(0);
+    let next = members.with(2, 3);
+    assert!(owner.succeed(&next, true).is_err(), "it is written under");
+    let reader = members.at(4);
+    reader.learn(&members.custody).unwrap();
+    for wrong in [
+        Custody {
+            threshold: 1,
+            ..next.clone()
+        },
+        Custody {
+            owner: account(3),
+            ..next.clone()
+        },
+        Custody {
+            id: next.id,
+            owner: next.owner,
+            threshold: next.threshold,
+            custodians: vec![account(0), account(1)],
+        },
+    ] {
+        assert!(reader.succeed(&wrong, false).is_err(), "{wrong:?}");
+    }
+    reader.succeed(&next, false).unwrap();
+    assert_eq!(members.at(4).custody(next.id), Some(next));
+}

@@ -21,7 +21,7 @@ use crate::{
 
 /// Where the member lives.
 #[derive(Debug, Args)]
-struct At {
+pub(super) struct At {
     /// Host by which the others reach it; this machine without.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
@@ -34,7 +34,11 @@ struct At {
 }
 
 impl At {
-    fn place(&self) -> Result<Place> {
+    pub(super) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    pub(super) fn place(&self) -> Result<Place> {
         if let Some(host) = &self.host {
             super::check_host(host)?;
         }
@@ -129,7 +133,7 @@ fn member(text: &str) -> Result<PeerConfig> {
     })
 }
 
-fn read_genesis(path: &Path) -> Result<(Genesis, Vec<u8>)> {
+pub(super) fn read_genesis(path: &Path) -> Result<(Genesis, Vec<u8>)> {
     let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let genesis = Genesis::from_json(&text).with_context(|| path.display().to_string())?;
     if genesis.open {
@@ -145,25 +149,10 @@ impl Join {
     pub(super) async fn run(self) -> Result<Answer> {
         let (genesis, text) = read_genesis(&self.genesis)?;
         let place = self.at.place()?;
-        if self.out.exists() {
-            bail!(
-                "{} exists already; name a folder that does not",
-                self.out.display()
-            );
-        }
-        // Made beside and renamed: whoever finds the folder finds all of it.
-        let mut part = self.out.clone().into_os_string();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let made = self.make(&part, &place, &genesis, &text).await;
-        let made = match made {
-            Ok(made) => made,
-            Err(error) => {
-                drop(fs::remove_dir_all(&part));
-                return Err(error);
-            }
-        };
-        fs::rename(&part, &self.out).with_context(|| format!("naming {}", self.out.display()))?;
+        let made = super::whole(&self.out, async |part: PathBuf| {
+            self.make(&part, &place, &genesis, &text).await
+        })
+        .await?;
         let config = self.out.join("stele.toml");
         if self.at.json {
             output::json(&json!({
@@ -197,11 +186,6 @@ impl Join {
         genesis: &Genesis,
         text: &[u8],
     ) -> Result<node::NewMember> {
-        if folder.exists() {
-            fs::remove_dir_all(folder).with_context(|| {
-                format!("removing what an earlier run left in {}", folder.display())
-            })?;
-        }
         let data = folder.join("data");
         let made = node::make_member(&data).await?;
         let write = |path: PathBuf, text: &[u8]| {

@@ -167,7 +167,7 @@ impl Loss {
         let mut disk = disks[index].lock().unwrap();
         let missing = kept.0.iter().take(base).skip(disk.0.len());
         disk.0.extend(missing.cloned());
-        let (chain, _) = disk.replay(genesis);
+        let (chain, ..) = disk.replay(genesis);
         let (head, _) = chain.finalized();
         let parent = Arc::clone(&disk.0.last().unwrap().0);
         let ended = chain.epoch();
@@ -205,7 +205,7 @@ impl Loss {
         let length = |member: &usize| disks[*member].lock().unwrap().0.len();
         let furthest = left.iter().copied().max_by_key(length).unwrap();
         let all = disks[furthest].lock().unwrap().0.clone();
-        let (chain, _) = disks[furthest].lock().unwrap().replay(genesis);
+        let (chain, ..) = disks[furthest].lock().unwrap().replay(genesis);
         let ended = chain.epoch();
         let is_lost = |seat: &Validator| {
             let lost = self.lost.iter();
@@ -345,7 +345,7 @@ fn survivor(loss: &Loss) -> usize {
 
 /// Everything is executed again, and whoever knows the genesis alone believes the last certificate.
 fn verify(genesis: &Genesis, disk: &Disk, document: &Recovery) -> Result<(), String> {
-    let (chain, _) = disk.replay(genesis);
+    let (chain, ..) = disk.replay(genesis);
     let (head, hash) = chain.finalized();
     let changes = chain.validator_changes().unwrap();
     let domain = namespace(CHAIN_ID, &chain.genesis_block().hash());

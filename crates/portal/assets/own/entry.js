@@ -2,6 +2,7 @@
 // since only the browser has the content.
 
 import { base64, hex, unbase64 } from "./bytes.js";
+import { attachmentOf, fileOf, openFile } from "./file.js";
 import { ask, byId, root, say } from "./page.js";
 import { badge, byName, found, openPage } from "./record.js";
 import { date, element, saved, shownValue, status, tag } from "./show.js";
@@ -18,12 +19,21 @@ export const run = async () => {
   const page = await ask(`/keys/records/${type}/${id}`);
   const [entry] = await openPage(opener, page);
   say("");
-  place.replaceChildren(...(entry.state === "Verified" ? shown(entry, page) : heldBack(entry)));
+  const parts = { Verified: () => shown(entry, page, opener), Large: () => large(entry, opener), DoesNotMatch: () => heldBack(entry) };
+  place.replaceChildren(...parts[entry.state]());
 };
+
+/** A file that is opened when it is wanted. */
+const large = (entry, opener) => [
+  element("h1", {}, entry.title),
+  element("p", { class: "soft" }, text("Recorded {day}", { day: date(new Date(entry.at).toISOString()) }), ". ", element("span", { class: "mono" }, `${entry.of}REC${entry.number}`)),
+  element("div", { class: "actions" }, saved(text("Download the file"), entry.id, () => openFile(opener, entry.id))),
+];
 
 const heldBack = (entry) => [element("h1", {}, text("Entry held back")), badge(entry, true, found(entry))];
 
-const shown = (entry, page) => {
+const shown = (entry, page, opener) => {
+  const attachment = attachmentOf(entry.resource);
   const value = shownValue(entry.resource);
   const state = status(entry.resource);
   const proof = JSON.stringify(proofFile(entry, page));
@@ -35,7 +45,9 @@ const shown = (entry, page) => {
     badge(entry, true, found(entry), saved(text("Download the proof file"), `${entry.id}.proof.json`, proof), check()),
     element("h2", {}, text("Details")),
     element("dl", { class: "facts" }, ...lines(entry.resource).slice(0, LINES_MAX).flatMap(([name, words]) => [element("dt", {}, name), element("dd", {}, words)])),
-    element("div", { class: "actions" }, entry.isFile ? saved(text("Download the file"), entry.id, entry.content) : saved(text("Download as FHIR"), `${entry.id}.json`, entry.text)),
+    element("div", { class: "actions" }, 
+      attachment ? saved(text("Download the file"), attachment.title ?? entry.id, () => fileOf(opener, attachment)) : "",
+      entry.isFile ? saved(text("Download the file"), entry.id, () => openFile(opener, entry.id)) : saved(text("Download as FHIR"), `${entry.id}.json`, entry.text)),
   ].filter(Boolean);
 };
 

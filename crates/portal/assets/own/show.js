@@ -1,6 +1,7 @@
 // Resources in plain words, as `stele_fhir::words` and the portal's own pages put them. Numbers are shown as they were
 // written; everything is set as text, never as markup.
 
+import { fail } from "./page.js";
 import { decimal, message, text } from "./text.js";
 
 /** A number with the digits it was written with. */
@@ -135,15 +136,20 @@ export const tag = (words) => {
   return element("span", { class: `tag ${kind}` }, icon(picture), ` ${text(words)}`);
 };
 
-/** A button that saves what exists in this browser alone: text, bytes, or a function that makes them. */
+/** A button that saves what exists in this browser alone: text, bytes, or a function that makes them in time. */
 export const saved = (words, name, made) => {
   const button = element("button", { type: "button", class: "btn" }, icon("download"), ` ${words}`);
-  button.addEventListener("click", () => {
-    const content = typeof made === "function" ? made() : made;
+  const save = async () => {
+    const content = typeof made === "function" ? await made() : made;
     const type = typeof content === "string" ? "application/json" : "application/octet-stream";
     const href = URL.createObjectURL(new Blob([content], { type }));
     element("a", { href, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  };
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    await save().catch(fail);
+    button.disabled = false;
   });
   return button;
 };

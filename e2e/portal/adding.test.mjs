@@ -176,6 +176,44 @@ test("nothing is recorded without the passkey, or where the server would have so
   assert.equal(await all(), before + 1);
 });
 
+/** FR-P04: results over time, and what changed from version to version, as patients with managed keys see them. */
+test("results over time and earlier versions are put together in the browser", DEADLINE, async () => {
+  const { fhir, token } = await world();
+  const { page, base } = patient;
+  await page.goto(`${base}/record`);
+  await entries(patient).filter({ hasText: "72 kg" }).getByRole("link", { name: "Body Weight" }).click();
+  const chart = page.locator("svg.trend");
+  await chart.waitFor();
+  assert.ok((await chart.locator("circle").count()) >= 2);
+  await page.getByText("Show the numbers as a table").click();
+  const numbers = await page.locator("#trend tbody tr").allTextContents();
+  assert.ok(numbers.some((line) => line.includes("71.50 kg")), numbers.join());
+  assert.equal(numbers.length, await chart.locator("circle").count());
+  await sound(patient, "keys-trend");
+  const headers = { authorization: `Bearer ${token}`, "content-type": "application/fhir+json" };
+  const observation = { resourceType: "Observation", status: "preliminary", code: { text: "Amended later" }, subject: { reference: `Patient/${resource.id}` }, valueString: "first words" };
+  const made = await (await fetch(`${fhir}/Observation`, { method: "POST", headers, body: JSON.stringify(observation) })).json();
+  const amended = { ...made, status: "amended", valueString: "other words", note: [{ text: "why" }] };
+  const answer = await fetch(`${fhir}/Observation/${made.id}`, { method: "PUT", headers, body: JSON.stringify(amended) });
+  assert.equal(answer.status, 200, await answer.text());
+  await page.goto(`${base}/record/Observation/${made.id}`);
+  await page.getByRole("heading", { name: "2 versions" }).waitFor();
+  const table = page.locator("#versions table");
+  assert.match(await table.locator("del").allTextContents().then((all) => all.join("|")), /first words/);
+  assert.match(await table.locator("ins").allTextContents().then((all) => all.join("|")), /other words.*why|why.*other words/);
+  await sound(patient, "keys-versions");
+  // An earlier version that is not what was recorded is held back.
+  await page.route("**/keys/records/Observation/*?version=1", async (route) => {
+    const fetched = await route.fetch();
+    const body = await fetched.json();
+    body.entries[0].leaf.content = `0x${"00".repeat(32)}`;
+    await route.fulfill({ response: fetched, json: body });
+  });
+  await page.reload();
+  await page.getByText("Version 1 does not open, or is not what was recorded.").waitFor();
+  await page.unroute("**/keys/records/Observation/*?version=1");
+});
+
 /** What is handed over has to fit what was agreed: altered, cut off, for another place, or twice, it is refused. */
 test("what does not fit the agreement is refused", DEADLINE, async () => {
   const { page, base } = patient;

@@ -49,7 +49,7 @@ const watch = (shown) => {
   const look = () => {
     const entries = document.querySelectorAll("#timeline article.entry").length;
     if (entries >= shown) globalThis.seen.first ??= performance.now();
-    if (document.querySelector("#glance h2")) globalThis.seen.whole ??= performance.now();
+    if (document.querySelector("aside h2")) globalThis.seen.whole ??= performance.now();
   };
   addEventListener("DOMContentLoaded", () => {
     look();

@@ -1,10 +1,7 @@
 // Adding an entry: what is typed is checked, made into a resource and sealed here; the node gets ciphertext.
 
 import { account, byId, fail, root, say } from "./page.js";
-import { KINDS, fileEntry } from "./made.js";
-import { Places, sealFile, sealResource } from "./seal.js";
 import { element } from "./show.js";
-import { record } from "./sign.js";
 import { plainNumber, text } from "./text.js";
 
 const MB = 1024 * 1024;
@@ -98,7 +95,14 @@ export const run = async () => {
   });
 };
 
-const addEntry = (keys, name, values) => {
+/** What is needed once there is something to seal. */
+const tools = async () => {
+  const all = await Promise.all([import("./made.js"), import("./seal.js"), import("./sign.js")]);
+  return Object.assign({}, ...all);
+};
+
+const addEntry = async (keys, name, values) => {
+  const { KINDS, Places, record, sealResource } = await tools();
   const { category, resource } = KINDS[name];
   say(text("Locking the entry…"));
   return record([{ resourceType: "Observation", category }], async ({ author, subject, records: [room] }) => {
@@ -113,7 +117,8 @@ const clean = (values) =>
     Object.entries(values).map(([name, value]) => [name, name === "note" || name === "when" ? value : value.replace(/^0+(?=\d)/, "").replace(/^\./, "0.").replace(/\.$/, "")]),
   );
 
-const addFile = (keys, form, values) => {
+const addFile = async (keys, form, values) => {
+  const { Places, fileEntry, record, sealFile, sealResource } = await tools();
   const [file] = form.querySelector("input[type=file]").files;
   const bar = form.querySelector("progress");
   const part = (from, to) => (done, total) => {

@@ -9,12 +9,6 @@ import { verifiedDigest } from "./vault.js";
 
 const MB = 1024 * 1024;
 
-/** The attachment of an entry whose file is here. */
-export const attachmentOf = ({ content, presentedForm }) => {
-  const attachment = content?.[0]?.attachment ?? presentedForm?.[0];
-  return attachment?.data || attachment?.url?.startsWith("Binary/") ? attachment : undefined;
-};
-
 /** The file of an attachment, opened. */
 export const fileOf = async (opener, { data, url }) => (data ? unbase64(data.replace(/\s/g, "")) : openFile(opener, url.slice("Binary/".length)));
 

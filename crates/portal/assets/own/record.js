@@ -4,9 +4,8 @@
 
 import { Opener, verified } from "./vault.js";
 import { account, ask, byId, fail, root, say } from "./page.js";
-import { bundle, fits } from "./download.js";
 import { LocalIndex, file, understood } from "./local.js";
-import { date, element, icon, moment, saved, shownValue, status, tag } from "./show.js";
+import { date, element, icon, moment, saved, shownValue, sortKey, status, tag } from "./show.js";
 import { message, plural, text } from "./text.js";
 
 const FIRST = 50;
@@ -105,9 +104,6 @@ const article = (entry, isOpen) => {
   return element("article", { class: "entry", "data-at": entry.index }, what, side, badge(entry, isOpen, found(entry)));
 };
 
-/** What lists are sorted by: the clinical date, else that of the recording. */
-const sortKey = (entry) => entry.when || new Date(entry.at).toISOString();
-
 const isCurrent = ({ resource }) => {
   const state = status(resource);
   if (/^Medication(Request|Statement)$/.test(resource.resourceType)) return state === "Active";
@@ -174,11 +170,12 @@ const everything = async (opener) => {
     all = all.concat((await handed(opener, `at=${part}`)).entries);
   }
   say("");
+  const { bundle } = await import("./download.js");
   return bundle(all, organization);
 };
 
 const offer = (opener, view) => {
-  const left = view.entries.filter((entry) => !fits(entry)).length;
+  const left = view.entries.filter(({ state, isFile }) => state !== "Verified" || isFile).length;
   const words = left === 0 ? "" : element("p", { class: "small soft" }, plural(left, "1 entry is not in it: files, large ones, and what is held back. They are on their own pages.", "{count} entries are not in it: files, large ones, and what is held back. They are on their own pages."));
   const check = element("p", { class: "small soft" }, `${text("Check it on any machine:")} `, element("span", { class: "mono" }, "stele verify proof FILE --genesis genesis.json"));
   byId("everything").replaceChildren(saved(text("Download everything"), "health-record.fhir.json", () => everything(opener)), check, words);
@@ -194,7 +191,7 @@ const handed = async (opener, question) => {
 const parts = (places) => Array.from({ length: Math.ceil(places.length / MORE) }, (_, at) => places.slice(at * MORE, (at + 1) * MORE));
 
 /** Every entry, the last recorded first; `show` is called with what is there so far. */
-const look = async (opener, local, show) => {
+export const look = async (opener, local, show) => {
   const known = await local.places();
   // The node answers before anything that is kept here is shown: by then its receipt of this look is durable.
   const [page, newest] = await Promise.all([
@@ -220,13 +217,17 @@ const look = async (opener, local, show) => {
   return [...found.values()];
 };
 
+const places = (entries) => entries.map(({ index }) => index).toSorted().join();
+
 export const run = async () => {
   const keys = await root();
   const opener = new Opener(keys);
   const local = await LocalIndex.of(keys, account);
   const view = new View();
   for (const [name, words] of KINDS) byId("show").append(element("option", { value: name }, text(words)));
+  /** Whether anything was new. */
   const load = async () => {
+    const before = places(view.entries);
     // A look again keeps what is shown until it has everything.
     const isFirst = view.entries.length === 0;
     view.entries = await look(opener, local, (entries, { leaves }) => {
@@ -240,6 +241,7 @@ export const run = async () => {
     view.render();
     view.glance();
     offer(opener, view);
+    return places(view.entries) !== before;
   };
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("input", () => {
@@ -257,11 +259,18 @@ export const run = async () => {
 /** Looks again when the ledger says that something about this person changed. */
 const follow = (load) => {
   let loading = false;
+  let again = false;
   new EventSource("/events").addEventListener("changed", async () => {
+    again = loading;
     if (loading) return;
     loading = true;
     try {
-      await load();
+      // What a block brought is found a moment after the block is final, and later where much is going on.
+      for (const later of [0, 1_000, 4_000]) {
+        await new Promise((done) => setTimeout(done, later));
+        if ((await load()) && !again) break;
+        again = false;
+      }
       byId("said").textContent = text("This page has been brought up to date.");
     } catch (error) {
       fail(error);

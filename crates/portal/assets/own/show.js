@@ -102,6 +102,13 @@ export const date = (written) => {
   return name ? text("{month} {year}", { month: text(name), year }) : year;
 };
 
+/** What lists are sorted by: the clinical date, else that of the recording. */
+export const sortKey = (entry) => entry.when || new Date(entry.at).toISOString();
+
+/** A result's number, as it was written, and its unit; nothing where it has none. */
+export const quantity = ({ valueQuantity: found }) =>
+  found?.value === undefined || found.comparator ? undefined : { written: String(found.value), unit: UNITS[found.unit] ?? found.unit ?? "" };
+
 /** `1 March 2026, 14:02`, in UTC as everything on the ledger. */
 export const moment = (ms) => {
   const instant = new Date(ms).toISOString();
@@ -152,4 +159,13 @@ export const saved = (words, name, made) => {
     button.disabled = false;
   });
   return button;
+};
+
+/** Every value of a resource with the way to it. */
+export const lines = (value, way = []) => {
+  if (Array.isArray(value)) return value.flatMap((one, at) => lines(one, value.length > 1 ? [...way, at + 1] : way));
+  if (value && typeof value === "object" && value.constructor === Object) {
+    return Object.entries(value).flatMap(([name, one]) => (name === "div" ? [] : lines(one, [...way, name])));
+  }
+  return [[way.join(" › "), String(value)]];
 };

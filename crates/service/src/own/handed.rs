@@ -134,7 +134,7 @@ impl Service {
             .await
     }
 
-    /// One entry of the patient's own record, as [`Service::hand_out`].
+    /// One entry of the patient's own record, as it stands or in a version, as [`Service::hand_out`].
     ///
     /// # Errors
     /// As for [`Service::own_record`].
@@ -143,25 +143,33 @@ impl Service {
         actor: &Actor,
         resource_type: &str,
         id: &str,
+        version: Option<u32>,
     ) -> Result<HandedPage> {
-        let found = self.own_version(actor, resource_type, id).await?;
+        let found = self.own_version(actor, resource_type, id, version).await?;
         let shown = [found.clone()];
         self.handed(actor, AccessAction::Read, &shown, vec![found])
             .await
     }
 
-    /// An entry of the patient's own as it stands.
+    /// An entry of the patient's own as it stands, or as it stood in a version.
     async fn own_version(
         self: &Arc<Self>,
         actor: &Actor,
         resource_type: &str,
         id: &str,
+        version: Option<u32>,
     ) -> Result<ResourceVersion> {
         let patient = own(actor)?;
         let found = self
             .index
             .search()
-            .read(resource_type, id, None, &actor.viewer(), self.clock.now())
+            .read(
+                resource_type,
+                id,
+                version,
+                &actor.viewer(),
+                self.clock.now(),
+            )
             .map_err(Error::index("handing out an own record"))?
             .filter(|found| found.placement.log == patient.0);
         let Some(found) = found else {
@@ -187,7 +195,7 @@ impl Service {
         resource_type: &str,
         id: &str,
     ) -> Result<(u64, impl Stream<Item = Result<Bytes>> + Send + use<>)> {
-        let found = self.own_version(actor, resource_type, id).await?;
+        let found = self.own_version(actor, resource_type, id, None).await?;
         let meta = self.checked_meta(&found)?;
         let failed = |error| read_error(&found, error);
         let length = self.vault.ciphertext_bytes(&meta).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! The record of a patient who holds the keys: a page without content, and the sealed entries that the browser opens.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -111,21 +111,21 @@ async fn records(
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let at = fields.text("at");
     let page = if at.is_empty() {
-        let above = place("above", fields.text("above"))?;
+        let above = number_of("above", fields.text("above"))?;
         let count = fields.text("count").parse().unwrap_or(COUNT);
         portal.service.hand_out(&signed.actor, above, count).await?
     } else {
         let leaves = at
             .split(',')
-            .filter_map(|one| place("at", one).transpose())
+            .filter_map(|one| number_of("at", one).transpose())
             .collect::<Result<_, _>>()?;
         portal.service.hand_out_at(&signed.actor, &leaves).await?
     };
     written(&portal, &signed, &page).await
 }
 
-/// A place of the log; none where nothing is given.
-fn place(name: &str, text: &str) -> Answer<Option<u64>> {
+/// A number in an address; none where nothing is given.
+fn number_of<N: FromStr>(name: &str, text: &str) -> Answer<Option<N>> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -134,16 +134,19 @@ fn place(name: &str, text: &str) -> Answer<Option<u64>> {
         .map_err(|_| Refusal::bad_form(text!("It can't be read: {error}.", error = name)))
 }
 
-/// `GET /keys/records/{type}/{id}`
+/// `GET /keys/records/{type}/{id}`, or an earlier version of it: `?version=1`
 async fn one(
     State(portal): State<Arc<Portal>>,
     signed: Signed,
     Path((resource_type, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
 ) -> Answered<Response> {
     holder(&signed)?;
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let version = number_of("version", fields.text("version"))?;
     let page = portal
         .service
-        .hand_out_one(&signed.actor, &resource_type, &id)
+        .hand_out_one(&signed.actor, &resource_type, &id, version)
         .await?;
     written(&portal, &signed, &page).await
 }

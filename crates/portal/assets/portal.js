@@ -71,8 +71,9 @@ const reason = (error) => {
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
-  // Whoever signs out takes the keys of the record along; the request to delete is carried out while the page goes.
-  if (form.getAttribute("action") === "/sign-out") indexedDB.deleteDatabase("stele-keys");
+  // Whoever signs out takes the keys and the entries of the record along; the request to delete is carried out while the
+  // page goes. So does whoever removes a passkey: it may be this browser's.
+  if (form.getAttribute("action") === "/sign-out" || "forget" in form.dataset) indexedDB.deleteDatabase("stele-keys");
   const kind = form.dataset.passkey;
   if (!kind) return;
   event.preventDefault();

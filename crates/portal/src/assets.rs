@@ -6,30 +6,21 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use alloy_primitives::hex;
 use axum::{
     extract::Path,
-    http::{
-        StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE},
-    },
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
 use sha2::{Digest as _, Sha256};
 
 mod modules;
+mod packed;
 
 use modules::MODULES;
+use packed::Packed;
 
 use crate::text::{self, Language};
 
-/// For what has its digest in its address.
-const FOR_GOOD: &str = "public, max-age=31536000, immutable";
-
-struct File {
-    kind: &'static str,
-    content: Vec<u8>,
-}
-
 struct Assets {
-    files: BTreeMap<String, File>,
+    files: BTreeMap<String, Packed>,
     names: BTreeMap<&'static str, String>,
 }
 
@@ -91,7 +82,7 @@ impl Assets {
         let (stem, end) = file.rsplit_once('.').unwrap_or((file, ""));
         let served = format!("{stem}-{digest}.{end}");
         self.names.insert(name, format!("/assets/{served}"));
-        self.files.insert(served, File { kind, content });
+        self.files.insert(served, Packed::new(kind, content.into()));
     }
 }
 
@@ -102,16 +93,12 @@ pub(crate) fn module(name: &str) -> String {
 }
 
 /// `GET /assets/{digest}/{*name}`
-pub(crate) async fn serve_module(Path((digest, name)): Path<(String, String)>) -> Response {
+pub(crate) async fn serve_module(
+    Path((digest, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
     match MODULES.files.get(name.as_str()) {
-        Some(content) if digest == MODULES.digest => (
-            [
-                (CONTENT_TYPE, "text/javascript; charset=utf-8"),
-                (CACHE_CONTROL, FOR_GOOD),
-            ],
-            *content,
-        )
-            .into_response(),
+        Some(file) if digest == MODULES.digest => file.answer(&headers),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -128,35 +115,25 @@ pub(crate) fn public() -> Vec<&'static str> {
 }
 
 /// `GET /assets/{name}`
-pub(crate) async fn serve(Path(name): Path<String>) -> Response {
-    match ASSETS.files.get(&name) {
-        Some(file) => (
-            [(CONTENT_TYPE, file.kind), (CACHE_CONTROL, FOR_GOOD)],
-            file.content.as_slice(),
-        )
-            .into_response(),
-        None => texts(&name),
-    }
+pub(crate) async fn serve(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    let file = ASSETS.files.get(&name).or_else(|| TEXT_FILES.get(&name));
+    file.map_or_else(
+        || StatusCode::NOT_FOUND.into_response(),
+        |file| file.answer(&headers),
+    )
 }
 
-/// What scripts say, in a language other than that of the sources.
-fn texts(name: &str) -> Response {
-    let found = Language::ALL
-        .into_iter()
-        .filter_map(text::browser)
-        .find(|one| one.address.strip_prefix("/assets/") == Some(name));
-    match found {
-        Some(file) => (
-            [
-                (CONTENT_TYPE, "application/json"),
-                (CACHE_CONTROL, FOR_GOOD),
-            ],
-            file.content.as_str(),
-        )
-            .into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
-}
+/// What scripts say, in languages other than that of the sources.
+static TEXT_FILES: LazyLock<BTreeMap<String, Packed>> = LazyLock::new(|| {
+    let files = Language::ALL.into_iter().filter_map(text::browser);
+    files
+        .filter_map(|file| {
+            let name = file.address.strip_prefix("/assets/")?.to_owned();
+            let content = file.content.as_bytes().into();
+            Some((name, Packed::new("application/json", content)))
+        })
+        .collect()
+});
 
 #[cfg(test)]
 mod tests {
@@ -175,7 +152,7 @@ mod tests {
     #[test]
     fn the_style_names_only_what_is_embedded() {
         let style = &ASSETS.files[address("portal.css").trim_start_matches("/assets/")];
-        let style = std::str::from_utf8(&style.content).expect("text");
+        let style = std::str::from_utf8(style.plain()).expect("text");
         for part in style.split("url(").skip(1) {
             assert!(part.starts_with("\"/assets/"), "{}", &part[..60]);
         }

@@ -8,7 +8,7 @@ use axum::{
     Json,
     body::to_bytes,
     extract::{FromRequest, Request},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -74,19 +74,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<Portal>> for Handed<T> {
 
     async fn from_request(request: Request, portal: &Arc<Portal>) -> Result<Self, Told> {
         let (parts, body) = request.into_parts();
-        require_own_page(&parts.headers, portal.site.origin())?;
-        let (secret, session) = session::of(portal, &parts.headers)?.ok_or_else(stale)?;
-        let text = |name: &str| {
-            parts
-                .headers
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-        };
-        let given = hex::decode(text(TOKEN).unwrap_or_default()).unwrap_or_default();
-        if !bool::from(given.ct_eq(session.csrf.as_slice())) {
-            return Err(stale().into());
-        }
-        if !text(CONTENT_TYPE.as_str()).is_some_and(|kind| kind.starts_with("application/json")) {
+        let (secret, session) = session_of(portal, &parts.headers)?;
+        if !header(&parts.headers, CONTENT_TYPE.as_str()).starts_with("application/json") {
             return Err(Refusal::bad_form(text!("It was not sent as JSON.")).into());
         }
         let bytes = to_bytes(body, BODY_MAX)
@@ -100,6 +89,22 @@ impl<T: DeserializeOwned> FromRequest<Arc<Portal>> for Handed<T> {
             body,
         })
     }
+}
+
+/// The session of a request that one of our own scripts sent, held against its token.
+pub(crate) fn session_of(portal: &Portal, headers: &HeaderMap) -> Answered<(String, Session)> {
+    require_own_page(headers, portal.site.origin())?;
+    let (secret, session) = session::of(portal, headers)?.ok_or_else(stale)?;
+    let given = hex::decode(header(headers, TOKEN)).unwrap_or_default();
+    if bool::from(given.ct_eq(session.csrf.as_slice())) {
+        return Ok((secret, session));
+    }
+    Err(stale().into())
+}
+
+fn header<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    let value = headers.get(name).and_then(|value| value.to_str().ok());
+    value.unwrap_or_default()
 }
 
 /// Bytes that a script wrote in base64.

@@ -60,6 +60,7 @@ pub struct Service {
     pub(crate) organization: OrganizationId,
     pub(crate) transactions: Transactions,
     pub(crate) turns: turns::Turns,
+    pub(crate) sealing: own::sealing::Sealing,
     /// Accounts of which it is known whether they are organisations, which never changes.
     pub(crate) directories: parking_lot::Mutex<HashMap<Address, bool>>,
     pub(crate) consents: consents::Consents,
@@ -101,6 +102,7 @@ impl Service {
             organization,
             transactions,
             turns: turns::Turns::default(),
+            sealing: own::sealing::Sealing::default(),
             directories: parking_lot::Mutex::default(),
             consents: consents::Consents::default(),
             reading: Arc::new(Semaphore::new(stele_index::readers_at_once())),

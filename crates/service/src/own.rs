@@ -3,6 +3,7 @@
 
 mod claim;
 mod handed;
+pub(crate) mod sealing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -131,6 +132,7 @@ pub struct ClaimGrantee {
 }
 
 pub use handed::{HandedEntry, HandedPage};
+pub use sealing::{Amended, Room, SealedDraft, SealedEntry, SealingOffer, Wanted};
 
 /// Domain of the envelope that a root key travels in.
 pub const ROOT_INFO: &[u8] = b"stele/claim/v1";

@@ -19,7 +19,7 @@ use stele_fhir::{outcome::Issue, parse::Resource};
 
 pub(crate) use fetch::{read_error, read_request};
 pub use inspect::Damaged;
-pub(crate) use pending::JournalVersion;
+pub(crate) use pending::{JournalEntry, JournalVersion};
 pub use pending::{Outcome, Recorded, Ticket, Watch};
 pub use place::ACCOUNT_SYSTEM;
 pub(crate) use place::new_id;
@@ -30,8 +30,7 @@ pub use rebuild::Rebuilt;
 pub(crate) use rebuild::described;
 pub use reconcile::Reconciled;
 pub use stream::BinaryInfo;
-pub(crate) use write::LeafPlace;
-pub(crate) use write::{not_allowed, sender_of};
+pub(crate) use write::{LeafPlace, gas_of, is_unsettled, not_allowed, places_of, sender_of};
 
 /// One change to one resource. Resources were parsed and validated by the front.
 #[derive(Debug)]

@@ -22,6 +22,7 @@
 pub mod cid;
 pub mod custodian;
 pub mod custody;
+pub mod elsewhere;
 pub mod envelope;
 pub mod ipfs;
 pub mod keys;

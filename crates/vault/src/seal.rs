@@ -77,7 +77,7 @@ pub struct NewRecord<'a> {
 pub struct SealedBatch {
     /// Their metas, in the order given; [`RecordMeta::leaf`] is what to anchor.
     pub records: Vec<RecordMeta>,
-    writes: Writes,
+    pub(crate) writes: Writes,
 }
 
 impl SealedBatch {
@@ -252,7 +252,7 @@ impl Vault {
         })
     }
 
-    fn put_meta(&self, meta: &RecordMeta, writes: &mut Writes) -> Result<()> {
+    pub(crate) fn put_meta(&self, meta: &RecordMeta, writes: &mut Writes) -> Result<()> {
         let sealed = meta.seal(&self.records)?.ok_or(Error::Erased {
             record: meta.record(),
         })?;

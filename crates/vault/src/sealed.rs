@@ -3,10 +3,14 @@
 //! What leaves is ciphertext, the wrapped key, the record's salt and the pepper the custodian released. None of it
 //! opens without the patient's key, which this node never has.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use stele_core::{
-    crypto::{Secret32, stream},
+    crypto::{Secret32, stream as sealed_stream},
     id::RecordId,
     leaf::content_digest,
 };
@@ -56,29 +60,28 @@ impl Vault {
     /// [`Error::MissingBlob`], [`Error::MissingRecord`] for a tombstone, [`Error::OutOfRange`] above
     /// [`SEALED_MAX`].
     pub async fn sealed_record(&self, meta: &RecordMeta, pepper: &Pepper) -> Result<SealedRecord> {
+        let bytes = self.ciphertext_bytes(meta)?;
+        if bytes > SEALED_MAX {
+            return Err(Error::OutOfRange {
+                what: "a ciphertext handed over in one piece",
+                limit: SEALED_MAX,
+            });
+        }
+        let pieces: Vec<Bytes> = self.ciphertext(meta)?.try_collect().await?;
+        Ok(SealedRecord {
+            sealed: encode(&pieces.concat()),
+            ..self.sealed_apart(meta, pepper)?
+        })
+    }
+
+    /// As [`Self::sealed_record`] without the ciphertext, which [`Self::ciphertext`] gives.
+    ///
+    /// # Errors
+    /// [`Error::MissingRecord`] for a tombstone.
+    pub fn sealed_apart(&self, meta: &RecordMeta, pepper: &Pepper) -> Result<SealedRecord> {
         let (record, version) = (meta.record(), meta.version());
         let missing = || Error::MissingRecord { record, version };
-        let cid = meta.cid()?.ok_or_else(missing)?;
         let envelope = meta.envelope.ok_or_else(missing)?;
-        let digest = digest_of(&cid)?;
-        let sealed = if cid.codec() == RAW {
-            let blob = self.store.blob(&digest)?;
-            blob.ok_or(Error::MissingBlob { cid })?.to_vec()
-        } else {
-            let object = self.store.object(&digest)?;
-            let object = object.ok_or(Error::MissingBlob { cid })?;
-            if object.size_bytes > SEALED_MAX {
-                return Err(Error::OutOfRange {
-                    what: "a ciphertext handed over in one piece",
-                    limit: SEALED_MAX,
-                });
-            }
-            let mut bytes = Vec::new();
-            for index in 0..object.leaves.len() {
-                bytes.extend_from_slice(&self.store.object_leaf(&object, index).await?);
-            }
-            bytes
-        };
         Ok(SealedRecord {
             record,
             version,
@@ -87,9 +90,59 @@ impl Vault {
             encapsulation: encode(&self.encapsulation(&envelope.encapsulation)?.encode()),
             wrapped: encode(&envelope.wrapped),
             pepper: encode(pepper.secret().expose()),
-            sealed: encode(&sealed),
+            sealed: String::new(),
         })
     }
+
+    /// A record's ciphertext in pieces of at most 256 KiB, each held against its address. Opens nothing by itself.
+    ///
+    /// # Errors
+    /// [`Error::MissingBlob`], [`Error::MissingRecord`] for a tombstone.
+    pub fn ciphertext(
+        &self,
+        meta: &RecordMeta,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
+        let cid = located(meta)?;
+        let digest = digest_of(&cid)?;
+        let missing = Error::MissingBlob { cid };
+        let (blob, object) = if cid.codec() == RAW {
+            (Some(self.store.blob(&digest)?.ok_or(missing)?), None)
+        } else {
+            (None, Some(self.store.object(&digest)?.ok_or(missing)?))
+        };
+        let store = Arc::clone(&self.store);
+        let leaves = object.as_ref().map_or(0, |object| object.leaves.len());
+        let rest = stream::unfold(
+            (store, object, 0),
+            move |(store, object, index)| async move {
+                let one = object.as_ref().filter(|_| index < leaves)?;
+                let piece = store.object_leaf(one, index).await;
+                Some((piece, (store, object, index + 1)))
+            },
+        );
+        Ok(stream::iter(blob.map(Ok)).chain(rest))
+    }
+
+    /// Length of a record's ciphertext in bytes.
+    ///
+    /// # Errors
+    /// As [`Self::ciphertext`].
+    pub fn ciphertext_bytes(&self, meta: &RecordMeta) -> Result<u64> {
+        let cid = located(meta)?;
+        let digest = digest_of(&cid)?;
+        let missing = Error::MissingBlob { cid };
+        if cid.codec() == RAW {
+            let blob = self.store.blob(&digest)?.ok_or(missing)?;
+            return Ok(blob.len() as u64);
+        }
+        let object = self.store.object(&digest)?.ok_or(missing)?;
+        Ok(object.size_bytes)
+    }
+}
+
+fn located(meta: &RecordMeta) -> Result<::cid::Cid> {
+    let (record, version) = (meta.record(), meta.version());
+    meta.cid()?.ok_or(Error::MissingRecord { record, version })
 }
 
 impl SealedRecord {
@@ -113,7 +166,7 @@ impl SealedRecord {
         let key = envelope.open(&exporter, &self.record, self.version)?;
         let pepper = Pepper::new(Secret32::new(array(&self.pepper)?));
         let key = content_key(&key, &pepper, &self.record, self.version);
-        let (encoding, content) = stream::open(&key, &decode(&self.sealed)?)
+        let (encoding, content) = sealed_stream::open(&key, &decode(&self.sealed)?)
             .map_err(Error::crypto("opening a record"))?;
         expand(
             self.record,

@@ -9,6 +9,7 @@ const PAGES = {
   entry: () => import("./entry.js"),
   share: () => import("./share.js"),
   stop: () => import("./stop.js"),
+  add: () => import("./add.js"),
   devices: () => import("./devices.js"),
   check: () => import("./check.js"),
 };

@@ -60,16 +60,24 @@ export const hkdfKey = (secret) => crypto.subtle.importKey("raw", secret, "HKDF"
 const aesKey = (key) => crypto.subtle.importKey("raw", key, "AES-GCM", false, ["encrypt", "decrypt"]);
 const gcm = (iv, additionalData = EMPTY) => ({ name: "AES-GCM", iv, additionalData });
 
-/** `nonce (12) ‖ ciphertext ‖ tag (16)` under a fresh random nonce. */
-export const seal = async (key, context, plain) => {
+/** `nonce (12) ‖ ciphertext ‖ tag (16)` under a fresh random nonce, with a key of `importAes`. */
+export const sealWith = async (key, context, plain) => {
   const iv = random(12);
-  return concat(iv, new Uint8Array(await crypto.subtle.encrypt(gcm(iv, context), await aesKey(key), plain)));
+  return concat(iv, new Uint8Array(await crypto.subtle.encrypt(gcm(iv, context), key, plain)));
 };
 
-export const open = async (key, context, sealed) =>
-  new Uint8Array(await crypto.subtle.decrypt(gcm(sealed.subarray(0, 12), context), await aesKey(key), sealed.subarray(12)));
+export const openWith = async (key, context, sealed) =>
+  new Uint8Array(await crypto.subtle.decrypt(gcm(sealed.subarray(0, 12), context), key, sealed.subarray(12)));
+
+/** As `sealWith` and `openWith`, with the key's bytes. */
+export const seal = async (key, context, plain) => sealWith(await aesKey(key), context, plain);
+
+export const open = async (key, context, sealed) => openWith(await aesKey(key), context, sealed);
 
 /** Opens under a given nonce of 12 bytes. */
 export const openAt = async (key, iv, sealed) => new Uint8Array(await crypto.subtle.decrypt(gcm(iv), key, sealed));
+
+/** Seals under a given nonce of 12 bytes, which must not be used with that key again. */
+export const sealAt = async (key, iv, plain) => new Uint8Array(await crypto.subtle.encrypt(gcm(iv), key, plain));
 
 export const importAes = aesKey;

@@ -7,7 +7,7 @@ const SPACE = /^[ \t\r\n]*/;
 const SPACE_AFTER = /[ \t\r\n]*$/;
 
 /** Whether an entry can stand in a Bundle's text: a file's own bytes are no JSON. */
-export const fits = (entry) => entry.state === "Verified" && !entry.isFile;
+const fits = (entry) => entry.state === "Verified" && !entry.isFile;
 
 /** The Bundle's text, from opened entries. */
 export const bundle = (entries, organization) => {

@@ -4,7 +4,7 @@
 import { base64, hex, unbase64 } from "./bytes.js";
 import { ask, byId, root, say } from "./page.js";
 import { badge, byName, found, openPage } from "./record.js";
-import { date, element, saved, shownValue, status, tag } from "./show.js";
+import { date, element, lines, quantity, saved, shownValue, status, tag } from "./show.js";
 import { text } from "./text.js";
 import { Opener } from "./vault.js";
 
@@ -18,12 +18,40 @@ export const run = async () => {
   const page = await ask(`/keys/records/${type}/${id}`);
   const [entry] = await openPage(opener, page);
   say("");
-  place.replaceChildren(...(entry.state === "Verified" ? shown(entry, page) : heldBack(entry)));
+  const parts = { Verified: () => shown(entry, page, opener), Large: () => large(entry, opener), DoesNotMatch: () => heldBack(entry) };
+  place.replaceChildren(...parts[entry.state]());
+  if (entry.state !== "Verified" || entry.isFile) return;
+  // What takes more questions follows, with its scripts.
+  if (entry.version > 1) {
+    const { versions } = await import("./versions.js");
+    byId("versions").replaceChildren(await versions(opener, entry));
+  }
+  if (quantity(entry.resource)) {
+    const { trend } = await import("./trend.js");
+    byId("trend").replaceChildren(await trend(opener, entry));
+  }
 };
+
+const openFile = async (opener, id) => (await import("./file.js")).openFile(opener, id);
+const fileOf = async (opener, attachment) => (await import("./file.js")).fileOf(opener, attachment);
+
+/** The attachment of an entry whose file is here. */
+const attachmentOf = ({ content, presentedForm }) => {
+  const attachment = content?.[0]?.attachment ?? presentedForm?.[0];
+  return attachment?.data || attachment?.url?.startsWith("Binary/") ? attachment : undefined;
+};
+
+/** A file that is opened when it is wanted. */
+const large = (entry, opener) => [
+  element("h1", {}, entry.title),
+  element("p", { class: "soft" }, text("Recorded {day}", { day: date(new Date(entry.at).toISOString()) }), ". ", element("span", { class: "mono" }, `${entry.of}REC${entry.number}`)),
+  element("div", { class: "actions" }, saved(text("Download the file"), entry.id, () => openFile(opener, entry.id))),
+];
 
 const heldBack = (entry) => [element("h1", {}, text("Entry held back")), badge(entry, true, found(entry))];
 
-const shown = (entry, page) => {
+const shown = (entry, page, opener) => {
+  const attachment = attachmentOf(entry.resource);
   const value = shownValue(entry.resource);
   const state = status(entry.resource);
   const proof = JSON.stringify(proofFile(entry, page));
@@ -33,9 +61,13 @@ const shown = (entry, page) => {
     value ? element("p", { class: "stat" }, value) : "",
     state ? element("p", {}, tag(state)) : "",
     badge(entry, true, found(entry), saved(text("Download the proof file"), `${entry.id}.proof.json`, proof), check()),
+    element("div", { id: "trend" }),
+    element("div", { id: "versions" }),
     element("h2", {}, text("Details")),
     element("dl", { class: "facts" }, ...lines(entry.resource).slice(0, LINES_MAX).flatMap(([name, words]) => [element("dt", {}, name), element("dd", {}, words)])),
-    element("div", { class: "actions" }, entry.isFile ? saved(text("Download the file"), entry.id, entry.content) : saved(text("Download as FHIR"), `${entry.id}.json`, entry.text)),
+    element("div", { class: "actions" }, 
+      attachment ? saved(text("Download the file"), attachment.title ?? entry.id, () => fileOf(opener, attachment)) : "",
+      entry.isFile ? saved(text("Download the file"), entry.id, () => openFile(opener, entry.id)) : saved(text("Download as FHIR"), `${entry.id}.json`, entry.text)),
   ].filter(Boolean);
 };
 
@@ -55,12 +87,3 @@ export const proofFile = (entry, { organization, log }) => ({
   path: entry.path,
   index: entry.index,
 });
-
-/** Every value of a resource with the way to it. */
-const lines = (value, way = []) => {
-  if (Array.isArray(value)) return value.flatMap((one, at) => lines(one, value.length > 1 ? [...way, at + 1] : way));
-  if (value && typeof value === "object" && value.constructor === Object) {
-    return Object.entries(value).flatMap(([name, one]) => (name === "div" ? [] : lines(one, [...way, name])));
-  }
-  return [[way.join(" › "), String(value)]];
-};

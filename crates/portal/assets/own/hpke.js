@@ -1,14 +1,16 @@
 // HPKE (RFC 9180) with X-Wing, HKDF-SHA256 and AES-256-GCM in base mode, over the vendored library.
 
-import { Aes256Gcm, CipherSuite, HkdfSha256 } from "../vendor/hpke-core/esm/mod.js";
-import { XWing } from "../vendor/hpke-x-wing/esm/mod.js";
+import { Aes256Gcm } from "../vendor/hpke-core/esm/src/aeads/aesGcm.js";
+import { HkdfSha256Native } from "../vendor/hpke-common/esm/src/kdfs/hkdf.js";
+import { CipherSuiteNative } from "../vendor/hpke-core/esm/src/cipherSuiteNative.js";
+import { XWing } from "../vendor/hpke-x-wing/esm/src/xWing.js";
 import { concat } from "./bytes.js";
 
 export const ENCAPSULATION_LEN = 1120;
 export const PUBLIC_LEN = 1216;
 
 const kem = new XWing();
-const suite = new CipherSuite({ kem, kdf: new HkdfSha256(), aead: new Aes256Gcm() });
+const suite = new CipherSuiteNative({ kem, kdf: new HkdfSha256Native(), aead: new Aes256Gcm() });
 
 /** The bytes alone, in a buffer of their own, which the library expects. */
 const buffer = (bytes) => Uint8Array.from(bytes).buffer;

@@ -60,6 +60,23 @@ export const send = async (path, body) =>
     }),
   );
 
+/** Hands over bytes, with what has been sent so far told to `progress`. */
+export const hand = (path, body, progress) =>
+  new Promise((done, failed) => {
+    const sending = new XMLHttpRequest();
+    sending.upload.addEventListener("progress", ({ loaded, total }) => progress(loaded, total));
+    sending.addEventListener("load", () => {
+      const { status, responseText: said } = sending;
+      const answer = new Response(said, { status, headers: { "content-type": sending.getResponseHeader("content-type") ?? "" } });
+      answered(answer).then(done, failed);
+    });
+    sending.addEventListener("error", () => failed(new Problem(text("The connection broke. Nothing was kept. Try again."))));
+    sending.open("POST", path);
+    sending.setRequestHeader("content-type", "application/octet-stream");
+    sending.setRequestHeader("x-csrf", tools.csrf);
+    sending.send(body);
+  });
+
 /** r and s of an ECDSA signature in DER (SEC 1, C.5), 32 bytes each. */
 const fixed = (der) => {
   const out = new Uint8Array(64);

@@ -1,10 +1,11 @@
 // The record: entries are fetched sealed, opened here, held against the ledger, and shown. The entries recorded last come
-// first; the rest follows, and then everything stands by its clinical date.
+// first; the rest follows, and then everything stands by its clinical date. What this browser opened before is kept
+// encrypted (local.js), so that a look opens only what is new.
 
 import { Opener, verified } from "./vault.js";
-import { ask, byId, fail, root, say } from "./page.js";
-import { bundle, fits } from "./download.js";
-import { date, element, icon, moment, parse, saved, shownValue, status, tag, title, when } from "./show.js";
+import { account, ask, byId, fail, root, say } from "./page.js";
+import { LocalIndex, file, understood } from "./local.js";
+import { date, element, icon, moment, saved, shownValue, sortKey, status, tag } from "./show.js";
 import { message, plural, text } from "./text.js";
 
 const FIRST = 50;
@@ -32,15 +33,12 @@ export const openPage = async (opener, page) =>
   Promise.all(
     page.entries.map(async (entry) => {
       const told = { ...entry, name: page.names[entry.author.toLowerCase()], of: page.patientNumber, log: page.log };
-      if (!entry.sealed) return { ...told, state: "Large", title: entry.resourceType === "Binary" ? text("A file") : text("A large entry"), when: "" };
+      if (!entry.sealed?.sealed) return { ...told, state: "Large", title: entry.resourceType === "Binary" ? text("A file") : text("A large entry"), when: "" };
       try {
         const content = await opener.open(entry.sealed);
         if (!(await verified(content, entry, page.log))) return { ...told, state: "DoesNotMatch" };
-        // A file is kept as its own bytes.
-        if (entry.resourceType === "Binary") return { ...told, state: "Verified", content, isFile: true, resource: {}, title: text("A file"), when: "" };
-        const written = new TextDecoder("utf-8", { fatal: true }).decode(content);
-        const resource = parse(written);
-        return { ...told, state: "Verified", content, text: written, resource, title: title(resource), when: when(resource) };
+        if (entry.resourceType === "Binary") return { ...file(told), content };
+        return { ...understood(told, new TextDecoder("utf-8", { fatal: true }).decode(content)), content };
       } catch {
         // Bytes that were altered, or sealed to other keys, do not open: they are held back like those that do not match.
         return { ...told, state: "DoesNotMatch" };
@@ -84,7 +82,7 @@ export const found = (entry) => element("p", {}, FOUND[entry.state](entry));
 
 const address = ({ resourceType, id }) => `/record/${resourceType}/${id}`;
 
-const article = (entry) => {
+const article = (entry, isOpen) => {
   const number = element("span", { class: "mono" }, `${entry.of}REC${entry.number}`);
   const isShown = entry.state === "Verified";
   const heading = entry.state !== "DoesNotMatch" ? element("a", { href: address(entry) }, entry.title) : text("Entry held back");
@@ -103,11 +101,8 @@ const article = (entry) => {
     value ? element("p", {}, value) : "",
     state ? element("p", {}, tag(state)) : "",
   );
-  return element("article", { class: "entry" }, what, side, badge(entry, false, found(entry)));
+  return element("article", { class: "entry", "data-at": entry.index }, what, side, badge(entry, isOpen, found(entry)));
 };
-
-/** What lists are sorted by: the clinical date, else that of the recording. */
-const sortKey = (entry) => entry.when || new Date(entry.at).toISOString();
 
 const isCurrent = ({ resource }) => {
   const state = status(resource);
@@ -132,11 +127,13 @@ class View {
 
   render() {
     const chosen = this.chosen();
+    // What was opened to be read stays open when the list is renewed.
+    const read = new Set([...document.querySelectorAll("#timeline details[open]")].map((one) => Number(one.closest("article").dataset.at)));
     const months = new Map();
     for (const entry of chosen.slice(0, this.shown)) {
       const month = sortKey(entry).slice(0, 7);
       if (!months.has(month)) months.set(month, element("section", { class: "month" }, element("h2", {}, date(month))));
-      months.get(month).append(article(entry));
+      months.get(month).append(article(entry, read.has(entry.index)));
     }
     const none = element("div", { class: "notice" }, element("p", {}, element("strong", {}, text("No entry fits."))));
     byId("timeline").replaceChildren(...(months.size > 0 ? months.values() : [none]));
@@ -164,44 +161,87 @@ class View {
   }
 }
 
-/** Everything in one file, offered when all of it is here. */
-const offer = (view) => {
-  const left = view.entries.filter((entry) => !fits(entry)).length;
+/** Everything in one file. It is fetched anew, so that its proofs are of now. */
+const everything = async (opener) => {
+  const { entries, leaves, organization } = await handed(opener, `count=${MORE}`);
+  let all = entries;
+  for (const part of parts(leaves.slice(entries.length))) {
+    say(text("Opened {opened} of {total} entries…", { opened: all.length, total: leaves.length }));
+    all = all.concat((await handed(opener, `at=${part}`)).entries);
+  }
+  say("");
+  const { bundle } = await import("./download.js");
+  return bundle(all, organization);
+};
+
+const offer = (opener, view) => {
+  const left = view.entries.filter(({ state, isFile }) => state !== "Verified" || isFile).length;
   const words = left === 0 ? "" : element("p", { class: "small soft" }, plural(left, "1 entry is not in it: files, large ones, and what is held back. They are on their own pages.", "{count} entries are not in it: files, large ones, and what is held back. They are on their own pages."));
   const check = element("p", { class: "small soft" }, `${text("Check it on any machine:")} `, element("span", { class: "mono" }, "stele verify proof FILE --genesis genesis.json"));
-  byId("everything").replaceChildren(saved(text("Download everything"), "health-record.fhir.json", () => bundle(view.entries, view.organization)), check, words);
+  byId("everything").replaceChildren(saved(text("Download everything"), "health-record.fhir.json", () => everything(opener)), check, words);
 };
 
-/** Every entry, a part at a time; `each` is called with what is there so far. */
-const fetchAll = async (opener, each) => {
-  let entries = [];
-  let from = 0;
-  let count = FIRST;
-  while (from !== null) {
-    const page = await ask(`/keys/records?from=${from}&count=${count}`);
-    entries = entries.concat(await openPage(opener, page));
-    from = page.next;
-    count = MORE;
-    each(entries, page);
-  }
-  return entries;
+/** What the node hands out to a question, opened. */
+const handed = async (opener, question) => {
+  const page = await ask(`/keys/records?${question}`);
+  return { ...page, entries: await openPage(opener, page) };
 };
+
+/** Places of the log, as many at a time as the node hands out at once. */
+const parts = (places) => Array.from({ length: Math.ceil(places.length / MORE) }, (_, at) => places.slice(at * MORE, (at + 1) * MORE));
+
+/** Every entry, the last recorded first; `show` is called with what is there so far. */
+export const look = async (opener, local, show) => {
+  const known = await local.places();
+  // The node answers before anything that is kept here is shown: by then its receipt of this look is durable.
+  const [page, newest] = await Promise.all([
+    handed(opener, known.length > 0 ? `above=${known.at(-1)}&count=${FIRST}` : `count=${FIRST}`),
+    known.length > 0 ? local.read(known.at(-FIRST) ?? known[0], known.at(-1)) : [],
+  ]);
+  const { leaves, patientNumber } = page;
+  const current = new Set(leaves);
+  const found = new Map();
+  const add = (entries) => {
+    for (const entry of entries) if (current.has(entry.index)) found.set(entry.index, { ...entry, of: patientNumber });
+    show([...found.values()], page);
+  };
+  add([...page.entries, ...newest]);
+  if (known.length > FIRST) add(await local.read(known[0], known.at(-FIRST - 1)));
+  await local.keep(page.entries);
+  for (const part of parts(leaves.filter((leaf) => !found.has(leaf)))) {
+    const { entries } = await handed(opener, `at=${part}`);
+    add(entries);
+    await local.keep(entries);
+  }
+  await local.drop(known.filter((place) => !current.has(place)));
+  return [...found.values()];
+};
+
+const places = (entries) => entries.map(({ index }) => index).toSorted().join();
 
 export const run = async () => {
-  const opener = new Opener(await root());
+  const keys = await root();
+  const opener = new Opener(keys);
+  const local = await LocalIndex.of(keys, account);
   const view = new View();
   for (const [name, words] of KINDS) byId("show").append(element("option", { value: name }, text(words)));
+  /** Whether anything was new. */
   const load = async () => {
-    await fetchAll(opener, (entries, { total, organization }) => {
-      // A reload keeps what is shown until it has everything.
-      if (entries.length < view.entries.length) return;
-      Object.assign(view, { entries, organization });
+    const before = places(view.entries);
+    // A look again keeps what is shown until it has everything.
+    const isFirst = view.entries.length === 0;
+    view.entries = await look(opener, local, (entries, { leaves }) => {
+      if (!isFirst) return;
+      view.entries = entries;
       view.render();
-      say(entries.length < total ? text("Opened {opened} of {total} entries…", { opened: entries.length, total }) : "");
+      say(text("Opened {opened} of {total} entries…", { opened: entries.length, total: leaves.length }));
       byId("filters").hidden = false;
     });
+    say("");
+    view.render();
     view.glance();
-    offer(view);
+    offer(opener, view);
+    return places(view.entries) !== before;
   };
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("input", () => {
@@ -219,11 +259,18 @@ export const run = async () => {
 /** Looks again when the ledger says that something about this person changed. */
 const follow = (load) => {
   let loading = false;
+  let again = false;
   new EventSource("/events").addEventListener("changed", async () => {
+    again = loading;
     if (loading) return;
     loading = true;
     try {
-      await load();
+      // What a block brought is found a moment after the block is final, and later where much is going on.
+      for (const later of [0, 1_000, 4_000]) {
+        await new Promise((done) => setTimeout(done, later));
+        if ((await load()) && !again) break;
+        again = false;
+      }
       byId("said").textContent = text("This page has been brought up to date.");
     } catch (error) {
       fail(error);

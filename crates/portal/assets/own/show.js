@@ -1,6 +1,7 @@
 // Resources in plain words, as `stele_fhir::words` and the portal's own pages put them. Numbers are shown as they were
 // written; everything is set as text, never as markup.
 
+import { fail } from "./page.js";
 import { decimal, message, text } from "./text.js";
 
 /** A number with the digits it was written with. */
@@ -101,6 +102,13 @@ export const date = (written) => {
   return name ? text("{month} {year}", { month: text(name), year }) : year;
 };
 
+/** What lists are sorted by: the clinical date, else that of the recording. */
+export const sortKey = (entry) => entry.when || new Date(entry.at).toISOString();
+
+/** A result's number, as it was written, and its unit; nothing where it has none. */
+export const quantity = ({ valueQuantity: found }) =>
+  found?.value === undefined || found.comparator ? undefined : { written: String(found.value), unit: UNITS[found.unit] ?? found.unit ?? "" };
+
 /** `1 March 2026, 14:02`, in UTC as everything on the ledger. */
 export const moment = (ms) => {
   const instant = new Date(ms).toISOString();
@@ -135,15 +143,29 @@ export const tag = (words) => {
   return element("span", { class: `tag ${kind}` }, icon(picture), ` ${text(words)}`);
 };
 
-/** A button that saves what exists in this browser alone: text, bytes, or a function that makes them. */
+/** A button that saves what exists in this browser alone: text, bytes, or a function that makes them in time. */
 export const saved = (words, name, made) => {
   const button = element("button", { type: "button", class: "btn" }, icon("download"), ` ${words}`);
-  button.addEventListener("click", () => {
-    const content = typeof made === "function" ? made() : made;
+  const save = async () => {
+    const content = typeof made === "function" ? await made() : made;
     const type = typeof content === "string" ? "application/json" : "application/octet-stream";
     const href = URL.createObjectURL(new Blob([content], { type }));
     element("a", { href, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  };
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    await save().catch(fail);
+    button.disabled = false;
   });
   return button;
+};
+
+/** Every value of a resource with the way to it. */
+export const lines = (value, way = []) => {
+  if (Array.isArray(value)) return value.flatMap((one, at) => lines(one, value.length > 1 ? [...way, at + 1] : way));
+  if (value && typeof value === "object" && value.constructor === Object) {
+    return Object.entries(value).flatMap(([name, one]) => (name === "div" ? [] : lines(one, [...way, name])));
+  }
+  return [[way.join(" › "), String(value)]];
 };

@@ -34,8 +34,12 @@ export const plural = (count, one, other, values = {}) => {
   return filled(rules.select(count) === "one" ? single : many, { ...values, count });
 };
 
+/** A number as it was typed, with a point for the language's mark. */
+export const plainNumber = (typed) => (mark() === "," ? typed.replace(",", ".") : typed);
+
+const mark = () => new Intl.NumberFormat(language).format(1.5).charAt(1);
+
 /** A decimal number as the language writes it; anything else as it is. */
 export const decimal = (number) => {
-  const mark = new Intl.NumberFormat(language).format(1.5).charAt(1);
-  return /^[<>=-]*\d+\.\d+$/.test(number) ? String(number).replace(".", mark) : number;
+  return /^[<>=-]*\d+\.\d+$/.test(number) ? String(number).replace(".", mark()) : number;
 };

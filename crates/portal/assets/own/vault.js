@@ -38,20 +38,27 @@ export class Opener {
 
   /** The content of a record as the node handed it out. Fails where the key or any byte is another's. */
   async open(sealed) {
+    return expanded(await openStream(await this.#contentKey(sealed), unbase64(sealed.sealed)), sealed.sizeBytes);
+  }
+
+  /** As `open`, of a ciphertext that comes in pieces and is not compressed; gives the content piece by piece. */
+  async *openPieces(sealed, pieces) {
+    yield* openPieces(await this.#contentKey(sealed), pieces, sealed.sizeBytes);
+  }
+
+  async #contentKey(sealed) {
     const record = unhex(sealed.record);
     const version = u32(sealed.version);
     const key = await this.#exporter(unbase64(sealed.encapsulation));
     const wrapping = await importAes(await key(concat(utf8("stele/wrap/v1"), record, version)));
     const wrapped = await openAt(wrapping, new Uint8Array(12), unbase64(sealed.wrapped));
     const both = await hkdfKey(concat(wrapped, unbase64(sealed.pepper)));
-    const content = await derive(both, "stele/content-key/v1", [record, version]);
-    return expanded(await openStream(content, unbase64(sealed.sealed)), sealed.sizeBytes);
+    return derive(both, "stele/content-key/v1", [record, version]);
   }
 }
 
-/** A sealed stream: its encoding and content. */
-export const openStream = async (contentKey, stream) => {
-  const header = stream.subarray(0, HEADER_LEN);
+/** The key of a stream, from its header; and whether its content is compressed. */
+const begun = async (contentKey, header) => {
   if (new TextDecoder().decode(header.subarray(0, 5)) !== "STELE" || header[5] !== 1 || header[6] !== 1) {
     throw new Error("the ciphertext is of an unknown kind");
   }
@@ -59,18 +66,65 @@ export const openStream = async (contentKey, stream) => {
     await hkdfKey(contentKey), "stele/stream/v1", [header.subarray(0, BOUND_LEN)], header.subarray(8, 40), 64,
   );
   if (!equal(pair.subarray(32), header.subarray(BOUND_LEN))) throw new Error("the key or the ciphertext is another's");
-  const key = await importAes(pair.subarray(0, 32));
+  return { key: await importAes(pair.subarray(0, 32)), isDeflated: header[7] === 1 };
+};
+
+const chunkNonce = (header, number, last) => concat(header.subarray(40, 47), u32(number), Uint8Array.of(last));
+
+/** A sealed stream of `size` bytes that comes in pieces; what is given out is authentic, and whole once this has ended. */
+async function* openPieces(contentKey, pieces, size) {
+  const chunks = cut(pieces, HEADER_LEN, CHUNK_LEN + TAG_LEN);
+  const { value: header } = await chunks.next();
+  const { key, isDeflated } = await begun(contentKey, header ?? new Uint8Array(0));
+  if (isDeflated) throw new Error("the ciphertext is compressed");
+  let done = 0;
+  let number = 0;
+  let tail = new Uint8Array(0);
+  for await (const { bytes, isLast } of chunks) {
+    const plain = await openAt(key, chunkNonce(header, number, isLast ? 1 : 0), bytes);
+    number += 1;
+    tail = concat(tail, plain).slice(-8);
+    const part = plain.subarray(0, Math.max(0, size - done));
+    done += part.length;
+    yield part;
+  }
+  const length = tail.length === 8 && Number(new DataView(tail.buffer).getBigUint64(0, true));
+  if (done !== size || length !== size) throw new Error("the content has another length");
+}
+
+/** A header of one length, then pieces of another, each with whether it is the last. */
+async function* cut(pieces, first, step) {
+  let held = new Uint8Array(0);
+  let isBegun = false;
+  for await (const piece of pieces) {
+    held = concat(held, piece);
+    if (!isBegun && held.length >= first) {
+      isBegun = true;
+      yield held.slice(0, first);
+      held = held.slice(first);
+    }
+    // A full piece is given on only when more follows, since the last one is marked.
+    let at = 0;
+    for (; isBegun && held.length - at > step; at += step) yield { bytes: held.subarray(at, at + step), isLast: false };
+    held = held.slice(at);
+  }
+  if (isBegun) yield { bytes: held, isLast: true };
+}
+
+/** A sealed stream: its encoding and content. */
+export const openStream = async (contentKey, stream) => {
+  const header = stream.subarray(0, HEADER_LEN);
+  const { key, isDeflated } = await begun(contentKey, header);
   const parts = [];
   const step = CHUNK_LEN + TAG_LEN;
   for (let at = HEADER_LEN, number = 0; at < stream.length; at += step, number += 1) {
     const last = at + step >= stream.length ? 1 : 0;
-    const iv = concat(header.subarray(40, 47), u32(number), Uint8Array.of(last));
-    parts.push(await openAt(key, iv, stream.subarray(at, at + step)));
+    parts.push(await openAt(key, chunkNonce(header, number, last), stream.subarray(at, at + step)));
   }
   const padded = concat(...parts);
   const length = Number(new DataView(padded.buffer).getBigUint64(padded.length - 8, true));
   if (length > padded.length - 8) throw new Error("the ciphertext's length is wrong");
-  return { isDeflated: header[7] === 1, content: padded.subarray(0, length) };
+  return { isDeflated, content: padded.subarray(0, length) };
 };
 
 const expanded = async ({ isDeflated, content }, size) => {
@@ -81,10 +135,13 @@ const expanded = async ({ isDeflated, content }, size) => {
 };
 
 /** Whether the content is what the leaf commits to, and the leaf stands in the log with these peaks. */
-export const verified = async (content, { sealed, leaf, leafSalt, path, index }, log) => {
+export const verified = async (content, entry, log) =>
+  verifiedDigest(await sha256(utf8("stele/content/1"), unbase64(entry.sealed.elementSalt), content), entry, log);
+
+/** As `verified`, of content whose salted digest this is. */
+export const verifiedDigest = async (digest, { sealed, leaf, leafSalt, path, index }, log) => {
   const version = u32(leaf.version);
   const record = unhex(leaf.record);
-  const digest = await sha256(utf8("stele/content/1"), unbase64(sealed.elementSalt), content);
   const encapsulation = await sha256(utf8("stele/encapsulation/v1"), unbase64(sealed.encapsulation));
   const envelope = await sha256(utf8("stele/envelope/v1"), encapsulation, record, version, unbase64(sealed.wrapped));
   const isSame =

@@ -3,6 +3,7 @@
 
 mod claim;
 mod devices;
+mod entries;
 mod record;
 mod share;
 mod stop;
@@ -40,6 +41,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
         .route("/keys/wrapped", get(wrapped))
         .merge(claim::routes())
         .merge(devices::routes())
+        .merge(entries::routes())
         .merge(record::routes())
         .merge(share::routes())
         .merge(stop::routes())
@@ -92,6 +94,15 @@ fn tools(portal: &Portal, signed: &Signed, page: &str) -> Answer<Markup> {
         div #own hidden data-own=(page) data-account=(address(signed.person.account)) data-csrf=(signed.csrf())
             data-rp=(portal.site.rp_id()) data-allow=(passkeys.join(" ")) data-icons=(assets::address("icons.svg")) {}
         script type="module" src=(assets::module("own/app.js")) {}
+    })
+}
+
+/// What a form has whose content is sealed in the browser: where the page says what it does, and its scripts.
+pub(super) fn sealing(portal: &Portal, signed: &Signed) -> Answer<Markup> {
+    holder(signed)?;
+    Ok(html! {
+        (states(""))
+        (tools(portal, signed, "add")?)
     })
 }
 

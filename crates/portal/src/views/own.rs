@@ -75,20 +75,19 @@ impl Kind {
     }
 }
 
-/// The patient who may add here. What a patient who holds the keys adds would have to be sealed in the browser.
+/// The patient whose entries come here to be sealed. What a patient who holds the keys adds is sealed in the browser, so
+/// nothing that can be read must be sent here.
 pub(super) fn writer(signed: &Signed) -> Answer<stele_core::id::PatientId> {
     keys::require_managed(
         signed,
-        text!(
-            "Adding entries of your own is not possible yet. Your hospital or practice can record them for you."
-        ),
+        text!("What you add is locked in your browser, which needs scripts. Load the page again."),
     )?;
     signed.patient()
 }
 
 /// `GET /record/add`
 async fn choose(signed: Signed) -> Answer<Rendered> {
-    writer(&signed)?;
+    signed.patient()?;
     let main = html! {
         a.back href="/record" { (text!("Back to your record")) }
         h1 { (text!("What do you want to add?")) }
@@ -111,24 +110,70 @@ async fn page(
     signed: Signed,
     Path(kind): Path<String>,
 ) -> Answer<Rendered> {
-    writer(&signed)?;
+    signed.patient()?;
     let today = today(portal.service.now());
     let given = Fields::parse(format!("when={today}").as_bytes());
     let kind = Kind::parse(&kind)?;
-    Ok(form(&signed, kind, &given, &today, &[], None))
+    let sealing = if signed.holds_keys {
+        Some(keys::sealing(&portal, &signed)?)
+    } else {
+        None
+    };
+    Ok(form(
+        &signed,
+        kind,
+        &given,
+        &today,
+        &[],
+        &Asked::Add { sealing },
+    ))
+}
+
+/// What a form is for.
+enum Asked<'a> {
+    /// A new entry; with what seals it, where the browser does.
+    Add { sealing: Option<Markup> },
+    /// An entry that is there already: where it is, and its version.
+    Correct { entry: &'a str, version: u32 },
+}
+
+/// What numbers a field takes, and its words in a sentence.
+fn range(name: &str) -> Option<(f64, f64, &'static str)> {
+    Some(match name {
+        "upper" => (50.0, 300.0, text!("the upper number")),
+        "lower" => (20.0, 250.0, text!("the lower number")),
+        "weight" => (1.0, 500.0, text!("your weight in kilograms")),
+        _ => return None,
+    })
+}
+
+/// What is said of a number out of its range.
+fn out_of_range(name: &str) -> Option<String> {
+    let (from, to, words) = range(name)?;
+    Some(text!(
+        "Enter {words}, between {from} and {to}",
+        words,
+        from,
+        to
+    ))
 }
 
 pub(super) type Problems<'a> = &'a [(&'static str, String)];
 
-/// The form of an entry; of one that is there already, with where it is and its version.
+/// The form of an entry. One that the browser seals has nowhere to be sent to, and its button waits for the script.
 fn form(
     signed: &Signed,
     kind: Kind,
     given: &Fields,
     today: &str,
     problems: Problems<'_>,
-    there: Option<(&str, u32)>,
+    asked: &Asked<'_>,
 ) -> Rendered {
+    let (there, sealing) = match asked {
+        Asked::Add { sealing } => (None, sealing.as_ref()),
+        Asked::Correct { entry, version } => (Some((*entry, *version)), None),
+    };
+    let is_sent = sealing.is_none();
     let heading = there.map_or(kind.words().1, |_| text!("Correct this entry"));
     let action = there.map_or_else(
         || format!("/record/add/{}", kind.name()),
@@ -147,6 +192,9 @@ fn form(
                 p.hint id={ (name) "-h" } { (hint) }
                 @if let Some(error) = &error { (error) }
                 input.w-s id=(name) name=(name) value=(given.text(name)) inputmode="decimal" maxlength="10" autocomplete="off"
+                    data-from=[range(name).map(|(from, ..)| from)] data-to=[range(name).map(|(_, to, _)| to)]
+                    data-problem=[out_of_range(name)] data-below=[(name == "lower").then_some("upper")]
+                    data-above=[(name == "lower").then(|| text!("Enter a lower number that is below the upper one"))]
                     aria-invalid=[error.is_some().then_some("true")] aria-describedby=(described);
                 @if !unit.is_empty() { span.hide { (unit) } }
             }
@@ -155,8 +203,9 @@ fn form(
     let main = html! {
         a.back href=(there.map_or("/record/add", |(entry, _)| entry)) { (text!("Back")) }
         (errors(problems))
-        form.flow method="post" action=(action) novalidate {
-            (csrf(signed))
+        form.flow method=[is_sent.then_some("post")] action=[is_sent.then_some(action)] novalidate
+            data-seal=[sealing.map(|_| kind.name())] {
+            @if is_sent { (csrf(signed)) }
             @if let Some((_, version)) = there { input type="hidden" name="version" value=(version); }
             h1 { (heading) }
             @if there.is_some() { p { (text!("The entry as it was stays in your record as an earlier version.")) } }
@@ -167,29 +216,33 @@ fn form(
                     (field("lower", text!("Lower number (diastolic)"), text!("In mmHg, for example 82"), "mmHg"))
                 }
                 Kind::Weight => (field("weight", text!("Weight"), text!("In kilograms, for example 71.5"), "kilograms")),
-                Kind::Feeling => (note(given, problems, text!("How do you feel?"))),
+                Kind::Feeling => (note(given, problems, text!("How do you feel?"), true)),
             }
             (when(given, today, problems))
-            @if kind != Kind::Feeling { (note(given, problems, text!("Note, if you want"))) }
+            @if kind != Kind::Feeling { (note(given, problems, text!("Note, if you want"), false)) }
             div.actions {
                 @if there.is_some() { button.btn.primary { (icon("check")) " " (text!("Save")) } }
-                @else { button.btn.primary { (icon("plus")) " " (text!("Add to your record")) } }
+                @else { button.btn.primary disabled[!is_sent] { (icon("plus")) " " (text!("Add to your record")) } }
                 a.btn href="/record" { (text!("Cancel")) }
             }
+            @if let Some(sealing) = sealing { (sealing) }
             @if there.is_none() { p.small.soft { (text!("The entry stays in your record for good.")) } }
         }
         @if let Some((entry, version)) = there { (mistake(signed, entry, version)) }
     };
-    let title = match (problems.is_empty(), there.is_some()) {
+    Page::new(title(problems, there.is_some()), main)
+        .at(Place::Record)
+        .narrow()
+        .render(Some(signed))
+}
+
+fn title(problems: Problems<'_>, is_correction: bool) -> &'static str {
+    match (problems.is_empty(), is_correction) {
         (true, false) => text!("Add an entry"),
         (true, true) => text!("Correct an entry"),
         (false, false) => text!("Error: Add an entry"),
         (false, true) => text!("Error: Correct an entry"),
-    };
-    Page::new(title, main)
-        .at(Place::Record)
-        .narrow()
-        .render(Some(signed))
+    }
 }
 
 pub(super) fn when(given: &Fields, today: &str, problems: Problems<'_>) -> Markup {
@@ -199,18 +252,19 @@ pub(super) fn when(given: &Fields, today: &str, problems: Problems<'_>) -> Marku
             label for="when" { (text!("When was it?")) }
             @if let Some(error) = &error { (error) }
             input.w-m #when type="date" name="when" max=(today) value=(given.text("when"))
+                data-problem=(text!("Enter a date, for example 2026-06-30")) data-late=(text!("Enter a date that is not in the future"))
                 aria-invalid=[error.is_some().then_some("true")] aria-describedby=[error.is_some().then_some("when-e")];
         }
     }
 }
 
-fn note(given: &Fields, problems: Problems<'_>, label: &str) -> Markup {
+fn note(given: &Fields, problems: Problems<'_>, label: &str, is_needed: bool) -> Markup {
     let error = field_error(problems, "note");
     html! {
         div.field.invalid[error.is_some()] {
             label for="note" { (label) }
             @if let Some(error) = &error { (error) }
-            textarea #note name="note" maxlength=(NOTE_MAX) aria-invalid=[error.is_some().then_some("true")]
+            textarea #note name="note" maxlength=(NOTE_MAX) data-problem=[is_needed.then(|| text!("Write a few words"))] aria-invalid=[error.is_some().then_some("true")]
                 aria-describedby=[error.is_some().then_some("note-e")] { (given.text("note")) }
         }
     }
@@ -229,7 +283,8 @@ async fn add(
     let fields = &posted.fields;
     let problems = check(kind, fields, &today);
     if !problems.is_empty() {
-        let page = form(&signed, kind, fields, &today, &problems, None);
+        let asked = Asked::Add { sealing: None };
+        let page = form(&signed, kind, fields, &today, &problems, &asked);
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
     let id = portal
@@ -258,19 +313,17 @@ fn check(kind: Kind, fields: &Fields, today: &str) -> Vec<(&'static str, String)
         let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         text.parse().ok().filter(|_| is_plain)
     };
-    let within = |name: &'static str, words: &str, from: f64, to: f64| {
+    let within = |name: &'static str| {
+        let (from, to, _) = range(name)?;
         let good = number(name).is_some_and(|number| (from..=to).contains(&number));
-        (!good).then(|| {
-            (
-                name,
-                text!("Enter {words}, between {from} and {to}", words, from, to),
-            )
-        })
+        out_of_range(name)
+            .filter(|_| !good)
+            .map(|words| (name, words))
     };
     match kind {
         Kind::Pressure => {
-            problems.extend(within("upper", text!("the upper number"), 50.0, 300.0));
-            problems.extend(within("lower", text!("the lower number"), 20.0, 250.0));
+            problems.extend(within("upper"));
+            problems.extend(within("lower"));
             if problems.is_empty() && number("lower") >= number("upper") {
                 problems.push((
                     "lower",
@@ -278,12 +331,7 @@ fn check(kind: Kind, fields: &Fields, today: &str) -> Vec<(&'static str, String)
                 ));
             }
         }
-        Kind::Weight => problems.extend(within(
-            "weight",
-            text!("your weight in kilograms"),
-            1.0,
-            500.0,
-        )),
+        Kind::Weight => problems.extend(within("weight")),
         Kind::Feeling if fields.text("note").is_empty() => {
             problems.push(("note", text!("Write a few words").into()));
         }
@@ -386,6 +434,35 @@ mod tests {
                 assert!(made.to_string().contains("71.50"));
                 assert_eq!(category::assign(&made), Category::VitalSigns);
             }
+        }
+    }
+
+    /// Browsers of patients who hold the keys make the same resources, byte-equal in all but id and meta.
+    #[test]
+    fn browsers_make_the_same_entries() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../e2e/own/vectors.json");
+        let vectors: Value =
+            serde_json::from_str(&std::fs::read_to_string(file).expect("vectors")).expect("JSON");
+        let entries = vectors["browser"]["entries"].as_array().expect("entries");
+        assert_eq!(entries.len(), Kind::ALL.len());
+        for entry in entries {
+            let kind = Kind::parse(entry["kind"].as_str().expect("a kind"))
+                .unwrap_or_else(|_| panic!("{entry}"));
+            let typed = entry["typed"].as_object().expect("what was typed");
+            let fields = typed
+                .iter()
+                .map(|(name, value)| (name.clone(), value.as_str().expect("text").to_owned()));
+            let ours = resource(kind, &Fields::of(fields.collect()), "Patient/1");
+            let mut theirs: Value =
+                serde_json::from_str(entry["text"].as_str().expect("text")).expect("JSON");
+            assert!(
+                stele_fhir::validate::resource(&theirs).is_empty(),
+                "{kind:?}"
+            );
+            let members = theirs.as_object_mut().expect("an object");
+            assert!(members.remove("id").is_some() && members.remove("meta").is_some());
+            assert_eq!(theirs, ours, "{kind:?}");
+            assert_eq!(category::assign(&ours).name(), entry["category"]);
         }
     }
 

@@ -25,6 +25,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
     entry::Seen,
+    keys,
     own::{Problems, day_problem, mistake, today, when, writer},
 };
 use crate::{
@@ -53,14 +54,21 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
 
 /// `GET /record/add/file`
 async fn page(State(portal): State<Arc<Portal>>, signed: Signed) -> Answer<Rendered> {
-    writer(&signed)?;
+    signed.patient()?;
     let given = Fields::parse(format!("when={}", today(portal.service.now())).as_bytes());
-    Ok(form(&portal, &signed, &Asked::Add, &given, &[]))
+    let asked = if signed.holds_keys {
+        Asked::Seal(keys::sealing(&portal, &signed)?)
+    } else {
+        Asked::Add
+    };
+    Ok(form(&portal, &signed, &asked, &given, &[]))
 }
 
 /// What a form about a file is for.
 pub(super) enum Asked {
     Add,
+    /// As `Add`, for a browser that seals the file itself, with what it needs for that.
+    Seal(Markup),
     /// The entry's address and the version that is corrected.
     Correct {
         entry: String,
@@ -76,8 +84,13 @@ pub(super) fn form(
     given: &Fields,
     problems: Problems<'_>,
 ) -> Rendered {
+    let sealing = match asked {
+        Asked::Seal(sealing) => Some(sealing),
+        Asked::Add | Asked::Correct { .. } => None,
+    };
+    let is_sent = sealing.is_none();
     let there = match asked {
-        Asked::Add => None,
+        Asked::Add | Asked::Seal(_) => None,
         Asked::Correct { entry, version } => Some((entry.as_str(), *version)),
     };
     let is_correction = there.is_some();
@@ -90,9 +103,10 @@ pub(super) fn form(
     let main = html! {
         a.back href=(back) { (text!("Back")) }
         (errors(problems))
-        form.flow method="post" action=(action) enctype="multipart/form-data" novalidate
-            data-upload data-max=(portal.upload_max_bytes) data-largest=(largest) {
-            (csrf(signed))
+        form.flow method=[is_sent.then_some("post")] action=[is_sent.then_some(action)] enctype="multipart/form-data" novalidate
+            data-upload[is_sent] data-max=(portal.upload_max_bytes) data-largest=(largest)
+            data-seal=[sealing.map(|_| "file")] data-title=[sealing.map(|_| text!("Say what it is"))] {
+            @if is_sent { (csrf(signed)) }
             @if let Some((_, version)) = there {
                 input type="hidden" name="version" value=(version);
                 h1 { (text!("Correct this entry")) }
@@ -111,35 +125,40 @@ pub(super) fn form(
                 label for="file" { @if is_correction { (text!("Another file, if the file was wrong")) } @else { (text!("File")) } }
                 p.hint #file-h { (rich!("At most {largest}.", largest)) }
                 @if let Some(wrong) = &wrong { (wrong) }
-                input #file type="file" name="file" aria-describedby=(if wrong.is_some() { "file-h file-e" } else { "file-h" })
+                input #file type="file" name="file" data-max=(portal.upload_max_bytes) data-problem=(text!("Choose a file"))
+                    data-large=(text!("Choose a file of at most {largest}; this one is larger", largest)) aria-describedby=(if wrong.is_some() { "file-h file-e" } else { "file-h" })
                     aria-invalid=[wrong.is_some().then_some("true")];
                 p.error #file-script role="alert" hidden {}
             }
             div.actions {
                 @if is_correction { button.btn.primary { (icon("check")) " " (text!("Save")) } }
-                @else { button.btn.primary { (icon("plus")) " " (text!("Add to your record")) } }
+                @else { button.btn.primary disabled[!is_sent] { (icon("plus")) " " (text!("Add to your record")) } }
                 a.btn href="/record" { (text!("Cancel")) }
             }
+            @if let Some(sealing) = sealing { (sealing) }
             div.notice.flow data-sending hidden {
                 p #sending-words role="status" { (text!("Sending")) }
                 progress max="100" value="0" aria-labelledby="sending-words" {}
-                button.btn.stop type="button" data-stop { (text!("Stop sending")) }
+                @if is_sent { button.btn.stop type="button" data-stop { (text!("Stop sending")) } }
             }
             @if !is_correction { p.small.soft { (text!("The entry stays in your record for good.")) } }
         }
         @if let Some((entry, version)) = there { (mistake(signed, entry, version)) }
-        script type="module" src=(assets::address("upload.js")) {}
+        @if is_sent { script type="module" src=(assets::address("upload.js")) {} }
     };
-    let title = match (problems.is_empty(), is_correction) {
+    Page::new(title(problems, is_correction), main)
+        .at(Place::Record)
+        .narrow()
+        .render(Some(signed))
+}
+
+fn title(problems: Problems<'_>, is_correction: bool) -> &'static str {
+    match (problems.is_empty(), is_correction) {
         (true, false) => text!("Add a file"),
         (true, true) => text!("Correct an entry"),
         (false, false) => text!("Error: Add a file"),
         (false, true) => text!("Error: Correct an entry"),
-    };
-    Page::new(title, main)
-        .at(Place::Record)
-        .narrow()
-        .render(Some(signed))
+    }
 }
 
 /// `POST /record/add/file`
@@ -429,7 +448,7 @@ async fn own_file(
     Path((resource_type, id)): Path<(String, String)>,
 ) -> Answer {
     signed.patient()?;
-    super::keys::require_managed(&signed, text!("Its page puts the file together there."))?;
+    keys::require_managed(&signed, text!("Its page puts the file together there."))?;
     download(&portal, &signed, &resource_type, &id).await
 }
 

@@ -1,8 +1,13 @@
 //! A part of a patient's record as it is handed to the patient's browser: sealed, many entries at once, under one receipt.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use alloy_primitives::{Address, B256};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use serde::Serialize;
 use stele_core::{
     id::OrganizationId, leaf::LeafPreimage, mmr, proof::LogProof, receipt::AccessAction,
@@ -34,10 +39,8 @@ const LISTED_MAX: usize = 100_000;
 pub struct HandedPage {
     /// The organisation that assigned the resources' ids.
     pub organization: OrganizationId,
-    /// Entries there are.
-    pub total: usize,
-    /// Where the next part begins; absent at the end.
-    pub next: Option<usize>,
+    /// Places in the log of all entries as they stand, the last recorded first; empty where one or some were asked for.
+    pub leaves: Vec<u64>,
     /// State of the log, with all its peaks, proven against a certified block; absent where there is no entry.
     pub log: Option<LogProof>,
     /// The entries.
@@ -64,7 +67,8 @@ pub struct HandedEntry {
     pub author: Address,
     /// When it became final.
     pub at: Timestamp,
-    /// What the patient's key opens; absent in a part of a list where it is too large for that.
+    /// What the patient's key opens; absent in a part of a list where it is too large for that, without its ciphertext
+    /// where that comes apart ([`Service::hand_out_ciphertext`]).
     pub sealed: Option<SealedRecord>,
     /// What the leaf commits to.
     pub leaf: LeafPreimage,
@@ -77,30 +81,60 @@ pub struct HandedEntry {
 }
 
 impl Service {
-    /// A part of the patient's own record, sealed, with the peppers the custodian releases for it and the proof of each
-    /// leaf. One receipt that names every entry is written first.
+    /// What a look at the patient's own record begins with: the places of all entries, and of those recorded after `above`
+    /// (of all, without) the last `count`, sealed, with the peppers the custodian releases for them and the proof of each
+    /// leaf.
+    ///
+    /// One receipt is written first. It names what is handed out, and with `above` every entry: a browser that asks so
+    /// kept what was recorded before and is about to show it, and a look is a look wherever the content lies.
     ///
     /// # Errors
     /// The actor is no patient; an entry that does not match the ledger; as for [`Service::own_record`].
     pub async fn hand_out(
         self: &Arc<Self>,
         actor: &Actor,
-        from: usize,
+        above: Option<u64>,
         count: usize,
     ) -> Result<HandedPage> {
-        let mut found = self.listed(actor).await?;
-        let total = found.len();
-        found.sort_by_key(|version| std::cmp::Reverse(version.placement.leaf));
-        let count = count.clamp(1, HANDED_MAX);
-        let part: Vec<ResourceVersion> = found.into_iter().skip(from).take(count).collect();
-        let end = from.saturating_add(part.len());
-        let mut page = self.handed(actor, AccessAction::Search, part).await?;
-        page.total = total;
-        page.next = (end < total).then_some(end);
+        let found = self.listed(actor).await?;
+        let leaves: Vec<u64> = found.iter().map(|one| one.placement.leaf).collect();
+        let is_new = |one: &&ResourceVersion| above.is_none_or(|leaf| one.placement.leaf > leaf);
+        let part: Vec<ResourceVersion> = found
+            .iter()
+            .filter(is_new)
+            .take(count.clamp(1, HANDED_MAX))
+            .cloned()
+            .collect();
+        let shown = if above.is_some() { found } else { part.clone() };
+        let mut page = self
+            .handed(actor, AccessAction::Search, &shown, part)
+            .await?;
+        page.leaves = leaves;
         Ok(page)
     }
 
-    /// One entry of the patient's own record, as [`Service::hand_out`].
+    /// The entries at these places of the log, as [`Service::hand_out`]. Places where nothing current stands are left out.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for more than 250 places; as for [`Service::hand_out`].
+    pub async fn hand_out_at(
+        self: &Arc<Self>,
+        actor: &Actor,
+        leaves: &BTreeSet<u64>,
+    ) -> Result<HandedPage> {
+        if leaves.len() > HANDED_MAX {
+            return Err(Error::TooLarge {
+                message: format!("at most {HANDED_MAX} entries are handed out at once"),
+            });
+        }
+        let mut found = self.listed(actor).await?;
+        found.retain(|one| leaves.contains(&one.placement.leaf));
+        let shown = found.clone();
+        self.handed(actor, AccessAction::Search, &shown, found)
+            .await
+    }
+
+    /// One entry of the patient's own record, as it stands or in a version, as [`Service::hand_out`].
     ///
     /// # Errors
     /// As for [`Service::own_record`].
@@ -109,12 +143,33 @@ impl Service {
         actor: &Actor,
         resource_type: &str,
         id: &str,
+        version: Option<u32>,
     ) -> Result<HandedPage> {
+        let found = self.own_version(actor, resource_type, id, version).await?;
+        let shown = [found.clone()];
+        self.handed(actor, AccessAction::Read, &shown, vec![found])
+            .await
+    }
+
+    /// An entry of the patient's own as it stands, or as it stood in a version.
+    async fn own_version(
+        self: &Arc<Self>,
+        actor: &Actor,
+        resource_type: &str,
+        id: &str,
+        version: Option<u32>,
+    ) -> Result<ResourceVersion> {
         let patient = own(actor)?;
         let found = self
             .index
             .search()
-            .read(resource_type, id, None, &actor.viewer(), self.clock.now())
+            .read(
+                resource_type,
+                id,
+                version,
+                &actor.viewer(),
+                self.clock.now(),
+            )
             .map_err(Error::index("handing out an own record"))?
             .filter(|found| found.placement.log == patient.0);
         let Some(found) = found else {
@@ -126,9 +181,32 @@ impl Service {
                 resource: format!("{resource_type}/{id}"),
             });
         }
-        self.handed(actor, AccessAction::Read, vec![found]).await
+        Ok(found)
     }
 
+    /// The ciphertext of one entry of the patient's own record, piece by piece, and its length. It opens with what
+    /// [`Service::hand_out_one`] gives, which leaves the receipt.
+    ///
+    /// # Errors
+    /// As for [`Service::own_record`].
+    pub async fn hand_out_ciphertext(
+        self: &Arc<Self>,
+        actor: &Actor,
+        resource_type: &str,
+        id: &str,
+    ) -> Result<(u64, impl Stream<Item = Result<Bytes>> + Send + use<>)> {
+        let found = self.own_version(actor, resource_type, id, None).await?;
+        let meta = self.checked_meta(&found)?;
+        let failed = |error| read_error(&found, error);
+        let length = self.vault.ciphertext_bytes(&meta).map_err(failed)?;
+        let pieces = self.vault.ciphertext(&meta).map_err(failed)?;
+        Ok((
+            length,
+            pieces.map(move |piece| piece.map_err(|error| read_error(&found, error))),
+        ))
+    }
+
+    /// All entries as they stand, the last recorded first.
     async fn listed(self: &Arc<Self>, actor: &Actor) -> Result<Vec<ResourceVersion>> {
         const WHAT: &str = "listing own records";
         let patient = own(actor)?;
@@ -149,39 +227,44 @@ impl Service {
             found.extend(page.matches);
             cursor = page.next;
             if cursor.is_none() || found.len() >= LISTED_MAX {
+                found.sort_by_key(|version| std::cmp::Reverse(version.placement.leaf));
                 return Ok(found);
             }
         }
     }
 
+    /// Hands out `found` under one receipt that names what is shown, which `found` is a part of.
     async fn handed(
         self: &Arc<Self>,
         actor: &Actor,
         action: AccessAction,
+        shown: &[ResourceVersion],
         found: Vec<ResourceVersion>,
     ) -> Result<HandedPage> {
         const WHAT: &str = "handing out own records";
         let mut page = HandedPage {
             organization: self.organization,
-            total: found.len(),
-            next: None,
+            leaves: Vec::new(),
             log: None,
             entries: Vec::with_capacity(found.len()),
         };
-        if found.is_empty() {
+        if shown.is_empty() {
             return Ok(page);
         }
         let patient = own(actor)?;
-        let records: Vec<_> = found
+        let records: Vec<_> = shown
             .iter()
             .map(|version| (version.placement.record, version.version))
             .collect();
-        let slots = found.iter().fold(0_u64, |slots, version| {
+        let slots = shown.iter().fold(0_u64, |slots, version| {
             let slot = u32::from(version.placement.category_slot);
             slots | 1_u64.checked_shl(slot).unwrap_or(0)
         });
         let receipt = self.receipt(actor, patient.0, action, slots, &records);
         let receipt = self.write_receipt(receipt, &records).await?;
+        if found.is_empty() {
+            return Ok(page);
+        }
         let reader = actor.clone();
         let is_list = action == AccessAction::Search;
         let released = self
@@ -234,6 +317,12 @@ impl Service {
         const WHAT: &str = "handing out an own record";
         let place = &version.placement;
         let sealed = match pepper {
+            // The ciphertext of a large file comes apart, as a stream.
+            Some(pepper) if is_apart(version.resource_type, meta.size_bytes) => Some(
+                self.vault
+                    .sealed_apart(meta, pepper)
+                    .map_err(|error| read_error(version, error))?,
+            ),
             Some(pepper) => Some(
                 self.vault
                     .sealed_record(meta, pepper)
@@ -279,4 +368,9 @@ impl Service {
             path,
         })
     }
+}
+
+/// Whether an entry's ciphertext is not handed out with the rest: a file's own bytes, unless they are few.
+fn is_apart(resource_type: &str, size_bytes: u64) -> bool {
+    resource_type == "Binary" && size_bytes > LISTED_BYTES_MAX
 }

@@ -109,7 +109,7 @@ struct Draft {
 /// What is kept or handed on when a decision is final; off the ledger.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct HandedOver {
+pub(crate) struct HandedOver {
     /// Keys sealed to grantees.
     pub(super) envelopes: Vec<(Address, Bytes)>,
     /// The key directory that the call publishes the root of, from a patient who holds the keys.
@@ -308,7 +308,7 @@ impl Service {
         self.relay_transaction(actor, signed.encode()).await
     }
 
-    pub(super) fn end_draft(&self, id: &str) -> Result<()> {
+    pub(crate) fn end_draft(&self, id: &str) -> Result<()> {
         self.index
             .local()
             .end_session(&digest(id))
@@ -374,7 +374,7 @@ impl Service {
         Ok((id, call))
     }
 
-    pub(super) fn read_draft(&self, actor: &Actor, id: &str) -> Result<(AccountCall, HandedOver)> {
+    pub(crate) fn read_draft(&self, actor: &Actor, id: &str) -> Result<(AccountCall, HandedOver)> {
         const WHAT: &str = "reading a draft";
         let found = self
             .index

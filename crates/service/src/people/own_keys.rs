@@ -4,7 +4,7 @@
 //! sealed to grantees, and transactions that a passkey signed.
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
-use alloy_sol_types::SolCall as _;
+use alloy_sol_types::SolCall;
 use stele_core::{
     abi::{
         consent::IConsent::{grantCall, revokeCall},
@@ -13,6 +13,7 @@ use stele_core::{
     consent::{Permissions, Terms},
     crypto::webauthn::rp_id_hash,
     id::{IDENTITY, PatientId},
+    tx::AccountCall,
 };
 use stele_fhir::category::Category;
 use stele_index::grants::Grant;
@@ -319,6 +320,17 @@ impl Service {
             ..HandedOver::default()
         };
         self.keep_draft(patient, &call, with)
+    }
+
+    /// Keeps a call of a patient who holds the keys, with nothing to hand on beside it, for the passkey to sign.
+    pub(crate) fn keep_own_call(
+        &self,
+        to: Address,
+        gas_limit: u64,
+        patient: PatientId,
+        call: &impl SolCall,
+    ) -> Result<(String, AccountCall)> {
+        self.keep_call(to, gas_limit, patient, call, HandedOver::default())
     }
 
     /// A directory that may follow the one that is kept: of the same patient and slots, no generation gone back.

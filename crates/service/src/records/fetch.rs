@@ -23,6 +23,7 @@ use crate::{
     error::{Error, Result},
     network::Keeper,
     network::rules::LiveConsent,
+    own::sealing::TEXT_MAX,
     session::Actor,
 };
 
@@ -228,12 +229,15 @@ impl Service {
     ) -> stele_vault::Result<Zeroizing<String>> {
         let pepper = self.pepper_of(actor, meta, consent, receipt)?;
         let large = meta.size_bytes > super::write::CONTENT_MAX as u64;
-        if large || meta.preimage.element_root.is_zero() {
-            return tokio::runtime::Handle::current()
-                .block_on(self.open_streamed(meta, holder, &pepper));
+        let text = if large || meta.preimage.element_root.is_zero() {
+            tokio::runtime::Handle::current().block_on(self.open_streamed(meta, holder, &pepper))?
+        } else {
+            text_of(meta, self.vault.open_record(meta, holder, &pepper)?)?
+        };
+        if self.is_what_it_says(meta, &text) {
+            return Ok(text);
         }
-        let content = self.vault.open_record(meta, holder, &pepper)?;
-        text_of(meta, content)
+        Err(mismatch(meta))
     }
 
     async fn open_streamed(
@@ -244,6 +248,10 @@ impl Service {
     ) -> stele_vault::Result<Zeroizing<String>> {
         if let Some((head, _)) = self.frame_of(meta, holder, pepper).await? {
             return Ok(Zeroizing::new(head));
+        }
+        // A patient's own file has a head. What has none is held in memory here, so it must not be of any size.
+        if meta.preimage.author == meta.log && meta.size_bytes > TEXT_MAX {
+            return Err(mismatch(meta));
         }
         let stream = self
             .vault

@@ -464,7 +464,7 @@ impl Service {
             .map_err(Error::index("finding a resource"))
     }
 
-    fn leaf_of(&self, record: &RecordId, version: u32) -> Result<B256> {
+    pub(crate) fn leaf_of(&self, record: &RecordId, version: u32) -> Result<B256> {
         const WHAT: &str = "reading a record's meta";
         let meta = self
             .vault

@@ -178,7 +178,7 @@ impl Service {
         for (version, meta, place) in versions {
             let host = OrganizationId(self.organization_hosting(meta.log));
             let text = if self.is_hosted(host)? {
-                self.open_for_index(&version, &meta).await?
+                self.text_for_index(&version, &meta).await?
             } else {
                 // Written into the record of another member's patient, whose keys are there.
                 version.outline()
@@ -224,7 +224,7 @@ impl Service {
     }
 
     /// A record's text for the index, with a receipt of maintenance.
-    async fn open_for_index(
+    pub(crate) async fn open_for_index(
         self: &Arc<Self>,
         version: &JournalVersion,
         meta: &RecordMeta,

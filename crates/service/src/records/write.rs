@@ -280,7 +280,7 @@ impl Service {
     }
 
     /// Waits for a transaction for as long as the ledger says no more than "not yet".
-    async fn settled_at_last(
+    pub(crate) async fn settled_at_last(
         &self,
         what: &'static str,
         sender: Address,
@@ -310,13 +310,25 @@ impl Service {
         custodian: Address,
         metas: &[RecordMeta],
     ) -> Result<Order> {
+        let call = self.anchor_call(author, sender, custodian, metas)?;
+        let gas = gas_of(metas.len(), call.entries.len());
+        Ok(Order::new(RECORDS, &call, gas))
+    }
+
+    /// The call that anchors leaves, one entry a log.
+    pub(crate) fn anchor_call(
+        &self,
+        author: Address,
+        sender: Address,
+        custodian: Address,
+        metas: &[RecordMeta],
+    ) -> Result<anchorCall> {
         let mut logs: BTreeMap<Address, (Vec<u8>, Vec<B256>)> = BTreeMap::new();
         for meta in metas {
             let (categories, leaves) = logs.entry(meta.log).or_default();
             categories.push(meta.preimage.category_slot);
             leaves.push(meta.leaf());
         }
-        let count = logs.len();
         let entries: Vec<IRecords::Entry> = logs
             .into_iter()
             .map(|(log, (categories, leaves))| IRecords::Entry {
@@ -330,14 +342,12 @@ impl Service {
         } else {
             self.storage_signature(author, custodian, &entries)?
         };
-        let call = anchorCall {
+        Ok(anchorCall {
             entries,
             author,
             custodian,
             storageSignature: signature,
-        };
-        let gas = gas_of(metas.len(), count);
-        Ok(Order::new(RECORDS, &call, gas))
+        })
     }
 
     /// The custodian's word that it keeps the ciphertexts, for a batch it does not send itself.
@@ -456,7 +466,7 @@ pub(crate) struct LeafPlace {
 }
 
 /// Finds each leaf's position from the `Anchored` logs of a receipt.
-fn places_of(metas: &[RecordMeta], receipt: &ReceiptView) -> Result<Vec<LeafPlace>> {
+pub(crate) fn places_of(metas: &[RecordMeta], receipt: &ReceiptView) -> Result<Vec<LeafPlace>> {
     let mut next: BTreeMap<Address, u64> = BTreeMap::new();
     for log in receipt
         .receipt
@@ -583,7 +593,7 @@ fn rank(write: &Write) -> u8 {
 }
 
 /// Upper bound of an anchoring's gas: base, calldata and log by leaf, storage by log.
-fn gas_of(leaves: usize, logs: usize) -> u64 {
+pub(crate) fn gas_of(leaves: usize, logs: usize) -> u64 {
     let leaves = u64::try_from(leaves).unwrap_or(u64::MAX);
     let logs = u64::try_from(logs).unwrap_or(u64::MAX);
     leaves
@@ -603,7 +613,7 @@ fn is_pending(error: &Error) -> bool {
 }
 
 /// Whether the ledger may still record what was sent: then the journal keeps the batch for the next start.
-fn is_unsettled(error: &Error) -> bool {
+pub(crate) fn is_unsettled(error: &Error) -> bool {
     let is_cut_off = matches!(
         error,
         Error::Ledger {

@@ -12,6 +12,7 @@ use stele_core::{
         os_rng,
         stream::{self, Encoding},
     },
+    element,
     id::{LogId, RecordId},
     leaf::{LeafKind, LeafPreimage, content_digest},
 };
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     SealedRecord,
-    cid::sha256,
+    cid::{import, sha256},
     custodian::Pepper,
     envelope::{Encapsulation, Envelope, content_key},
 };
@@ -142,6 +143,39 @@ fn sealed(record: RecordId, generation: u32, encoding: Encoding) -> Value {
     json!({ "sealed": sealed, "leaf": leaf, "leafSalt": salt, "commitment": leaf.commit(&salt.0) })
 }
 
+/// An entry that a browser sealed opens with the patient's key, and its leaf commits to what sealing here would.
+fn own_entry(entry: &Value) {
+    let sealed: SealedRecord = serde_json::from_value(entry["sealed"].clone()).unwrap();
+    let leaf: LeafPreimage = serde_json::from_value(entry["leaf"].clone()).unwrap();
+    let text = entry["text"].as_str().unwrap();
+    let content = sealed.open(&root()).unwrap();
+    assert_eq!(std::str::from_utf8(&content).unwrap(), text);
+    sealed.matches(&content, &leaf.content).unwrap();
+    let salt = Secret32::new(sealed.element_salt().unwrap());
+    assert_eq!(element::root(text, &salt).unwrap(), leaf.element_root);
+    let ciphertext = STANDARD.decode(&sealed.sealed).unwrap();
+    assert_eq!(
+        ciphertext.len() as u64,
+        stream::sealed_len(text.len() as u64)
+    );
+    assert_eq!(
+        import(&ciphertext).unwrap().cid.to_bytes(),
+        leaf.cid.as_ref()
+    );
+    let encapsulation = STANDARD.decode(&sealed.encapsulation).unwrap();
+    let envelope = Envelope {
+        encapsulation: Encapsulation::decode(&encapsulation).unwrap().digest(),
+        wrapped: STANDARD
+            .decode(&sealed.wrapped)
+            .unwrap()
+            .try_into()
+            .unwrap(),
+    };
+    let digest = envelope.digest(&sealed.record, sealed.version);
+    assert_eq!(leaf.envelope_digest, B256::new(digest));
+    assert_eq!(leaf.category_slot, root().slot_of(6).unwrap());
+}
+
 #[test]
 fn browsers_and_this_crate_agree() {
     let written = std::env::var_os("STELE_WRITE_VECTORS").is_some();
@@ -187,6 +221,9 @@ fn browsers_and_this_crate_agree() {
     let directory = Directory::decode(&bytes("directory")).unwrap();
     let own = Directory::derive(&root(), log(), &[(3, 0), (5, 2)], 680, 24).unwrap();
     assert_eq!(directory, own);
+    for entry in browser["entries"].as_array().unwrap() {
+        own_entry(entry);
+    }
     let opened = hpke::open(
         &secret,
         b"stele/claim/v1",

@@ -445,9 +445,12 @@ pub(super) fn words_of_script(name: &str, source: &str) -> Vec<(String, String)>
                     .count();
                 let begins = text.chars().find(|one| one.is_alphabetic());
                 let is_state = ["In remission", "Entered in error"].contains(text);
+                // What a record says stays in the language that it was written in.
+                let is_recorded = name.ends_with("made.js");
                 if !is_message
                     && !is_told
                     && !is_state
+                    && !is_recorded
                     && words > 1
                     && begins.is_some_and(char::is_uppercase)
                 {

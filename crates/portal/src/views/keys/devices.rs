@@ -162,7 +162,7 @@ async fn removal(
                 now = html! { strong { (text!("now")) } },
             )) }
             p { (text!("It opens your record and signs for you no more. What was seen with it before stays seen.")) }
-            form.flow method="post" action={ "/keys/devices/remove/" (to_sign.id) } data-passkey="use"
+            form.flow method="post" action={ "/keys/devices/remove/" (to_sign.id) } data-passkey="use" data-forget
                 data-challenge=(URL_SAFE_NO_PAD.encode(to_sign.challenge)) data-rp=(portal.site.rp_id())
                 data-allow=(others.join(" ")) {
                 (csrf(&signed))

@@ -1,10 +1,12 @@
 //! The record of a patient who holds the keys: a page without content, and the sealed entries that the browser opens.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Path, RawQuery, State},
+    http::header::{CONTENT_LENGTH, CONTENT_TYPE},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -30,6 +32,7 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
     Router::new()
         .route("/keys/records", get(records))
         .route("/keys/records/{type}/{id}", get(one))
+        .route("/keys/records/{type}/{id}/ciphertext", get(ciphertext))
 }
 
 /// `GET /record` of a patient who holds the keys.
@@ -40,7 +43,10 @@ pub(in crate::views) fn page(portal: &Portal, signed: &Signed) -> Answer<Rendere
             div.flow {
                 div.page-head {
                     div.tight { h1 { (text!("Your record")) } p.soft #count {} }
-                    a.btn href="/keys" { (icon("key-round")) " " (text!("Your keys")) }
+                    div.actions {
+                        a.btn href="/record/add" { (icon("plus")) " " (text!("Add an entry")) }
+                        a.btn href="/keys" { (icon("key-round")) " " (text!("Your keys")) }
+                    }
                 }
                 (states(text!("Opening your record…")))
                 form.filters #filters role="search" aria-label=(text!("Entries")) hidden {
@@ -94,7 +100,8 @@ pub(in crate::views) fn entry(
         .render(Some(signed)))
 }
 
-/// `GET /keys/records?from=…&count=…`
+/// `GET /keys/records?count=…`, with `above=…` where the browser kept what was recorded up to that place of the log; or
+/// `?at=5,7,9`.
 async fn records(
     State(portal): State<Arc<Portal>>,
     signed: Signed,
@@ -102,24 +109,64 @@ async fn records(
 ) -> Answered<Response> {
     holder(&signed)?;
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
-    let from = fields.text("from").parse().unwrap_or(0);
-    let count = fields.text("count").parse().unwrap_or(COUNT);
-    let page = portal.service.hand_out(&signed.actor, from, count).await?;
+    let at = fields.text("at");
+    let page = if at.is_empty() {
+        let above = number_of("above", fields.text("above"))?;
+        let count = fields.text("count").parse().unwrap_or(COUNT);
+        portal.service.hand_out(&signed.actor, above, count).await?
+    } else {
+        let leaves = at
+            .split(',')
+            .filter_map(|one| number_of("at", one).transpose())
+            .collect::<Result<_, _>>()?;
+        portal.service.hand_out_at(&signed.actor, &leaves).await?
+    };
     written(&portal, &signed, &page).await
 }
 
-/// `GET /keys/records/{type}/{id}`
+/// A number in an address; none where nothing is given.
+fn number_of<N: FromStr>(name: &str, text: &str) -> Answer<Option<N>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|_| Refusal::bad_form(text!("It can't be read: {error}.", error = name)))
+}
+
+/// `GET /keys/records/{type}/{id}`, or an earlier version of it: `?version=1`
 async fn one(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path((resource_type, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Answered<Response> {
+    holder(&signed)?;
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let version = number_of("version", fields.text("version"))?;
+    let page = portal
+        .service
+        .hand_out_one(&signed.actor, &resource_type, &id, version)
+        .await?;
+    written(&portal, &signed, &page).await
+}
+
+/// `GET /keys/records/{type}/{id}/ciphertext`: of a file, which may be large.
+async fn ciphertext(
     State(portal): State<Arc<Portal>>,
     signed: Signed,
     Path((resource_type, id)): Path<(String, String)>,
 ) -> Answered<Response> {
     holder(&signed)?;
-    let page = portal
+    let (length, pieces) = portal
         .service
-        .hand_out_one(&signed.actor, &resource_type, &id)
+        .hand_out_ciphertext(&signed.actor, &resource_type, &id)
         .await?;
-    written(&portal, &signed, &page).await
+    let headers = [
+        (CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+    ];
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 /// A page of entries with the names of who wrote them, which stand in the directory and not in the record.

@@ -16,7 +16,7 @@ use stele_core::id::PatientId;
 use stele_fhir::{parse, words};
 use stele_service::{Stored, Write, people::file_of};
 
-use super::{Kind, check, form, resource, today, writer};
+use super::{Asked, Kind, check, form, resource, today, writer};
 use crate::{
     error::{Answer, Refusal},
     form::{Fields, Posted},
@@ -108,8 +108,11 @@ async fn page(
     let today = today(portal.service.now());
     Ok(match kind {
         Correctable::Entry(kind) => {
-            let there = Some((entry.as_str(), stored.version));
-            form(&signed, kind, &fields, &today, &[], there).into_response()
+            let asked = Asked::Correct {
+                entry: &entry,
+                version: stored.version,
+            };
+            form(&signed, kind, &fields, &today, &[], &asked).into_response()
         }
         Correctable::File => {
             let asked = upload::Asked::Correct {
@@ -173,8 +176,11 @@ async fn correct(
     let version = version(&fields)?;
     let problems = check(kind, &fields, &today);
     if !problems.is_empty() {
-        let there = Some((entry.as_str(), version));
-        let page = form(&signed, kind, &fields, &today, &problems, there);
+        let asked = Asked::Correct {
+            entry: &entry,
+            version,
+        };
+        let page = form(&signed, kind, &fields, &today, &problems, &asked);
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
     let mut made = resource(kind, &fields, words::text_at(&value, "/subject/reference"));

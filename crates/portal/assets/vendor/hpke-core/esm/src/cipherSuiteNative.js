@@ -1,4 +1,4 @@
-import { AeadId, EMPTY, i2Osp, INFO_LENGTH_LIMIT, INPUT_LENGTH_LIMIT, InvalidParamError, MINIMUM_PSK_LENGTH, Mode, NativeAlgorithm, toUint8Array, } from "../../../hpke-common/esm/mod.js";
+import { AeadId, Mode } from "../../../hpke-common/esm/src/identifiers.js"; import { EMPTY, INFO_LENGTH_LIMIT, INPUT_LENGTH_LIMIT, MINIMUM_PSK_LENGTH } from "../../../hpke-common/esm/src/consts.js"; import { i2Osp } from "../../../hpke-common/esm/src/utils/misc.js"; import { InvalidParamError } from "../../../hpke-common/esm/src/errors.js"; import { NativeAlgorithm } from "../../../hpke-common/esm/src/algorithm.js"; import { toUint8Array } from "../../../hpke-common/esm/src/kdfs/hkdf.js";
 import { RecipientExporterContextImpl, SenderExporterContextImpl, } from "./exporterContext.js";
 import { RecipientContextImpl } from "./recipientContext.js";
 import { SenderContextImpl } from "./senderContext.js";

@@ -1,4 +1,4 @@
-import { i2Osp, MessageLimitReachedError, xor } from "../../../hpke-common/esm/mod.js";
+import { i2Osp, xor } from "../../../hpke-common/esm/src/utils/misc.js"; import { MessageLimitReachedError } from "../../../hpke-common/esm/src/errors.js";
 import { ExporterContextImpl } from "./exporterContext.js";
 export class EncryptionContextImpl extends ExporterContextImpl {
     constructor(api, kdf, params) {

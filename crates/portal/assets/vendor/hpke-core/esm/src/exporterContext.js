@@ -1,4 +1,4 @@
-import { ExportError, INPUT_LENGTH_LIMIT, InvalidParamError, toArrayBuffer, } from "../../../hpke-common/esm/mod.js";
+import { ExportError, InvalidParamError } from "../../../hpke-common/esm/src/errors.js"; import { INPUT_LENGTH_LIMIT } from "../../../hpke-common/esm/src/consts.js"; import { toArrayBuffer } from "../../../hpke-common/esm/src/kdfs/hkdf.js";
 import { emitNotSupported } from "./utils/emitNotSupported.js";
 // b"sec"
 const LABEL_SEC = new Uint8Array([115, 101, 99]);

@@ -10,7 +10,7 @@ var __classPrivateFieldSet = (this && this.__classPrivateFieldSet) || function (
     return (kind === "a" ? f.call(receiver, value) : f ? f.value = value : state.set(receiver, value)), value;
 };
 var _SenderContextImpl_mutex;
-import { EMPTY, SealError, toArrayBuffer } from "../../../hpke-common/esm/mod.js";
+import { EMPTY } from "../../../hpke-common/esm/src/consts.js"; import { SealError } from "../../../hpke-common/esm/src/errors.js"; import { toArrayBuffer } from "../../../hpke-common/esm/src/kdfs/hkdf.js";
 import { EncryptionContextImpl } from "./encryptionContext.js";
 import { Mutex } from "./mutex.js";
 export class SenderContextImpl extends EncryptionContextImpl {

@@ -1,4 +1,4 @@
-import { Dhkem, KemId, SerializeError, XCurveDhkemPrimitives, } from "../../../hpke-common/esm/mod.js";
+import { Dhkem } from "../../../hpke-common/esm/src/kems/dhkem.js"; import { KemId } from "../../../hpke-common/esm/src/identifiers.js"; import { SerializeError } from "../../../hpke-common/esm/src/errors.js"; import { XCurveDhkemPrimitives } from "../../../hpke-common/esm/src/kems/dhkemPrimitives/xCurve.js";
 import { x25519 } from "./primitives/x25519.js";
 import { HkdfSha256 } from "./hkdfSha256.js";
 export class X25519 extends XCurveDhkemPrimitives {

@@ -1,4 +1,4 @@
-import { HkdfSha256Native, hmac, sha256, toArrayBuffer } from "../../../hpke-common/esm/mod.js";
+import { HkdfSha256Native, toArrayBuffer } from "../../../hpke-common/esm/src/kdfs/hkdf.js"; import { hmac } from "../../../hpke-common/esm/src/hash/hmac.js"; import { sha256 } from "../../../hpke-common/esm/src/hash/sha2.js";
 export class HkdfSha256 extends HkdfSha256Native {
     async extract(salt, ikm) {
         await this._setup();

@@ -1,8 +1,8 @@
 // @ts-ignore: Unreachable code error
-import { MlKem768, sha3_256, shake256 } from "../../../mlkem/esm/mod.js";
-import { base64UrlToBytes, concat, DecapError, DeriveKeyPairError, DeserializeError, EncapError, InvalidParamError, isCryptoKeyPair, KEM_USAGES, KemId, loadCrypto, NotSupportedError, SerializeError, toArrayBuffer, XCryptoKey, } from "../../../hpke-common/esm/mod.js";
+import { MlKem768 } from "../../../mlkem/esm/src/mlKem768.js"; import { sha3_256, shake256 } from "../../../mlkem/esm/src/sha3/sha3.js";
+import { base64UrlToBytes, concat, isCryptoKeyPair, loadCrypto } from "../../../hpke-common/esm/src/utils/misc.js"; import { DecapError, DeriveKeyPairError, DeserializeError, EncapError, InvalidParamError, NotSupportedError, SerializeError } from "../../../hpke-common/esm/src/errors.js"; import { KEM_USAGES } from "../../../hpke-common/esm/src/interfaces/dhkemPrimitives.js"; import { KemId } from "../../../hpke-common/esm/src/identifiers.js"; import { toArrayBuffer } from "../../../hpke-common/esm/src/kdfs/hkdf.js"; import { XCryptoKey } from "../../../hpke-common/esm/src/xCryptoKey.js";
 const ALG_NAME = "X-Wing";
-import { HkdfSha256, X25519 } from "../../../hpke-dhkem-x25519/esm/mod.js";
+import { HkdfSha256 } from "../../../hpke-dhkem-x25519/esm/src/hkdfSha256.js"; import { X25519 } from "../../../hpke-dhkem-x25519/esm/src/dhkemX25519.js";
 // deno-fmt-ignore
 const X25519_BASE = new Uint8Array([
     0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,

@@ -1,4 +1,4 @@
-import { AEAD_USAGES, AeadId, NativeAlgorithm, toArrayBuffer, } from "../../../../hpke-common/esm/mod.js";
+import { AEAD_USAGES } from "../../../../hpke-common/esm/src/interfaces/aeadEncryptionContext.js"; import { AeadId } from "../../../../hpke-common/esm/src/identifiers.js"; import { NativeAlgorithm } from "../../../../hpke-common/esm/src/algorithm.js"; import { toArrayBuffer } from "../../../../hpke-common/esm/src/kdfs/hkdf.js";
 export class AesGcmContext extends NativeAlgorithm {
     constructor(key) {
         super();

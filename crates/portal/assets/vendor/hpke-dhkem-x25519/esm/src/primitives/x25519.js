@@ -14,7 +14,7 @@
  * @module
  */
 /*! noble-curves - MIT License (c) 2022 Paul Miller (paulmillr.com) */
-import { mod, montgomery, pow2 } from "../../../../hpke-common/esm/mod.js";
+import { mod, pow2 } from "../../../../hpke-common/esm/src/curve/modular.js"; import { montgomery } from "../../../../hpke-common/esm/src/curve/montgomery.js";
 const _1n = 1n;
 const _2n = 2n;
 const _3n = 3n;

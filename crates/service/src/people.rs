@@ -20,8 +20,10 @@ mod own_keys;
 mod passkeys;
 mod prescribing;
 mod sessions;
+mod timeline;
 mod unsent;
 mod waiting;
+mod wallet_decisions;
 mod wallets;
 
 use alloy_primitives::{Address, B256, keccak256};
@@ -53,6 +55,7 @@ pub use own_keys::{ToSign, WrappedKey};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session, SessionView};
+pub use timeline::{Ended, Listed, Listing};
 pub use unsent::{UNSENT_MS, Unsent};
 pub use wallets::{WalletQuestion, WalletUse};
 

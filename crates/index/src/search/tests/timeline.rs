@@ -309,10 +309,10 @@ fn a_record_that_changes_is_still_listed_whole() {
             .filter(|id| !seen.contains(id))
             .step_by(17)
             .collect();
-        let [amended, deleted, erased, ..] = ahead.as_slice() else {
+        let [changed, deleted, erased, ..] = ahead.as_slice() else {
             break;
         };
-        for id in [seen.last().unwrap(), *amended] {
+        for id in [seen.last().unwrap(), *changed] {
             // Without a clinical date the moment of recording counts, which an amendment moves.
             if !number(id).is_multiple_of(10) {
                 let amended = amended(number(id), next_leaf());

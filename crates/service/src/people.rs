@@ -49,7 +49,8 @@ pub use invitations::{INVITATION_MS, Invitation};
 pub use ledger::{BlockLine, Checked, TransactionLine, ledger_words};
 pub use members::{Member, NewMember, ROLES};
 pub use orders::{
-    NewOrder, NewReport, NewResult, OrderSlip, REPORT_DOCUMENT_MAX, RESULTS_MAX, report_problems,
+    Filed, NewOrder, NewReport, NewResult, OrderSlip, REPORT_DOCUMENT_MAX, RESULTS_MAX,
+    report_problems,
 };
 pub use own_keys::{ToSign, WrappedKey};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};

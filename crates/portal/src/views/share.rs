@@ -470,7 +470,7 @@ async fn confirm(
         .confirm_draft(&signed.actor, &id, &passkey)
         .await
         .map_err(not_recorded)?;
-    finished(&portal, &mut posted, settled)
+    finished(&portal, &mut posted, &settled)
 }
 
 /// Why a decision is not on the ledger.
@@ -487,10 +487,10 @@ pub(super) fn not_recorded(error: Error) -> Refusal {
 }
 
 /// To the page that says what was decided.
-pub(super) fn finished(portal: &Portal, posted: &mut Posted, settled: Settled) -> Answer {
-    let (kind, grantee) = match settled.act {
-        Act::Grant { grantee, .. } => ("granted", Some(grantee)),
-        Act::Revoke { grantee, .. } => ("stopped", Some(grantee)),
+pub(super) fn finished(portal: &Portal, posted: &mut Posted, settled: &Settled) -> Answer {
+    let (kind, grantee) = match &settled.act {
+        Act::Grant { grantee, .. } => ("granted", Some(*grantee)),
+        Act::Revoke { grantee, .. } => ("stopped", Some(*grantee)),
         Act::StopAll { .. } => ("stopped-all", None),
         Act::Decline { .. } => ("declined", None),
     };

@@ -235,7 +235,7 @@ async fn decide(
         .confirm_draft_by_wallet(&signed.actor, &draft, &signature)
         .await
         .map_err(share::not_recorded)?;
-    share::finished(&portal, &mut posted, settled)
+    share::finished(&portal, &mut posted, &settled)
 }
 
 /// `POST /account/wallets/remove`

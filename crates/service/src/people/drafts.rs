@@ -400,25 +400,30 @@ impl Service {
     }
 
     pub(super) fn read_draft(&self, actor: &Actor, id: &str) -> Result<(AccountCall, HandedOver)> {
-        let DraftRead { call, with, .. } = self.read_whole_draft(actor, id)?;
+        const WHAT: &str = "reading a draft";
+        let DraftRead { call, with, .. } = self.read_whole_draft(WHAT, actor, id)?;
         Ok((call, with))
     }
 
     /// A draft of the actor's, with its end.
-    pub(super) fn read_whole_draft(&self, actor: &Actor, id: &str) -> Result<DraftRead> {
-        const WHAT: &str = "reading a draft";
+    pub(super) fn read_whole_draft(
+        &self,
+        what: &'static str,
+        actor: &Actor,
+        id: &str,
+    ) -> Result<DraftRead> {
         let found = self
             .index
             .local()
             .session(&digest(id), self.clock.now())
-            .map_err(Error::index(WHAT))?;
+            .map_err(Error::index(what))?;
         let draft: Option<Draft> = found
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose()
-            .map_err(|e| Error::internal(WHAT, e))?;
+            .map_err(|e| Error::internal(what, e))?;
         let draft = draft.ok_or_else(|| Error::not_found("draft", "it was used or is too old"))?;
         let call =
-            AccountCall::decode(&mut draft.call.as_ref()).map_err(|e| Error::internal(WHAT, e))?;
+            AccountCall::decode(&mut draft.call.as_ref()).map_err(|e| Error::internal(what, e))?;
         if call.account == actor.account {
             return Ok(DraftRead {
                 call,

@@ -192,7 +192,8 @@ impl Service {
     /// # Errors
     /// There is no such draft, the wallet is not the actor's, or wallets can't sign this decision.
     pub fn wallet_draft(&self, actor: &Actor, id: &str, wallet: Address) -> Result<String> {
-        let read = self.read_whole_draft(actor, id)?;
+        const WHAT: &str = "preparing a decision for a wallet";
+        let read = self.read_whole_draft(WHAT, actor, id)?;
         if !self.wallets(actor.account)?.contains(&wallet) {
             return Err(foreign());
         }
@@ -211,7 +212,7 @@ impl Service {
         signature: &[u8],
     ) -> Result<Settled> {
         const WHAT: &str = "recording a decision signed by a wallet";
-        let read = self.read_whole_draft(actor, id)?;
+        let read = self.read_whole_draft(WHAT, actor, id)?;
         if self.holds_own_keys(PatientId(actor.account))? {
             return Err(foreign());
         }

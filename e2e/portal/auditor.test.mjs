@@ -144,3 +144,44 @@ test("a signed report verifies offline, and a changed byte is named", DEADLINE, 
   await elsewhere.getByRole("heading", { name: "Report of accesses" }).waitFor();
   await elsewhere.close();
 });
+
+/** FR-A2: whose records a member looked at, signed: verified without a node, and a changed byte is named. */
+test("a signed report of a member's accesses verifies offline", DEADLINE, async () => {
+  const { data, account } = await world();
+  auditor.data = data;
+  await find(account("Dr Ana Reyes"));
+  await auditor.page.getByRole("link", { name: "What they looked at" }).click();
+  await auditor.page.getByRole("heading", { name: /What Dr Ana Reyes/ }).waitFor();
+  await sound(auditor, "accesses-member");
+  const json = await download("Signed report, JSON");
+  const html = await download("Signed report, to print");
+  const report = readFileSync(json, "utf8");
+  const { receipts, sequence, member } = JSON.parse(report);
+  assert.equal(member, account("Dr Ana Reyes").toLowerCase());
+  assert.ok(receipts.length > 0 && receipts.every(({ actor }) => actor === member), "hers only");
+  assert.ok(sequence.digests.length >= receipts.length);
+  for (const path of [json, html]) {
+    const { code, said } = await verify(path);
+    assert.equal(code, 0, JSON.stringify(said));
+    assert.deepEqual([said.proven.member.toLowerCase(), said.proven.accesses > 0, said.proven.patients > 0], [member, true, true]);
+  }
+  const page = readFileSync(html, "utf8");
+  assert.match(page, /PAT001/);
+  const refuse = async (path, text, where) => {
+    assert.ok(text !== readFileSync(path, "utf8"), `nothing was changed for ${where}`);
+    const changed = `${path}.changed`;
+    writeFileSync(changed, text);
+    const { code, said } = await verify(changed);
+    assert.equal(code, 1);
+    assert.match(said.where, where, JSON.stringify(said));
+  };
+  await refuse(html, page.replace("PAT001", "PAT002"), /^page$/);
+  await refuse(json, report.replace('"allowed":true', '"allowed":false'), /^receipts\[\d+\]$/);
+  await refuse(json, report.replaceAll(member, account("Paul Marsh").toLowerCase()), /^receipts\[\d+\]$/);
+  // An access left out is not noticed by its place alone, so the signature has to be.
+  await refuse(json, report.replace(/("receipts":\[)\{[^}]*\},?/, "$1"), /^signature$/);
+  const elsewhere = await auditor.context.newPage();
+  await elsewhere.goto(`file://${html}`);
+  await elsewhere.getByRole("heading", { name: "Report of accesses" }).waitFor();
+  await elsewhere.close();
+});

@@ -66,6 +66,10 @@ test("the laboratory answers under a permission that lets it read nothing", DEAD
   await page.getByRole("alert").getByText("unit of UCUM").waitFor();
   await sound(laboratory, "results-wrong");
   await page.getByLabel("Unit, row 1").fill("mmol/L");
+  await page.getByLabel("LOINC, row 1").fill("2823-4");
+  await page.getByRole("button", { name: "Send results" }).click();
+  await page.getByRole("alert").getByText("check digit").waitFor();
+  await page.getByLabel("LOINC, row 1").fill("2823-3");
   await page.getByLabel("From, row 1").fill("3.5");
   await page.getByLabel("To, row 1").fill("5.1");
   await page.getByLabel("Conclusion").fill("Repeat with a fresh sample");
@@ -98,4 +102,50 @@ test("the laboratory answers under a permission that lets it read nothing", DEAD
   await doctor.page.goto(`${base}/notices`);
   await doctor.page.getByText(`A result that you ordered for ${number} is there`).waitFor();
   await sound(doctor, "notices-doctor");
+});
+
+/** FR-L1: a report is corrected by new versions of what it wrote; patient and doctor are told, and the laboratory still reads nothing. */
+test("the laboratory corrects a report that it cannot read", DEADLINE, async () => {
+  const { patient, doctor, laboratory } = people;
+  const { page, base } = laboratory;
+  await page.goto(`${base}/laboratory`);
+  await page.getByRole("link", { name: "Potassium" }).click();
+  await page.getByRole("link", { name: "Correct the report" }).click();
+  assert.equal(await page.getByLabel("Measured, row 1").inputValue(), "Potassium");
+  assert.equal(await page.getByLabel("Value, row 1").inputValue(), "", "what was found is not shown");
+  await page.getByRole("button", { name: "Send the correction" }).click();
+  await page.getByRole("alert").getByText("Enter a result").waitFor();
+  await sound(laboratory, "correction-wrong");
+  await page.getByLabel("Value, row 1").fill("5.30");
+  await page.getByLabel("Unit, row 1").fill("mmol/L");
+  await page.getByLabel("Measured, row 2").fill("Chloride");
+  await page.getByLabel("Value, row 2").fill("101");
+  await page.getByLabel("Unit, row 2").fill("mmol/L");
+  await page.getByLabel("Conclusion").fill("Samples were mixed up");
+  await page.getByRole("button", { name: "Send the correction" }).click();
+  await page.getByText(/^Corrected/).waitFor();
+  await sound(laboratory, "order-corrected");
+  await patient.page.goto(`${base}/record?show=results&find=Potassium`);
+  const entries = patient.page.getByRole("link", { name: "Potassium", exact: true });
+  const addresses = await entries.evaluateAll((links) => links.map((link) => link.getAttribute("href")));
+  const [result, more] = addresses.filter((one) => one.includes("Observation"));
+  assert.equal(more, undefined, "no second result beside the first");
+  await patient.page.goto(base + result);
+  await patient.page.getByText("5.30 mmol/L").first().waitFor();
+  await patient.page.getByRole("heading", { name: "2 versions" }).waitFor();
+  await patient.page.locator("del", { hasText: "6.3" }).first().waitFor();
+  await patient.page.goto(base + addresses.find((one) => one.includes("DiagnosticReport")));
+  await patient.page.getByText("Samples were mixed up").first().waitFor();
+  assert.equal((await page.request.get(base + result.replace("/record/", `/patients/${number}/`))).status(), 404);
+  await doctor.page.goto(`${base}/notices`);
+  await doctor.page.getByText(`A result that you ordered for ${number} was corrected`).waitFor();
+  // A second correction takes the added result back.
+  await page.getByRole("link", { name: "Correct the report" }).click();
+  await page.getByLabel("Value, row 1").fill("5.30");
+  await page.getByLabel("Unit, row 1").fill("mmol/L");
+  assert.equal(await page.getByLabel("Measured, row 2").inputValue(), "Chloride");
+  await page.getByRole("button", { name: "Send the correction" }).click();
+  await page.getByText(/^Corrected/).waitFor();
+  await patient.page.goto(`${base}/record?show=results&find=Chloride`);
+  await patient.page.getByText("Entered in error").waitFor();
 });

@@ -126,6 +126,14 @@ const numberOf = async ({ page, base }) => {
   return (await page.locator("dd.mono").first().textContent()).trim();
 };
 
+/** The first passkey is told of as any other: whoever's code was used by somebody else sees it. */
+test("a person is told of the first passkey", DEADLINE, async () => {
+  for (const { page, base } of [people.patient, people.other]) {
+    await page.goto(`${base}/notices`);
+    await page.getByText("A new way to sign in was added to your account.").waitFor();
+  }
+});
+
 /** An address counts once its code came back, and not before. */
 test("a patient confirms an e-mail address by the code that was sent there", DEADLINE, async () => {
   const { patient } = people;

@@ -29,10 +29,10 @@ test("every page is for its role only", DEADLINE, async () => {
   const care = ["/worklist", "/ask"];
   const desks = ["/members", "/members/requests", "/members/acts", "/emergencies", "/ledger", "/ledger/find?find=1", "/ledger/complete", "/ledger/check", "/health", "/health/keys"];
   const expected = {
-    patient: { 200: [...mine, ...everybody], 403: [...care, ...desks, "/dispense", "/laboratory", "/patients/PAT001/order", "/patients/PAT001", "/patients/PAT001/prescribe", "/patients/PAT001/emergency"] },
+    patient: { 200: [...mine, ...everybody], 403: [...care, ...desks, "/dispense", "/laboratory", "/patients/PAT001/order", "/patients/PAT001", "/patients/PAT001/section/results", "/patients/PAT001/prescribe", "/patients/PAT001/emergency"] },
     doctor: { 200: [...care, ...everybody], 403: [...mine, ...desks, "/dispense", "/laboratory"] },
-    pharmacist: { 200: [...care, "/dispense", ...everybody], 403: [...mine, ...desks, "/laboratory", "/patients/PAT001", "/patients/PAT001/order", "/patients/PAT001/prescribe", "/patients/PAT001/emergency"] },
-    laboratory: { 200: [...care, "/laboratory", ...everybody], 403: [...mine, ...desks, "/dispense", "/patients/PAT001", "/patients/PAT001/order"] },
+    pharmacist: { 200: [...care, "/dispense", ...everybody], 403: [...mine, ...desks, "/laboratory", "/patients/PAT001", "/patients/PAT001/section/results", "/patients/PAT001/order", "/patients/PAT001/prescribe", "/patients/PAT001/emergency"] },
+    laboratory: { 200: [...care, "/laboratory", ...everybody], 403: [...mine, ...desks, "/dispense", "/patients/PAT001", "/patients/PAT001/section/results", "/patients/PAT001/order"] },
   };
   for (const [who, byStatus] of Object.entries(expected)) {
     for (const [status, paths] of Object.entries(byStatus)) {
@@ -42,7 +42,7 @@ test("every page is for its role only", DEADLINE, async () => {
       }
     }
   }
-  for (const path of [...mine, ...care, ...everybody, "/laboratory", "/laboratory/x", "/record/DocumentReference/x/file", "/record/Observation/x/correct", "/patients/PAT001/order", "/dispense", "/emergencies", "/patients/PAT001", "/patients/PAT001/prescribe", "/patients/PAT001/emergency", "/record/Patient/x", "/record/Patient/x/proof", "/events"]) {
+  for (const path of [...mine, ...care, ...everybody, "/laboratory", "/laboratory/x", "/record/DocumentReference/x/file", "/record/Observation/x/correct", "/patients/PAT001/order", "/dispense", "/emergencies", "/patients/PAT001", "/patients/PAT001/section/results", "/patients/PAT001/prescribe", "/patients/PAT001/emergency", "/record/Patient/x", "/record/Patient/x/proof", "/events"]) {
     const answer = await fetch(base + path, { redirect: "manual" });
     assert.equal(answer.headers.get("location"), "/sign-in", path);
   }
@@ -54,7 +54,7 @@ test("forms of other sites are refused", DEADLINE, async () => {
   await page.goto(`${base}/account`);
   const csrf = await page.locator("input[name=csrf]").first().inputValue();
   const others = await people.doctor.page.goto(`${base}/account`).then(() => people.doctor.page.locator("input[name=csrf]").first().inputValue());
-  const posts = ["/sign-out", "/account/sessions/end", "/access/stop-all", "/access/stop", "/access/share/who", "/account/passkeys", "/account/passkeys/remove", "/access/requests/1/allow", "/access/requests/1/decline", "/notices/settings", "/notices/address", "/notices/address/confirm", "/record/Observation/x/mistake", "/drafts", "/drafts/discard", "/register", "/register/passkey"];
+  const posts = ["/sign-out", "/account/sessions/end", "/access/stop-all", "/access/stop", "/access/share/who", "/account/passkeys", "/account/passkeys/remove", "/access/requests/1/allow", "/access/requests/1/decline", "/notices/settings", "/notices/address", "/notices/address/confirm", "/record/Observation/x/mistake", "/access/check/x/wallet", "/access/check/x/wallet/message", "/drafts", "/drafts/discard", "/register", "/register/passkey"];
   for (const path of posts) {
     for (const form of [{}, { csrf: "" }, { csrf: "00" }, { csrf: others }]) {
       assert.equal((await page.request.post(base + path, { form, headers: { origin: base } })).status(), 400, path);

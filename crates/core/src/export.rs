@@ -6,6 +6,7 @@
 //! [`PROOFS_ID`], carries salts, leaves and log proofs in base64.
 
 mod audit;
+mod member;
 mod page;
 mod sign;
 
@@ -25,6 +26,9 @@ use crate::{
 };
 
 pub use audit::{AUDIT_FORMAT, AUDIT_MARK, AuditReport, AuditSequence, ProvenAudit};
+pub use member::{
+    MEMBER_AUDIT_FORMAT, MemberAuditReport, ProvenAccesses, ProvenMemberAudit, verify_accesses,
+};
 pub use page::{PAGE_MARK, Page, verify_page};
 pub use sign::{SignerProof, SignerRole, account_slot, key_slot, sign};
 

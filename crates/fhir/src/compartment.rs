@@ -94,7 +94,7 @@ pub fn patient_of(resource: &Value) -> PatientRef {
 
 /// When the care happened that a resource tells of: a FHIR date, dateTime or instant as
 /// written, at the precision it was written with. `None` if the resource does not say.
-pub fn clinical_date(resource: &Value) -> Option<String> {
+pub fn clinical_date(resource: &Value) -> Option<&str> {
     DATES.iter().find_map(|path| {
         let mut element = resource;
         for name in path.split('.') {
@@ -103,7 +103,7 @@ pub fn clinical_date(resource: &Value) -> Option<String> {
                 element = items.first()?;
             }
         }
-        element.as_str().map(str::to_owned)
+        element.as_str()
     })
 }
 
@@ -482,7 +482,7 @@ mod tests {
             ),
         ];
         for (resource, expected) in cases {
-            assert_eq!(clinical_date(&resource).as_deref(), Some(expected));
+            assert_eq!(clinical_date(&resource), Some(expected));
         }
         assert_eq!(clinical_date(&json!({ "birthDate": "1980" })), None);
     }

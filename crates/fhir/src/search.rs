@@ -15,6 +15,7 @@ mod path;
 mod text;
 mod value;
 
+pub use date::begin_ms;
 pub use extract::extract;
 pub use matches::matches;
 pub use parse::{Handling, Options, parse};

@@ -160,29 +160,7 @@ fn one_value(value: &Value) -> Option<String> {
 /// When it clinically happened, as written; empty where nothing says so.
 #[must_use]
 pub fn when(value: &Value) -> &str {
-    const PLACES: [&str; 16] = [
-        "/effectiveDateTime",
-        "/effectivePeriod/start",
-        "/occurrenceDateTime",
-        "/performedDateTime",
-        "/performedPeriod/start",
-        "/onsetDateTime",
-        "/period/start",
-        "/billablePeriod/start",
-        "/context/period/start",
-        "/authoredOn",
-        "/recordedDate",
-        "/started",
-        "/issued",
-        "/date",
-        "/created",
-        "/recorded",
-    ];
-    PLACES
-        .iter()
-        .map(|place| text_at(value, place))
-        .find(|text| !text.is_empty())
-        .unwrap_or_default()
+    crate::compartment::clinical_date(value).unwrap_or_default()
 }
 
 /// Every state that [`status`] gives.

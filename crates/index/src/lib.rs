@@ -40,6 +40,7 @@ pub use index::Index;
 pub use local::{LocalStore, notices, outbox, receipts};
 pub use query::{Happened, accounts, emergency, grants, network, prescriptions, records};
 pub use search::{
-    INCLUDES_MAX, NewVersion, Page, Placement, ResourceVersion, SearchIndex, SearchStats, Viewer,
+    Ended, INCLUDES_MAX, Listing, NewVersion, Page, Placement, ResourceVersion, SearchIndex,
+    SearchStats, Viewer,
 };
 pub use sqlite::readers_at_once;

@@ -15,6 +15,7 @@ mod lists;
 mod page;
 mod put;
 mod row;
+mod timeline;
 mod value;
 mod viewer;
 
@@ -31,6 +32,7 @@ use stele_fhir::search::catalogue::Catalogue;
 pub use page::{INCLUDES_MAX, Page};
 pub use put::{NewVersion, Placement};
 pub use row::ResourceVersion;
+pub use timeline::{Ended, Listing};
 pub use viewer::Viewer;
 
 use crate::{
@@ -186,7 +188,10 @@ fn catalogue_number() -> i64 {
     Catalogue::r4().fingerprint().cast_signed()
 }
 
-const MIGRATIONS: &[&str] = &[include_str!("schema/search_0001.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/search_0001.sql"),
+    include_str!("schema/search_0002.sql"),
+];
 
 /// Every table but the full-text one.
 const TABLES: [&str; 11] = [

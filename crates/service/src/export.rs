@@ -11,7 +11,7 @@ use stele_core::{
     account::AccountKey,
     export::{
         self, AUDIT_FORMAT, AuditReport, AuditSequence, ExportLog, ExportProofs, ExportRecord,
-        FORMAT, SignerProof, account_slot, key_slot,
+        FORMAT, MEMBER_AUDIT_FORMAT, MemberAuditReport, SignerProof, account_slot, key_slot,
     },
     id::{AUDIT, IDENTITY, OrganizationId, PatientId},
     mmr,
@@ -349,6 +349,74 @@ impl Service {
         })
         .await
         .map_err(|error| Error::internal(WHAT, error))?
+    }
+
+    /// The report of whose records a member looked at, as the actor's organisation served or refused it, with that
+    /// organisation's sequence up to the head that the ledger has. What waits to be anchored is anchored first.
+    ///
+    /// # Errors
+    /// The actor is neither auditor nor administrator; the member looked at nothing here; [`Error::TooLarge`].
+    pub async fn member_audit_report(
+        self: &Arc<Self>,
+        actor: &Actor,
+        member: Address,
+    ) -> Result<MemberAuditReport> {
+        const WHAT: &str = "reporting a member's accesses";
+        self.require_auditor(actor)?;
+        self.anchor_receipts().await?;
+        let service = Arc::clone(self);
+        let (signer, organization) = (self.signer_of(actor)?, actor.organization.0);
+        tokio::task::spawn_blocking(move || {
+            let mut receipts = service.receipts_of_member(organization, member)?;
+            if receipts.is_empty() {
+                return Err(Error::Conflict {
+                    message:
+                        "This member has looked at nothing here, so there is nothing to report."
+                            .into(),
+                });
+            }
+            let sequence = service.sequence_of(organization, &receipts)?;
+            // What was written while the report was made is for the next one.
+            let end = sequence.first.saturating_add(sequence.digests.len() as u64);
+            receipts.retain(|one| one.sequence < end);
+            Ok(MemberAuditReport {
+                format: MEMBER_AUDIT_FORMAT.into(),
+                made: service.clock.now().to_instant(),
+                member,
+                signer: service.signer_proof(signer, None)?,
+                sequence,
+                receipts,
+                page: None,
+            })
+        })
+        .await
+        .map_err(|error| Error::internal(WHAT, error))?
+    }
+
+    /// Every receipt of a member's accesses in an organisation's sequence, oldest first.
+    fn receipts_of_member(
+        &self,
+        organization: Address,
+        member: Address,
+    ) -> Result<Vec<AccessReceipt>> {
+        let mut found = Vec::new();
+        let mut next = 0_u64;
+        loop {
+            let part = self
+                .index
+                .local()
+                .receipts_from(organization, next, READ_MAX)
+                .map_err(Error::index("reading a member's accesses"))?;
+            let Some(last) = part.last() else {
+                return Ok(found);
+            };
+            next = last.receipt.sequence.saturating_add(1);
+            found.extend(
+                part.into_iter()
+                    .map(|one| one.receipt)
+                    .filter(|one| one.actor == member),
+            );
+        }
     }
 
     /// An organisation's sequence from the first of these receipts to the end the ledger has.

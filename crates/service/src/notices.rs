@@ -45,13 +45,15 @@ pub enum NoticeKind {
     OrderReceived,
     /// A result is there for who ordered it.
     ResultReady,
+    /// A result was corrected for who ordered it.
+    ResultCorrected,
     /// A device or wallet was added to an account.
     NewDevice,
 }
 
 impl NoticeKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AccessRequested,
         Self::AccessGranted,
         Self::RecordRead,
@@ -59,6 +61,7 @@ impl NoticeKind {
         Self::NewEntry,
         Self::OrderReceived,
         Self::ResultReady,
+        Self::ResultCorrected,
         Self::NewDevice,
     ];
 
@@ -73,6 +76,7 @@ impl NoticeKind {
             Self::NewEntry => "new-entry",
             Self::OrderReceived => "order-received",
             Self::ResultReady => "result-ready",
+            Self::ResultCorrected => "result-corrected",
             Self::NewDevice => "new-device",
         }
     }
@@ -88,6 +92,7 @@ impl NoticeKind {
             Self::NewEntry => "Something was added to your record",
             Self::OrderReceived => "A test was ordered from you",
             Self::ResultReady => "A result that you ordered is there",
+            Self::ResultCorrected => "A result that you ordered was corrected",
             Self::NewDevice => "A new way to sign in was added to your account",
         }
     }
@@ -99,9 +104,10 @@ impl NoticeKind {
             Self::AccessRequested | Self::RecordRead | Self::Emergency | Self::NewEntry => {
                 matches!(kind, PersonKind::Patient)
             }
-            Self::AccessGranted | Self::OrderReceived | Self::ResultReady => {
-                matches!(kind, PersonKind::Staff)
-            }
+            Self::AccessGranted
+            | Self::OrderReceived
+            | Self::ResultReady
+            | Self::ResultCorrected => matches!(kind, PersonKind::Staff),
             Self::NewDevice => true,
         }
     }

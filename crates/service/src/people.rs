@@ -20,8 +20,10 @@ mod own_keys;
 mod passkeys;
 mod prescribing;
 mod sessions;
+mod timeline;
 mod unsent;
 mod waiting;
+mod wallet_decisions;
 mod wallets;
 
 use alloy_primitives::{Address, B256, keccak256};
@@ -47,12 +49,14 @@ pub use invitations::{INVITATION_MS, Invitation};
 pub use ledger::{BlockLine, Checked, TransactionLine, ledger_words};
 pub use members::{Member, NewMember, ROLES};
 pub use orders::{
-    NewOrder, NewReport, NewResult, OrderSlip, REPORT_DOCUMENT_MAX, RESULTS_MAX, report_problems,
+    Filed, NewOrder, NewReport, NewResult, OrderSlip, REPORT_DOCUMENT_MAX, RESULTS_MAX,
+    report_problems,
 };
 pub use own_keys::{ToSign, WrappedKey};
 pub use passkeys::{NewPasskey, PasskeyUse, PasskeyView};
 pub use prescribing::PreparedPrescription;
 pub use sessions::{SESSION_IDLE_MS, SESSION_MS, Session, SessionView};
+pub use timeline::{Ended, Listed, Listing};
 pub use unsent::{UNSENT_MS, Unsent};
 pub use wallets::{WalletQuestion, WalletUse};
 

@@ -89,7 +89,12 @@ impl AuditSequence {
         [base, base.wrapping_add(U256::from(1))]
     }
 
-    fn verify(&self, part: &str, anchor: &TrustAnchor) -> Result<(u64, Timestamp), ExportError> {
+    /// Checks that the sequence ends at the ledger's head; gives the block's height and time.
+    pub(super) fn verify(
+        &self,
+        part: &str,
+        anchor: &TrustAnchor,
+    ) -> Result<(u64, Timestamp), ExportError> {
         let wrong = |what: &str| ExportError::new(part, what);
         if self.state.contract != AUDIT {
             return Err(wrong("the proof is about another contract"));
@@ -123,17 +128,9 @@ impl AuditReport {
     /// # Errors
     /// The text is none.
     pub fn parse(text: &str) -> Result<Self, ExportError> {
-        let at = |error: serde_json::Error| {
-            ExportError::new(
-                format!("line {} column {}", error.line(), error.column()),
-                format!("the file is not a signed report: {error}"),
-            )
-        };
-        let mut members: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(text).map_err(at)?;
-        members.remove("signature");
+        let members = without_signature(text)?;
         let report: Self =
-            serde_json::from_value(serde_json::Value::Object(members)).map_err(at)?;
+            serde_json::from_value(serde_json::Value::Object(members)).map_err(|e| unread(&e))?;
         if report.format == AUDIT_FORMAT {
             Ok(report)
         } else {
@@ -185,14 +182,7 @@ impl AuditReport {
             let sequence = sequences
                 .get(&receipt.organization)
                 .ok_or_else(|| wrong("the sequence of its organisation is not in the file"))?;
-            let at = receipt
-                .sequence
-                .checked_sub(sequence.first)
-                .and_then(|at| usize::try_from(at).ok());
-            let anchored = at.and_then(|at| sequence.digests.get(at));
-            if anchored != Some(&receipt.digest()) {
-                return Err(wrong("the receipt is not the one that was anchored there"));
-            }
+            in_place(&part, receipt, sequence)?;
         }
         let (signer, role) = sign::verify(text, &report.signer, report.patient, anchor)?;
         let proven = ProvenAudit {
@@ -207,4 +197,43 @@ impl AuditReport {
         };
         Ok((report, proven))
     }
+}
+
+/// Checks that a receipt is the one that stands in its place of a sequence.
+pub(super) fn in_place(
+    part: &str,
+    receipt: &AccessReceipt,
+    sequence: &AuditSequence,
+) -> Result<(), ExportError> {
+    let at = receipt
+        .sequence
+        .checked_sub(sequence.first)
+        .and_then(|at| usize::try_from(at).ok());
+    let anchored = at.and_then(|at| sequence.digests.get(at));
+    if anchored == Some(&receipt.digest()) {
+        Ok(())
+    } else {
+        Err(ExportError::new(
+            part,
+            "the receipt is not the one that was anchored there",
+        ))
+    }
+}
+
+/// The members of a signed report but for its signature; nothing is checked.
+pub(super) fn without_signature(
+    text: &str,
+) -> Result<serde_json::Map<String, serde_json::Value>, ExportError> {
+    let mut members: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(text).map_err(|error| unread(&error))?;
+    members.remove("signature");
+    Ok(members)
+}
+
+/// Where the text of a report stops being one.
+pub(super) fn unread(error: &serde_json::Error) -> ExportError {
+    ExportError::new(
+        format!("line {} column {}", error.line(), error.column()),
+        format!("the file is not a signed report: {error}"),
+    )
 }

@@ -9,6 +9,13 @@ pub(crate) struct Span {
     pub(crate) end_ms: i64,
 }
 
+/// When a FHIR `date`, `dateTime` or `instant` begins, in milliseconds since 1970-01-01T00:00Z: a year with its first
+/// day, a time without a zone in UTC. `None` for text that is none of them.
+#[must_use]
+pub fn begin_ms(text: &str) -> Option<i64> {
+    parse(text).map(|span| span.start_ms)
+}
+
 /// Parses a FHIR `date`, `dateTime` or `instant`, or a date in a search, where seconds and zone
 /// may be missing. `2020` is the year, `2020-02-29T10:30` the minute, up to three decimals of the
 /// second count. A time without a zone is taken as UTC, and so is a date: the specification

@@ -2,6 +2,7 @@
 
 mod model;
 mod rules;
+mod timeline;
 mod world;
 
 use proptest::prelude::*;

@@ -109,7 +109,6 @@ const ALLOWED: &[&str] = &[
     "Encounter",
     "Binary",
     "Patient",
-    "Active",
     "Entered in error",
     "Blood pressure",
     "Body Weight",

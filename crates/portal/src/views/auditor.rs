@@ -352,7 +352,8 @@ async fn accesses(
                 h1 { @if is_patient { (rich!("Who looked at the record of {name}", name)) } @else { (rich!("What {name} looked at", name)) } }
                 p.soft { (rich!("{looked} accesses, {refused} of them refused. Times are in UTC. That you looked here is noted.", looked = looked.len(), refused)) }
             }
-            @if is_patient && detail.sponsor == signed.person.organization { (report::buttons(&signed, account)) }
+            // Of a member, whoever's staff it is, there is what this organisation served.
+            @if detail.sponsor == signed.person.organization || detail.kind == 2 && !looked.is_empty() { (report::buttons(&signed, account)) }
         }
         @if rows.is_empty() { p { (text!("None in what was looked through.")) } } @else { (access_table(&rows, is_patient)) }
         @if let Some(next) = next { div.actions { a.btn href={ "/ledger/accounts/" (account) "/accesses?below=" (next) } { (text!("Look further back")) } } }

@@ -5,25 +5,30 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::{Path, RawQuery, State},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use maud::{Markup, html};
 use stele_core::{consent::Permissions, id::PatientId};
 use stele_fhir::category::Category;
-use stele_service::{Error, emergency::Opened, people::Demographics};
+use stele_service::{
+    Error,
+    emergency::Opened,
+    people::{Demographics, Ended, Listed, Listing},
+};
 
 use super::{
     account::number,
     ask::numbered,
     entry::{self, Seen},
-    record::{Record, is_current, number_of, rounded},
+    record::{Current, current, number_of, numbers, rounded},
     upload,
     worklist::{about, access, head, sex},
 };
 use crate::{
     error::{Answer, Refusal},
+    form::Fields,
     front::Portal,
     page::{CARE, Page, Place, icon, tag},
     session::Signed,
@@ -42,13 +47,18 @@ pub(super) mod prescription {
     pub(in crate::views) use super::prescribe::{facts, look, progress};
 }
 
-/// Rows of a section before "more".
-const ROWS: usize = 25;
+/// Rows of a section before "older".
+const ROWS: u32 = 25;
+/// Rows of a section's own page.
+const PAGE: u32 = 100;
+/// Most allergies named above a chart.
+const ALLERGIES_MAX: u32 = 100;
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
     Router::new()
         .route("/patients/{patient}", get(page))
         .route("/patients/{patient}/add", post(add::add))
+        .route("/patients/{patient}/section/{name}", get(whole_section))
         .route(
             "/patients/{patient}/order",
             get(order::page).post(order::place),
@@ -218,7 +228,7 @@ async fn render(
     patient: &Patient,
     entered: &add::Entered,
 ) -> Answer {
-    let record = Record::new(portal.service.chart(&signed.actor, patient.id).await?);
+    let (sections, allergies) = opened(portal, signed, patient).await?;
     let address = patient.address();
     let hidden = Category::ALL
         .into_iter()
@@ -229,16 +239,16 @@ async fn render(
         @if let Some(open) = &patient.emergency { (emergency::banner(signed, &address, open)) }
         div.chart-grid {
             nav.side aria-label=(text!("Sections")) { ul {
-                @for (name, words, categories) in sections(patient) {
-                    li { a href={ "#" (name) } { (text::of(words)) " " span.n { (of(&record, categories).len()) } } }
+                @for ((name, words, _), listed) in &sections {
+                    li { a href={ "#" (name) } { (text::of(words)) " " span.n { (listed.total.unwrap_or_default()) } } }
                 }
             } }
             div.flow.sections #chart data-live {
                 @if hidden {
                     p.small.soft { (rich!("Some parts are not shared with you. {ask_the_patient}", ask_the_patient = html! { a href={ "/ask?patient=" (patient.number) } { (text!("Ask the patient")) } })) }
                 }
-                @for (name, words, categories) in sections(patient) {
-                    (section(name, words, &of(&record, categories), &address))
+                @for ((name, words, _), listed) in &sections {
+                    (section(name, words, listed, &address))
                 }
             }
             @if patient.may_add.is_empty() {
@@ -262,32 +272,99 @@ async fn render(
     };
     Ok(Page::new(text!("Chart"), main)
         .at(Place::Worklist)
-        .under(banner(portal, signed, patient, &record)?)
+        .under(banner(portal, signed, patient, &allergies)?)
         .render(Some(signed))
         .into_response())
 }
 
-/// Entries of a section, newest first; of medicines and the like the current ones before those that ended.
-fn of<'a>(record: &'a Record, categories: &[Category]) -> Vec<&'a Entry> {
-    let mut entries: Vec<&Entry> = record
-        .entries
-        .iter()
-        .filter(|entry| categories.contains(&entry.category))
+/// What a section lists, newest first; of medicines and the like the current ones before those that ended.
+fn listing(patient: PatientId, categories: &[Category], limit: u32) -> Listing {
+    let ends = [Category::Problems, Category::Medicines, Category::Allergies];
+    Listing {
+        categories: numbers(categories),
         // The content of a file is behind the entry that names it.
-        .filter(|entry| entry.stored.resource_type != "Binary")
+        without: vec!["Binary", "Patient"],
+        ended: if categories.iter().any(|one| ends.contains(one)) {
+            Ended::Last
+        } else {
+            Ended::Among
+        },
+        counted: true,
+        ..Listing::of(patient, limit)
+    }
+}
+
+/// The sections and the names of the allergies, at one look.
+async fn opened(
+    portal: &Portal,
+    signed: &Signed,
+    patient: &Patient,
+) -> Answer<(Vec<(&'static Section, Listed)>, Vec<String>)> {
+    let sections = sections(patient);
+    let mut listings: Vec<Listing> = sections
+        .iter()
+        .map(|(_, _, categories)| listing(patient.id, categories, ROWS))
         .collect();
-    entries.sort_by_key(|entry| {
-        let ends = [Category::Problems, Category::Medicines, Category::Allergies];
-        ends.contains(&entry.category) && !is_current(entry)
-    });
-    entries
+    listings.push(current(patient.id, Category::Allergies, ALLERGIES_MAX));
+    let mut lists = portal.service.list(&signed.actor, listings).await?;
+    let allergies = lists.pop().unwrap_or_default();
+    Ok((
+        sections.into_iter().zip(lists).collect(),
+        Current::new(allergies).titles(),
+    ))
+}
+
+/// `GET /patients/{patient}/section/{name}`: all of one section, page by page.
+async fn whole_section(
+    State(portal): State<Arc<Portal>>,
+    mut signed: Signed,
+    Path((text, name)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    let Some(patient) = Patient::of(&portal, &mut signed, &text).await? else {
+        return Ok(no_access(&portal, &signed, &text));
+    };
+    let (name, heading, categories) = SECTIONS
+        .iter()
+        .find(|(one, ..)| *one == name)
+        .ok_or_else(Refusal::not_found)?;
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let mut asked = listing(patient.id, categories, PAGE);
+    asked.after = Some(fields.text("older").to_owned()).filter(|older| !older.is_empty());
+    let is_later = asked.after.is_some();
+    let lists = portal.service.list(&signed.actor, vec![asked]).await?;
+    let listed = lists.into_iter().next().unwrap_or_default();
+    let address = patient.address();
+    let here = format!("{address}/section/{name}");
+    let main = html! {
+        a.back href=(address) { (text!("Back to the chart")) }
+        div.flow.sections {
+            h1 { (text::of(heading)) }
+            p.soft { (plural!(listed.total.unwrap_or_default(), "1 entry", "{count} entries")) }
+            (rows(heading, &listed, &address))
+            @if is_later || listed.next.is_some() {
+                nav.actions aria-label=(text!("Pages")) {
+                    @if is_later { a.btn href=(here) { (text!("Show the newest entries")) } }
+                    @if let Some(next) = &listed.next { a.btn href={ (here) "?older=" (next) } { (text!("Show older entries")) } }
+                }
+            }
+        }
+    };
+    Ok(Page::new(text!("Chart"), main)
+        .at(Place::Worklist)
+        .under(short_banner(&portal, &patient))
+        .render(Some(&signed))
+        .into_response())
 }
 
 /// Always in view: who this is, and what must not be overlooked. A missing list is not an empty one.
-fn banner(portal: &Portal, signed: &Signed, patient: &Patient, record: &Record) -> Answer<Markup> {
+fn banner(
+    portal: &Portal,
+    signed: &Signed,
+    patient: &Patient,
+    allergies: &[String],
+) -> Answer<Markup> {
     let now = portal.service.now();
-    let allergies = record.current(Category::Allergies);
-    let names: Vec<&str> = allergies.iter().map(|one| one.title.as_str()).collect();
     let own = portal
         .service
         .grants_held(&signed.actor)?
@@ -305,10 +382,10 @@ fn banner(portal: &Portal, signed: &Signed, patient: &Patient, record: &Record) 
             }
             @if !patient.may_see.contains(&Category::Allergies) {
                 p.alert.state.wait { (icon("triangle-alert")) " " (text!("Allergies not shared with you")) }
-            } @else if names.is_empty() {
+            } @else if allergies.is_empty() {
                 p.alert.state { (icon("circle-dashed")) " " (text!("Allergies not recorded")) }
             } @else {
-                p.alert.state.bad { (icon("triangle-alert")) " " (rich!("Allergy: {list}", list = names.join(", "))) }
+                p.alert.state.bad { (icon("triangle-alert")) " " (rich!("Allergy: {list}", list = allergies.join(", "))) }
             }
             p {
                 @match own {
@@ -330,32 +407,33 @@ fn short_banner(portal: &Portal, patient: &Patient) -> Markup {
     }
 }
 
-fn section(name: &str, heading: &'static str, entries: &[&Entry], address: &str) -> Markup {
+fn section(name: &str, heading: &'static str, listed: &Listed, address: &str) -> Markup {
+    let older = listed
+        .total
+        .unwrap_or_default()
+        .saturating_sub(u64::from(ROWS));
     html! {
         section id=(name) tabindex="-1" {
             h2 { (text::of(heading)) }
-            @if entries.is_empty() {
+            @if listed.entries.is_empty() {
                 p.soft { (text!("None recorded that you may see.")) }
             } @else {
-                table.stacks role="table" {
-                    caption.hide { (text::of(heading)) }
-                    (head(&[text!("What"), text!("Value"), text!("Date"), text!("State")]))
-                    tbody role="rowgroup" {
-                        @for entry in entries.iter().take(ROWS) { (row(entry, address)) }
-                    }
+                (rows(heading, listed, address))
+                @if older > 0 {
+                    p { a href={ (address) "/section/" (name) } { (rich!("{others} older", others = older)) } }
                 }
-                @if entries.len() > ROWS {
-                    details {
-                        summary { (rich!("{others} older", others = entries.len() - ROWS)) }
-                        table.stacks role="table" {
-                            caption.hide { (rich!("{heading}, older", heading = text::of(heading))) }
-                            (head(&[text!("What"), text!("Value"), text!("Date"), text!("State")]))
-                            tbody role="rowgroup" {
-                                @for entry in entries.iter().skip(ROWS).take(500) { (row(entry, address)) }
-                            }
-                        }
-                    }
-                }
+            }
+        }
+    }
+}
+
+fn rows(heading: &'static str, listed: &Listed, address: &str) -> Markup {
+    html! {
+        table.stacks role="table" {
+            caption.hide { (text::of(heading)) }
+            (head(&[text!("What"), text!("Value"), text!("Date"), text!("State")]))
+            tbody role="rowgroup" {
+                @for stored in &listed.entries { (row(&Entry::new(stored.clone()), address)) }
             }
         }
     }

@@ -16,12 +16,15 @@ use maud::{Markup, html};
 use serde_json::Value;
 use stele_core::id::PatientId;
 use stele_fhir::words;
-use stele_service::{Error, Stored, people::Placed};
+use stele_service::{
+    Error, Stored,
+    people::{Listing, Placed},
+};
 
 use super::{
     account::number,
     own::correctable,
-    record::{Record, number_of, rounded, status_look},
+    record::{number_of, rounded, status_look},
     upload,
 };
 use crate::{
@@ -121,8 +124,17 @@ pub(super) async fn show(
     let versions = versions(portal, signed, &entry).await?;
     let trend = match entry.quantity() {
         Some(_) => {
-            let record = Record::new(service.chart(&signed.actor, seen.patient).await?);
-            trend::of(&record, &entry)
+            let alike = Listing {
+                alike: Some((resource_type.to_owned(), id.to_owned())),
+                ..Listing::of(seen.patient, trend::LOOKED_AT)
+            };
+            let lists = service.list(&signed.actor, vec![alike]).await?;
+            let results: Vec<Entry> = lists
+                .into_iter()
+                .flat_map(|one| one.entries)
+                .map(Entry::new)
+                .collect();
+            trend::of(&results, &entry)
         }
         None => None,
     };

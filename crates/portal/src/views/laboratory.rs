@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Path, Request, State},
+    extract::{Path, RawQuery, Request, State},
     http::StatusCode,
     response::{IntoResponse as _, Redirect},
     routing::get,
@@ -105,10 +105,17 @@ async fn one(
     State(portal): State<Arc<Portal>>,
     signed: Signed,
     Path(order): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Answer<Rendered> {
     signed.require(role::LABORATORY)?;
     let slip = portal.service.order(&signed.actor, &order)?;
-    form(&portal, &signed, &slip, &Fields::default(), &[]).await
+    let asked = Fields::parse(query.unwrap_or_default().as_bytes());
+    form(&portal, &signed, &slip, &asked, &[]).await
+}
+
+/// Whether what was sent or asked for is a correction of an answered order.
+fn corrects(slip: &OrderSlip, fields: &Fields) -> bool {
+    slip.filed.is_some() && !fields.text("correct").is_empty()
 }
 
 type Problems = [(String, String)];
@@ -145,10 +152,16 @@ async fn form(
             dt { (text!("Ordered")) } dd { (short_date(&slip.at.to_instant())) ", " (clock(slip.at)) " UTC" }
             @if !slip.reason.is_empty() { dt { (text!("For the laboratory")) } dd { (slip.reason) } }
         }
-        @if let Some(at) = slip.answered {
-            div.notice.ok {
+        @if may_add && corrects(slip, given) {
+            (results(signed, slip, given, &listed))
+        } @else if let Some(at) = slip.answered {
+            div.notice.ok.flow {
                 p { strong { (rich!("Answered {date}, {clock} UTC.", date = short_date(&at.to_instant()), clock = clock(at))) } }
+                @if let Some(at) = slip.corrected { p { strong { (rich!("Corrected {date}, {clock} UTC.", date = short_date(&at.to_instant()), clock = clock(at))) } } }
                 p { (text!("The results are in the patient’s record, and the doctor and the patient were told. What is there can be read by whom the patient allows, not from here.")) }
+                @if may_add && slip.filed.is_some() {
+                    p { a.btn href={ "/laboratory/" (slip.id) "?correct=1" } { (icon("pencil")) " " (text!("Correct the report")) } }
+                }
             }
         } @else if may_add {
             (results(signed, slip, given, &listed))
@@ -182,14 +195,21 @@ fn results(
     problems: &[(&str, String)],
 ) -> Markup {
     let wrong = field_error(problems, "file");
+    let is_correction = corrects(slip, given);
     html! {
         form.flow method="post" action={ "/laboratory/" (slip.id) } enctype="multipart/form-data" novalidate {
             (csrf(signed))
-            h2 { (text!("Results")) }
-            p.soft #units { (text!("A value is a number such as 6.30 or <0.1, or words. Units are UCUM: mmol/L, g/dL, 10*9/L, %. Leave rows that you do not need empty.")) }
+            @if is_correction {
+                input type="hidden" name="correct" value="1";
+                h2 { (text!("Correct the report")) }
+                p { (text!("Enter the whole report again: it takes the place of the one before, which stays as an earlier version. A result whose value you leave empty is marked as a mistake.")) }
+            } @else {
+                h2 { (text!("Results")) }
+            }
+            p.soft #units { (text!("A value is a number such as 6.30 or <0.1, or words. Units are UCUM: mmol/L, g/dL, 10*9/L, %. The LOINC code may stay empty. Leave rows that you do not need empty.")) }
             table.stacks.results role="table" {
                 caption.hide { (text!("Results")) }
-                (head(&[text!("What was measured"), text!("Value"), text!("Unit"), text!("Usual from"), text!("to")]))
+                (head(&[text!("What was measured"), "LOINC", text!("Value"), text!("Unit"), text!("Usual from"), text!("to")]))
                 tbody role="rowgroup" {
                     @for at in 0..ROWS {
                         tr role="row" {
@@ -211,14 +231,15 @@ fn results(
                 input #file type="file" name="file" accept="application/pdf" aria-describedby=(if wrong.is_some() { "file-h file-e" } else { "file-h" })
                     aria-invalid=[wrong.is_some().then_some("true")];
             }
-            div.actions { button.btn.primary { (icon("check")) " " (text!("Send results")) } a.btn href="/laboratory" { (text!("Cancel")) } }
+            div.actions { button.btn.primary { (icon("check")) " " @if is_correction { (text!("Send the correction")) } @else { (text!("Send results")) } } a.btn href="/laboratory" { (text!("Cancel")) } }
             p.small.soft { (text!("They are recorded for good, under your name. The doctor and the patient are told.")) }
         }
     }
 }
 
-const COLUMNS: [(&str, &str); 5] = [
+const COLUMNS: [(&str, &str); 6] = [
     ("name", message!("Measured")),
+    ("loinc", "LOINC"),
     ("value", message!("Value")),
     ("unit", message!("Unit")),
     ("low", message!("From")),
@@ -235,11 +256,12 @@ fn cell(
 ) -> Markup {
     let id = format!("{column}-{at}");
     let error = field_error(problems, &id);
-    let is_first = column == "name" && at == 0 && given.text("csrf").is_empty();
-    let value = if is_first {
-        slip.test.as_str()
-    } else {
-        given.text(&id)
+    let is_new = column == "name" && given.text("csrf").is_empty();
+    let measured = slip.filed.as_ref().and_then(|filed| filed.results.get(at));
+    let value = match measured {
+        Some((_, name)) if is_new => name.as_str(),
+        None if is_new && at == 0 => slip.test.as_str(),
+        _ => given.text(&id),
     };
     let max = if column == "name" { 200 } else { SHORT };
     let row = at.saturating_add(1);
@@ -265,6 +287,7 @@ async fn answer(
         conclusion: sent.fields.text("conclusion").to_owned(),
         document: None,
     };
+    let is_correction = corrects(&slip, &sent.fields);
     let mut problems = Vec::new();
     if let Some(file) = sent.file.take() {
         match file.held(REPORT_DOCUMENT_MAX).await {
@@ -285,17 +308,21 @@ async fn answer(
         }
     }
     if problems.is_empty() {
-        let found = report_problems(&report).into_iter();
+        let earlier = slip.filed.as_ref().filter(|_| is_correction);
+        let rows = earlier.map_or(0, |filed| filed.results.len());
+        let found = report_problems(&report, rows).into_iter();
         problems = found
             .map(|(field, words)| (field, text::told(&words)))
             .collect();
     }
     if problems.is_empty() {
-        match portal
-            .service
-            .answer_order(&signed.actor, &order, &report)
-            .await
-        {
+        let (service, actor) = (&portal.service, &signed.actor);
+        let sent = if is_correction {
+            service.correct_order(actor, &order, &report).await
+        } else {
+            service.answer_order(actor, &order, &report).await
+        };
+        match sent {
             Ok(()) => {
                 return Ok(Redirect::to(&format!("/laboratory/{order}")).into_response());
             }
@@ -316,6 +343,7 @@ fn rows(fields: &Fields) -> Vec<NewResult> {
     let mut rows: Vec<NewResult> = (0..ROWS)
         .map(|at| NewResult {
             name: cell("name", at),
+            loinc: cell("loinc", at),
             value: text::plain_number(&cell("value", at)),
             unit: cell("unit", at),
             low: text::plain_number(&cell("low", at)),
@@ -344,7 +372,7 @@ mod tests {
             results: rows,
             ..NewReport::default()
         };
-        let first = report_problems(&report);
+        let first = report_problems(&report, 0);
         assert!(
             first.iter().all(|(field, _)| field.ends_with("-1")),
             "{first:?}"

@@ -12,6 +12,7 @@ use axum::{
 };
 use maud::{Markup, html};
 use stele_service::{
+    Error,
     directory::role,
     people::{Invitation, Member, NewMember, ROLES},
 };
@@ -297,11 +298,11 @@ async fn invite_patient(
     signed.require_fresh(portal.service.now())?;
     let text = posted.fields.text("patient");
     let invited = match numbered(&portal, text)? {
-        Some(patient) => portal
-            .service
-            .invite_patient(&signed.actor, patient)
-            .await
-            .ok(),
+        Some(patient) => match portal.service.invite_patient(&signed.actor, patient).await {
+            Ok(invitation) => Some(invitation),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
         None => None,
     };
     let Some(invitation) = invited else {

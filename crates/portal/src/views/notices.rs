@@ -103,7 +103,10 @@ impl Line {
     fn row(&self) -> Markup {
         let (picture, address, verb) = look(self.notice.kind);
         let address = match (&self.who, self.notice.kind) {
-            (Some(number), NoticeKind::AccessGranted | NoticeKind::ResultReady) => {
+            (
+                Some(number),
+                NoticeKind::AccessGranted | NoticeKind::ResultReady | NoticeKind::ResultCorrected,
+            ) => {
                 format!("/patients/{number}")
             }
             _ => address.to_owned(),
@@ -129,7 +132,9 @@ fn look(kind: NoticeKind) -> (&'static str, &'static str, &'static str) {
         NoticeKind::Emergency => ("triangle-alert", "/history", text!("History")),
         NoticeKind::NewEntry => ("file-text", "/record", text!("Record")),
         NoticeKind::OrderReceived => ("file-text", "/laboratory", text!("Orders")),
-        NoticeKind::ResultReady => ("file-text", "/worklist", text!("Open")),
+        NoticeKind::ResultReady | NoticeKind::ResultCorrected => {
+            ("file-text", "/worklist", text!("Open"))
+        }
         NoticeKind::NewDevice => ("key-round", "/account", text!("Account")),
     }
 }
@@ -146,6 +151,9 @@ fn sentence(kind: NoticeKind, who: Option<&str>) -> String {
         NoticeKind::NewEntry => text!("{who} added to your record.", who),
         NoticeKind::OrderReceived => text!("A test of {who} was ordered from you.", who),
         NoticeKind::ResultReady => text!("A result that you ordered for {who} is there.", who),
+        NoticeKind::ResultCorrected => {
+            text!("A result that you ordered for {who} was corrected.", who)
+        }
         NoticeKind::NewDevice => format!("{}.", text::of(kind.words())),
     }
 }

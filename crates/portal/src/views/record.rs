@@ -1,9 +1,6 @@
 //! The patient's record: newest first by clinical date, by month and visit.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Router,
@@ -12,24 +9,36 @@ use axum::{
 };
 use maud::{Markup, html};
 use stele_core::id::PatientId;
-use stele_fhir::category::Category;
-use stele_service::{Stored, grants::RequestStatus};
+use stele_fhir::{category::Category, search::begin_ms};
+use stele_service::{
+    grants::RequestStatus,
+    people::{Ended, Listed, Listing},
+};
 
 use super::account::number;
 use crate::{
     error::{Answer, Refusal},
     form::Fields,
     front::{ExportForm, Portal},
-    page::{Page, Place, Rendered, icon, tag},
+    page::{Page, Place, Rendered, icon},
     session::Signed,
-    shown::{self, Badge, Entry, badge, capital, date, day, moment},
+    shown::Entry,
     text,
 };
 
+mod timeline;
+
 /// Entries on one page.
-const PAGE: usize = 50;
+const PAGE: u32 = 50;
+/// Entries with a name that was asked for, before a page of the index is not followed by another one.
+const LEAST: usize = 25;
+/// Pages of the index that one look goes through for a name: the index knows most names, so the first is mostly enough.
+const ROUNDS_MAX: usize = 20;
 /// Lines of a list at the side.
-const GLANCE: usize = 8;
+const GLANCE: u32 = 8;
+/// What the lists at the side are of.
+const AT_A_GLANCE: [Category; 3] = [Category::Allergies, Category::Medicines, Category::Problems];
+const DAY_MS: i64 = 86_400_000;
 
 pub(super) fn routes() -> Router<Arc<Portal>> {
     Router::new()
@@ -113,46 +122,108 @@ const PAPERWORK: &[Category] = &[
 struct Asked {
     kind: String,
     text: String,
-    page: usize,
+    /// First and last day, as typed.
+    from: String,
+    until: String,
+    /// Where the page begins: the end of the one before.
+    older: Option<String>,
 }
 
 impl Asked {
     fn parse(query: Option<String>) -> Self {
         let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+        let older = fields.text("older");
         Self {
             kind: fields.text("show").to_owned(),
             text: fields.text("find").to_owned(),
-            page: fields.text("page").parse().unwrap_or(1).max(1),
+            from: fields.text("from").to_owned(),
+            until: fields.text("until").to_owned(),
+            older: (!older.is_empty()).then(|| older.to_owned()),
         }
     }
 
-    fn takes(&self, entry: &Entry) -> bool {
+    /// What the index is asked for.
+    fn listing(&self, patient: PatientId) -> Answer<Listing> {
         let kind = KINDS.iter().find(|kind| kind.name == self.kind);
-        let right_kind = match kind {
-            Some(kind) => kind.categories.contains(&entry.category),
-            None => self.kind == "all" || !PAPERWORK.contains(&entry.category),
+        let is_all = self.kind == "all";
+        let categories = match kind {
+            Some(kind) => numbers(kind.categories),
+            None if is_all => Vec::new(),
+            None => Category::ALL
+                .into_iter()
+                .filter(|one| !PAPERWORK.contains(one))
+                .map(Category::number)
+                .collect(),
         };
         // The content of a file is behind the entry that names it.
-        let is_content = entry.stored.resource_type == "Binary" && self.kind != "all";
-        right_kind
-            && !is_content
-            && (self.text.is_empty()
-                || entry
-                    .title
-                    .to_lowercase()
-                    .contains(&self.text.to_lowercase()))
+        let without = if is_all {
+            vec!["Patient"]
+        } else {
+            vec!["Patient", "Binary"]
+        };
+        Ok(Listing {
+            categories,
+            without,
+            named: self.text.clone(),
+            from_ms: midnight(&self.from)?,
+            until_ms: midnight(&self.until)?.map(|at| at.saturating_add(DAY_MS)),
+            counted: self.text.is_empty(),
+            after: self.older.clone(),
+            ..Listing::of(patient, PAGE)
+        })
     }
 
-    fn address(&self, page: usize) -> String {
+    /// Whether an entry has the words that were asked for in its name.
+    fn names(&self, entry: &Entry) -> bool {
+        self.text.is_empty()
+            || entry
+                .title
+                .to_lowercase()
+                .contains(&self.text.to_lowercase())
+    }
+
+    fn is_everyday(&self) -> bool {
+        [&self.kind, &self.text, &self.from, &self.until]
+            .iter()
+            .all(|one| one.is_empty())
+    }
+
+    fn address(&self, older: Option<&str>) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [("show", &self.kind), ("find", &self.text)] {
+        for (name, value) in [
+            ("show", self.kind.as_str()),
+            ("find", &self.text),
+            ("from", &self.from),
+            ("until", &self.until),
+            ("older", older.unwrap_or_default()),
+        ] {
             if !value.is_empty() {
                 query.append_pair(name, value);
             }
         }
-        query.append_pair("page", &page.to_string());
-        format!("/record?{}", query.finish())
+        let query = query.finish();
+        if query.is_empty() {
+            "/record".to_owned()
+        } else {
+            format!("/record?{query}")
+        }
     }
+}
+
+/// Numbers of categories, as the index knows them.
+pub(super) fn numbers(categories: &[Category]) -> Vec<u8> {
+    categories.iter().map(|one| one.number()).collect()
+}
+
+/// When a typed day begins; nothing for an empty field.
+fn midnight(typed: &str) -> Answer<Option<i64>> {
+    if typed.is_empty() {
+        return Ok(None);
+    }
+    begin_ms(typed)
+        .filter(|_| typed.len() == "2026-06-30".len())
+        .map(Some)
+        .ok_or_else(|| Refusal::bad_form(text!("Enter a date, for example 2026-06-30")))
 }
 
 /// `GET /record`
@@ -166,56 +237,111 @@ async fn page(
         return super::keys::record(&portal, &signed);
     }
     let asked = Asked::parse(query);
-    let stored = portal.service.chart(&signed.actor, patient).await?;
-    let record = Record::new(stored);
-    let chosen: Vec<&Entry> = record
-        .entries
-        .iter()
-        .filter(|entry| asked.takes(entry))
-        .collect();
-    let pages = chosen.len().div_ceil(PAGE).max(1);
-    let at = asked.page.min(pages);
-    let shown: Vec<&Entry> = chosen
-        .iter()
-        .copied()
-        .skip((at - 1) * PAGE)
-        .take(PAGE)
-        .collect();
+    let Looked {
+        shown,
+        visits,
+        total,
+        older,
+        glance,
+    } = look(&portal, &signed, patient, &asked).await?;
     let patient_number = number(&portal, patient)?;
-    let timeline = timeline(&portal, &record, &shown, &patient_number).await?;
+    let timeline = timeline::timeline(&portal, &shown, &visits, &patient_number).await?;
+    let nothing = if shown.is_empty() {
+        Some(nothing(&portal, &signed, patient, &asked).await?)
+    } else {
+        None
+    };
     let main = html! {
         div.columns {
             div.flow {
                 div.page-head {
                     div.tight {
                         h1 { (text!("Your record")) }
-                        p.soft { (rich!(
-                            "{count}, newest first{pages}",
-                            count = count(chosen.len()),
-                            pages = html! { @if pages > 1 { (rich!(", page {at} of {pages}", at, pages)) } },
-                        )) }
+                        p.soft {
+                            @match total {
+                                Some(total) => (rich!("{count}, newest first", count = count(total))),
+                                None => (text!("Newest first")),
+                            }
+                        }
                     }
                     a.btn href="/record/add" { (icon("plus")) " " (text!("Add an entry")) }
                 }
                 (waiting(&portal, &signed, patient).await?)
                 (filters(&asked))
                 div #timeline data-live {
-                    @if shown.is_empty() { (nothing(&asked, record.entries.is_empty())) }
+                    @if let Some(nothing) = nothing { (nothing) }
                     (timeline)
                 }
-                @if pages > 1 {
+                @if older.is_some() || asked.older.is_some() {
                     nav.actions aria-label=(text!("Pages")) {
-                        @if at > 1 { a.btn href=(asked.address(at - 1)) { (text!("Show newer entries")) } }
-                        @if at < pages { a.btn href=(asked.address(at + 1)) { (text!("Show older entries")) } }
+                        @if asked.older.is_some() { a.btn href=(asked.address(None)) { (text!("Show the newest entries")) } }
+                        @if let Some(older) = &older { a.btn href=(asked.address(Some(older))) { (text!("Show older entries")) } }
                     }
                 }
             }
-            (at_a_glance(&record))
+            (at_a_glance(&glance))
         }
     };
     Ok(Page::new(text!("Your record"), main)
         .at(Place::Record)
         .render(Some(&signed)))
+}
+
+/// What one look at a record opened.
+struct Looked {
+    shown: Vec<Entry>,
+    visits: Vec<Entry>,
+    /// Number of entries that were asked for; unknown where they were asked for by name.
+    total: Option<u64>,
+    /// Where the next page begins.
+    older: Option<String>,
+    glance: Vec<Current>,
+}
+
+/// Opens a page of the record, and the lists at its side, at one look.
+async fn look(
+    portal: &Portal,
+    signed: &Signed,
+    patient: PatientId,
+    asked: &Asked,
+) -> Answer<Looked> {
+    let listing = asked.listing(patient)?;
+    let mut listings = vec![listing.clone()];
+    listings.extend(AT_A_GLANCE.map(|category| current(patient, category, GLANCE)));
+    let mut lists = portal
+        .service
+        .list(&signed.actor, listings)
+        .await?
+        .into_iter();
+    let mut page = lists.next().unwrap_or_default();
+    let glance = lists.map(Current::new).collect();
+    let total = page.total;
+    let (mut shown, mut visits) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS_MAX {
+        shown.extend(
+            page.entries
+                .drain(..)
+                .map(Entry::new)
+                .filter(|entry| asked.names(entry)),
+        );
+        visits.extend(page.encounters.drain(..).map(Entry::new));
+        if shown.len() >= LEAST || page.next.is_none() || asked.text.is_empty() {
+            break;
+        }
+        let next = Listing {
+            after: page.next.take(),
+            ..listing.clone()
+        };
+        let lists = portal.service.list(&signed.actor, vec![next]).await?;
+        page = lists.into_iter().next().unwrap_or_default();
+    }
+    Ok(Looked {
+        shown,
+        visits,
+        total,
+        older: page.next,
+        glance,
+    })
 }
 
 /// `GET /record/everything.html`: the whole record as one signed file to read and print, with the Bundle in it.
@@ -264,183 +390,46 @@ async fn everything(
     Ok(super::entry::saved(kind, name, written))
 }
 
-fn count(entries: usize) -> String {
+fn count(entries: u64) -> String {
     plural!(entries, "1 entry", "{count} entries")
 }
 
-/// A record read once, sorted.
-pub(super) struct Record {
-    /// Newest first, without the Patient resource.
+/// What lasts of a category: neither ended nor withdrawn, each name once.
+pub(super) fn current(patient: PatientId, category: Category, most: u32) -> Listing {
+    Listing {
+        categories: vec![category.number()],
+        ended: Ended::LeftOut,
+        once: true,
+        ..Listing::of(patient, most)
+    }
+}
+
+/// What [`current`] gave, opened.
+pub(super) struct Current {
+    /// Newest first, each name once.
     pub(super) entries: Vec<Entry>,
+    /// How many more there are that were not opened.
+    more: u64,
 }
 
-impl Record {
-    pub(super) fn new(stored: Vec<Stored>) -> Self {
-        let mut entries: Vec<Entry> = stored
-            .into_iter()
-            .filter(|one| one.resource_type != "Patient")
-            .map(Entry::new)
-            .collect();
-        entries.sort_by_cached_key(|entry| std::cmp::Reverse(entry.sort_key()));
-        Self { entries }
-    }
-
-    /// Current entries of a category: neither ended nor withdrawn, each name once.
-    pub(super) fn current(&self, category: Category) -> Vec<&Entry> {
+impl Current {
+    pub(super) fn new(listed: Listed) -> Self {
+        let opened = listed.entries.len() as u64;
         let mut names = BTreeSet::new();
-        self.entries
-            .iter()
-            .filter(|entry| entry.category == category && is_current(entry))
-            .filter(|entry| names.insert(entry.title.clone()))
-            .collect()
-    }
-}
-
-/// Whether a problem, allergy or medicine still counts.
-pub(super) fn is_current(entry: &Entry) -> bool {
-    let kind = entry.stored.resource_type.as_str();
-    match kind {
-        "MedicationRequest" | "MedicationStatement" => entry.status() == Some("Active"),
-        "Condition" | "AllergyIntolerance" => !matches!(
-            entry.status(),
-            Some("Resolved" | "Inactive" | "In remission" | "Entered in error")
-        ),
-        _ => false,
-    }
-}
-
-async fn timeline(
-    portal: &Portal,
-    record: &Record,
-    shown: &[&Entry],
-    patient_number: &str,
-) -> Answer<Markup> {
-    let visits: BTreeMap<&str, &Entry> = record
-        .entries
-        .iter()
-        .filter(|entry| entry.stored.resource_type == "Encounter")
-        .map(|entry| (entry.stored.id.as_str(), entry))
-        .collect();
-    let mut months: Vec<(String, Vec<Group<'_>>)> = Vec::new();
-    // A visit that heads a group is not listed a second time.
-    let heads: BTreeSet<&str> = shown.iter().filter_map(|entry| entry.encounter()).collect();
-    for entry in shown {
-        if entry.stored.resource_type == "Encounter" && heads.contains(entry.stored.id.as_str()) {
-            continue;
-        }
-        let month = entry.month();
-        let article = article(portal, entry, patient_number).await?;
-        let visit = entry.encounter().and_then(|id| visits.get(id).copied());
-        if months.last().is_none_or(|(last, _)| *last != month) {
-            months.push((month, Vec::new()));
-        }
-        let Some((_, groups)) = months.last_mut() else {
-            continue;
-        };
-        let same = |group: &&mut Group<'_>| {
-            group.visit.map(|v| &v.stored.id) == visit.map(|v| &v.stored.id)
-        };
-        match groups.last_mut().filter(same) {
-            Some(group) => group.articles.push(article),
-            None => groups.push(Group {
-                visit,
-                articles: vec![article],
-            }),
+        Self {
+            entries: listed
+                .entries
+                .into_iter()
+                .map(Entry::new)
+                .filter(|entry| names.insert(entry.title.clone()))
+                .collect(),
+            more: listed.total.unwrap_or_default().saturating_sub(opened),
         }
     }
-    Ok(html! {
-        @for (month, groups) in &months {
-            section.month {
-                h2 { (capital(&date(month))) }
-                @for group in groups {
-                    @if let Some(visit) = group.visit {
-                        div.encounter {
-                            h3.quiet-head { a href=(visit.address("/record")) { (visit.title) } ", " (date(&visit.when)) }
-                            @for article in &group.articles { (article) }
-                        }
-                    } @else {
-                        @for article in &group.articles { (article) }
-                    }
-                }
-            }
-        }
-    })
-}
 
-/// Entries of one visit, or of none.
-struct Group<'a> {
-    visit: Option<&'a Entry>,
-    articles: Vec<Markup>,
-}
-
-async fn article(portal: &Portal, entry: &Entry, patient_number: &str) -> Answer<Markup> {
-    let stored = &entry.stored;
-    let placed = portal
-        .service
-        .placed(&stored.resource_type, &stored.id, stored.version)?;
-    let is_own = placed.is_some_and(|placed| placed.author == placed.log);
-    let author = match &placed {
-        Some(_) if is_own => text!("you").to_owned(),
-        Some(placed) => portal.name(placed.author).await?.name,
-        None => text!("Not known").into(),
-    };
-    let state = entry.state();
-    let is_withdrawn = entry.status() == Some("Entered in error");
-    let inside = html! {
-        @match (state, &placed) {
-            (Badge::Verified, Some(placed)) => {
-                p {
-                    @if is_own { (text!("This is exactly what you recorded on {moment} UTC. Nothing has changed since.", moment = moment(placed.at))) }
-                    @else { (text!("This is exactly what {author} recorded on {moment} UTC. Nothing has changed since.", author, moment = moment(placed.at))) }
-                }
-                p { a href=(entry.address("/record")) { (text!("Details and how to check it yourself")) } }
-            }
-            (Badge::DoesNotMatch, _) => {
-                p {
-                    @if is_own { (text!("What is stored is not what you recorded, so we do not show it. Please do not rely on a copy you may have. Your other entries are not affected.")) }
-                    @else { (text!("What is stored is not what {author} recorded, so we do not show it. Please do not rely on a copy you may have. Your other entries are not affected.", author)) }
-                }
-                p { (text!("Tell the desk of your hospital or practice, and give them the number of this entry.")) }
-            }
-            _ => p { (text!("This entry cannot be checked at the moment. We try again when you open it.")) }
-        }
-    };
-    Ok(html! {
-        article.entry {
-            div.what.tight {
-                @if state == Badge::DoesNotMatch {
-                    h3 { (text!("Entry held back")) }
-                } @else {
-                    h3.struck[is_withdrawn] { a href=(entry.address("/record")) { (entry.title) } }
-                }
-                p.small.soft {
-                    @if entry.when.is_empty() { (rich!("Recorded {day}", day = day(stored.last_updated))) } @else { (date(&entry.when)) }
-                    @if !is_own { ". " (author) }
-                    @if let Some(placed) = &placed { ". " span.mono { (patient_number) "REC" (placed.number) } }
-                }
-                @if is_own { p.small { (tag("", "user", text!("Added by you"))) } }
-                @if stored.version > 1 { p.small { (rich!("Amended, {version} versions", version = stored.version)) } }
-            }
-            div.value-side {
-                @if state == Badge::DoesNotMatch { p { strong { (text!("Held back")) } } }
-                @else { (value(entry)) }
-            }
-            (badge(state, &entry.title, false, &inside))
-        }
-    })
-}
-
-/// A number large with its unit small; other values as text; and the state where it matters.
-fn value(entry: &Entry) -> Markup {
-    html! {
-        @if let Some((number, unit)) = number_of(entry) {
-            p.value { (rounded(number)) " " small { (unit) } }
-        } @else if !entry.shown.is_empty() {
-            p { (entry.shown) }
-        }
-        @if let Some(status) = entry.status() {
-            p { (tag(status_look(status).0, status_look(status).1, shown::status(status))) }
-        }
+    /// What the entries are called.
+    pub(super) fn titles(&self) -> Vec<String> {
+        self.entries.iter().map(|one| one.title.clone()).collect()
     }
 }
 
@@ -524,13 +513,34 @@ fn filters(asked: &Asked) -> Markup {
                 label for="find" { (text!("Named")) }
                 input #find type="search" name="find" value=(asked.text) maxlength="100";
             }
+            div.field {
+                label for="from" { (text!("From day")) }
+                input #from type="date" name="from" value=(asked.from);
+            }
+            div.field {
+                label for="until" { (text!("To day")) }
+                input #until type="date" name="until" value=(asked.until);
+            }
             button.btn { (text!("Apply")) }
         }
     }
 }
 
-fn nothing(asked: &Asked, is_empty: bool) -> Markup {
-    html! {
+/// Why a page is empty.
+async fn nothing(
+    portal: &Portal,
+    signed: &Signed,
+    patient: PatientId,
+    asked: &Asked,
+) -> Answer<Markup> {
+    let whole = Listing {
+        without: vec!["Patient"],
+        counted: true,
+        ..Listing::of(patient, 0)
+    };
+    let lists = portal.service.list(&signed.actor, vec![whole]).await?;
+    let is_empty = lists.iter().all(|one| one.total == Some(0));
+    Ok(html! {
         div.notice.flow {
             @if is_empty {
                 p { strong { (text!("Nothing is in your record yet.")) } }
@@ -539,44 +549,40 @@ fn nothing(asked: &Asked, is_empty: bool) -> Markup {
                 p { strong { (text!("No entry fits.")) } }
                 p {
                     @if asked.text.is_empty() { (text!("There is nothing of this kind in your record.")) " " } @else { (rich!("No entry has a name with “{text}”.", text = asked.text)) " " }
-                    a href="/record" { (text!("Show all health entries")) }
+                    @if !asked.is_everyday() { a href="/record" { (text!("Show all health entries")) } }
                 }
             }
         }
-    }
+    })
 }
 
-fn at_a_glance(record: &Record) -> Markup {
-    let lists = [
+fn at_a_glance(lists: &[Current]) -> Markup {
+    let words = [
         (
             text!("Allergies"),
-            Category::Allergies,
             text!("No allergy is recorded. That does not mean that you have none."),
         ),
         (
             text!("Medicines now"),
-            Category::Medicines,
             text!("No current medicine is recorded."),
         ),
         (
             text!("Health problems"),
-            Category::Problems,
             text!("No current problem is recorded."),
         ),
     ];
     html! {
         aside.aside aria-label=(text!("At a glance")) {
-            @for (heading, category, none) in lists {
-                @let entries = record.current(category);
+            @for ((heading, none), list) in words.into_iter().zip(lists) {
                 section {
                     h2 { (heading) }
                     ul {
-                        @if entries.is_empty() { li.soft { (none) } }
-                        @for entry in entries.iter().take(GLANCE) {
+                        @if list.entries.is_empty() { li.soft { (none) } }
+                        @for entry in &list.entries {
                             li { a href=(entry.address("/record")) { (entry.title) } }
                         }
-                        @if entries.len() > GLANCE {
-                            li { (plural!(entries.len() - GLANCE, "1 more in the list", "{count} more in the list")) }
+                        @if list.more > 0 {
+                            li { (plural!(list.more, "1 more in the list", "{count} more in the list")) }
                         }
                     }
                 }

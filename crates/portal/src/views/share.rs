@@ -20,11 +20,11 @@ use stele_fhir::category::Category;
 use stele_service::{
     Error,
     grants::{AccessRequest, GrantRequest, RequestDetails},
-    people::{Act, Prepared, Session},
+    people::{Act, Prepared, Session, Settled},
 };
 
 use super::access::{last_day, open_request, permissions_of, person, purposes, to, who};
-use super::keys;
+use super::{keys, wallet};
 use crate::{
     error::{Answer, Refusal},
     form::{Fields, Posted},
@@ -334,6 +334,7 @@ async fn check(
                 (device_problem())
                 p.small.soft { (text!("Nothing changes until you use your passkey.")) }
             }
+            (wallet::decision(&portal, &signed, &draft)?)
             (keys::draft_data(&portal, &signed, &draft)?)
         }
     };
@@ -468,18 +469,28 @@ async fn confirm(
         .service
         .confirm_draft(&signed.actor, &id, &passkey)
         .await
-        .map_err(|error| match error {
-            // The draft stands: the same page asks once more.
-            Error::Ledger { .. } | Error::Conflict { .. } => Refusal::Page {
-                status: http::StatusCode::CONFLICT,
-                title: text!("This was not recorded"),
-                words: text!("Something changed at the same moment, or recording took too long. Look at who can see what, and try again.").into(),
-            },
-            other => other.into(),
-        })?;
-    let (kind, grantee) = match settled.act {
-        Act::Grant { grantee, .. } => ("granted", Some(grantee)),
-        Act::Revoke { grantee, .. } => ("stopped", Some(grantee)),
+        .map_err(not_recorded)?;
+    finished(&portal, &mut posted, &settled)
+}
+
+/// Why a decision is not on the ledger.
+pub(super) fn not_recorded(error: Error) -> Refusal {
+    match error {
+        // The draft stands: the same page asks once more.
+        Error::Ledger { .. } | Error::Conflict { .. } => Refusal::Page {
+            status: http::StatusCode::CONFLICT,
+            title: text!("This was not recorded"),
+            words: text!("Something changed at the same moment, or recording took too long. Look at who can see what, and try again.").into(),
+        },
+        other => other.into(),
+    }
+}
+
+/// To the page that says what was decided.
+pub(super) fn finished(portal: &Portal, posted: &mut Posted, settled: &Settled) -> Answer {
+    let (kind, grantee) = match &settled.act {
+        Act::Grant { grantee, .. } => ("granted", Some(*grantee)),
+        Act::Revoke { grantee, .. } => ("stopped", Some(*grantee)),
         Act::StopAll { .. } => ("stopped-all", None),
         Act::Decline { .. } => ("declined", None),
     };

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use alloy_primitives::{Address, hex};
 use axum::{
     Router,
-    extract::{ConnectInfo, State},
+    extract::{ConnectInfo, Path, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse as _, Redirect},
     routing::post,
 };
 use maud::{Markup, html};
-use stele_service::{Error, people::WalletUse};
+use stele_service::{
+    Error,
+    people::{Act, Prepared, WalletUse},
+};
 
-use super::{account, sign_in};
+use super::{account, share, sign_in};
 use crate::{
     assets,
     error::{Answer, Refusal},
@@ -32,6 +35,8 @@ pub(super) fn routes() -> Router<Arc<Portal>> {
         .route("/account/wallets", post(add))
         .route("/account/wallets/message", post(add_message))
         .route("/account/wallets/remove", post(remove))
+        .route("/access/check/{draft}/wallet", post(decide))
+        .route("/access/check/{draft}/wallet/message", post(decide_message))
 }
 
 /// The way in with a wallet; hidden until the script has found one.
@@ -51,7 +56,7 @@ pub(super) fn list(signed: &Signed, wallets: &[Address]) -> Markup {
     html! {
         section.flow data-wallets hidden[wallets.is_empty()] {
             h2 { (text!("Wallets")) }
-            p.soft { (text!("A wallet can sign in, and can decide for your account on the ledger without this site. Add only one that you alone use. Sharing on this site asks for your passkey.")) }
+            p.soft { (text!("A wallet can sign in, and can decide for your account on the ledger without this site. Add only one that you alone use. Sharing on this site asks for your passkey or for it.")) }
             @if !wallets.is_empty() {
                 ul.rows {
                     @for wallet in wallets {
@@ -70,6 +75,35 @@ pub(super) fn list(signed: &Signed, wallets: &[Address]) -> Markup {
         }
         (script())
     }
+}
+
+/// The other way to sign a decision, for a patient with a wallet; hidden until the script has found one.
+pub(super) fn decision(portal: &Portal, signed: &Signed, draft: &Prepared) -> Answer<Markup> {
+    let address = |account: &Address| html! { span.mono { (account) } };
+    let what = match &draft.act {
+        Act::Grant { grantee, .. } => rich!(
+            "It shows what you sign field by field. Who gets access stands there as {address}.",
+            address = address(grantee),
+        ),
+        Act::Revoke { grantee, .. } => rich!(
+            "It shows what you sign field by field. Whose access ends stands there as {address}.",
+            address = address(grantee),
+        ),
+        // The ledger takes no typed data for these.
+        Act::StopAll { .. } | Act::Decline { .. } => return Ok(html! {}),
+    };
+    if signed.holds_keys || portal.service.wallets(signed.person.account)?.is_empty() {
+        return Ok(html! {});
+    }
+    let action = format!("/access/check/{}/wallet", draft.id);
+    Ok(html! {
+        section.flow data-wallets hidden {
+            h2 { (text!("Or sign with your wallet")) }
+            p.soft { (what) }
+            (ask(&action, text!("Sign with"), &csrf(signed), &html! {}))
+        }
+        (script())
+    })
 }
 
 /// A form that the script fills with what a wallet signs; it adds a button for each wallet.
@@ -172,6 +206,36 @@ async fn add(State(portal): State<Arc<Portal>>, mut signed: Signed, mut posted: 
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// `POST /access/check/{draft}/wallet/message`: the typed data that the wallet is to sign.
+async fn decide_message(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path(draft): Path<String>,
+    posted: Posted,
+) -> Answer {
+    signed.patient()?;
+    let wallet = address(&posted)?;
+    let typed = portal.service.wallet_draft(&signed.actor, &draft, wallet)?;
+    Ok(([(CONTENT_TYPE, "application/json")], typed).into_response())
+}
+
+/// `POST /access/check/{draft}/wallet`
+async fn decide(
+    State(portal): State<Arc<Portal>>,
+    signed: Signed,
+    Path(draft): Path<String>,
+    mut posted: Posted,
+) -> Answer {
+    signed.patient()?;
+    let signature = signature(&posted);
+    let settled = portal
+        .service
+        .confirm_draft_by_wallet(&signed.actor, &draft, &signature)
+        .await
+        .map_err(share::not_recorded)?;
+    share::finished(&portal, &mut posted, &settled)
 }
 
 /// `POST /account/wallets/remove`

@@ -91,7 +91,8 @@ impl Service {
         Ok(())
     }
 
-    fn look_at(&self, receipt: &ReceiptView) -> Result<()> {
+    /// Tells whom a transaction concerns. Looked at twice, it is told of once.
+    pub(crate) fn look_at(&self, receipt: &ReceiptView) -> Result<()> {
         let at = Timestamp(receipt.position.timestamp_ms);
         let logs = &receipt.receipt.logs;
         let is_emergency = logs.iter().any(|log| log.address == EMERGENCY);

@@ -1,6 +1,6 @@
-//! What a person looks at: a record's entries, where each stands on the ledger, and who has looked.
+//! What a person looks at: where each entry stands on the ledger, and who has looked.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256};
 use stele_core::{
@@ -13,14 +13,11 @@ use stele_fhir::category::Category;
 use stele_index::grants::{AccessRequest, Grant};
 
 use crate::{
-    Service, Stored,
+    Service,
     error::{Error, Result},
-    records::{COUNT_MAX, index_error},
     session::Actor,
 };
 
-/// Most entries that one look at a record opens; a longer record shows those recorded first.
-const ENTRIES_MAX: usize = 10_000;
 /// Most reads of an access history, and most entries written that it looks at.
 const ACCESSES_MAX: u32 = 1000;
 const LEAVES_MAX: usize = 5000;
@@ -69,37 +66,6 @@ pub struct Access {
 }
 
 impl Service {
-    /// A patient's record as far as the actor may see it, opened. What does not match the ledger is in the list
-    /// without its text.
-    ///
-    /// # Errors
-    /// As for [`Service::search`].
-    pub async fn chart(self: &Arc<Self>, actor: &Actor, patient: PatientId) -> Result<Vec<Stored>> {
-        const WHAT: &str = "listing a record";
-        let mut found = Vec::new();
-        let mut cursor: Option<String> = None;
-        loop {
-            let (viewer, from) = (actor.viewer(), cursor.take());
-            let page = self
-                .read_blocking(WHAT, move |service| {
-                    let now = service.clock.now();
-                    service
-                        .index
-                        .search()
-                        .everything(patient, None, from.as_deref(), COUNT_MAX, &viewer, now)
-                        .map_err(index_error(WHAT))
-                })
-                .await?;
-            found.extend(page.matches);
-            cursor = page.next;
-            if cursor.is_none() || found.len() >= ENTRIES_MAX {
-                break;
-            }
-        }
-        let (opened, _) = self.fetch(actor, AccessAction::Search, found).await?;
-        Ok(opened)
-    }
-
     /// Where a version of a resource of this node stands on the ledger.
     ///
     /// # Errors

@@ -106,6 +106,14 @@ struct Draft {
     expires: Timestamp,
 }
 
+/// A draft as it is carried out.
+pub(super) struct DraftRead {
+    pub(super) call: AccountCall,
+    pub(super) with: HandedOver,
+    /// When it ends.
+    pub(super) expires: Timestamp,
+}
+
 /// What is kept or handed on when a decision is final; off the ledger.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -249,17 +257,27 @@ impl Service {
         id: &str,
         passkey: &PasskeyUse,
     ) -> Result<Settled> {
-        const WHAT: &str = "recording a decision";
         let (call, with) = self.read_draft(actor, id)?;
-        let act = self.prepared(id, &call)?.act;
-        // Handed over before a grant is final: without it they open nothing.
+        let act = self.act_of(&call)?;
+        self.hand_keys_over(actor, &with).await?;
+        let (transaction, height) = self.send_signed(actor, call, passkey).await?;
+        self.decided(actor, id, &act, &with).await?;
+        Ok(Settled {
+            act,
+            transaction,
+            height,
+        })
+    }
+
+    /// Hands the keys of a grant over. Before it is final: without it they open nothing.
+    pub(super) async fn hand_keys_over(&self, actor: &Actor, with: &HandedOver) -> Result<()> {
+        const WHAT: &str = "handing keys over";
         let mut keys: BTreeMap<Address, Vec<KeyGrant>> = BTreeMap::new();
         for (grantee, bytes) in &with.envelopes {
             let key = KeyGrant::decode(bytes).map_err(|error| Error::internal(WHAT, error))?;
             keys.entry(*grantee).or_default().push(key);
         }
-        let patient = PatientId(actor.account);
-        let is_own = self.holds_own_keys(patient)?;
+        let is_own = self.holds_own_keys(PatientId(actor.account))?;
         for (grantee, keys) in &keys {
             // What a browser sealed is tried with the grantee's key; what was sealed here needs no trial.
             let kept = if is_own {
@@ -269,8 +287,20 @@ impl Service {
             };
             kept.map_err(Error::vault(WHAT))?;
         }
-        let (transaction, height) = self.send_signed(actor, call, passkey).await?;
-        let ended = match &act {
+        Ok(())
+    }
+
+    /// Sees to the keys after a decision is final, and ends its draft.
+    pub(super) async fn decided(
+        &self,
+        actor: &Actor,
+        id: &str,
+        act: &Act,
+        with: &HandedOver,
+    ) -> Result<()> {
+        let patient = PatientId(actor.account);
+        let is_own = self.holds_own_keys(patient)?;
+        let ended = match act {
             Act::Revoke { grantee, id } => vec![(*grantee, *id)],
             Act::StopAll { grants } => grants.clone(),
             Act::Grant { .. } | Act::Decline { .. } => Vec::new(),
@@ -288,12 +318,7 @@ impl Service {
         if is_own {
             self.vault.clear_cached_keys();
         }
-        self.end_draft(id)?;
-        Ok(Settled {
-            act,
-            transaction,
-            height,
-        })
+        self.end_draft(id)
     }
 
     /// Sends a call that a passkey of the actor's signed, and waits for it.
@@ -376,20 +401,35 @@ impl Service {
 
     pub(crate) fn read_draft(&self, actor: &Actor, id: &str) -> Result<(AccountCall, HandedOver)> {
         const WHAT: &str = "reading a draft";
+        let DraftRead { call, with, .. } = self.read_whole_draft(WHAT, actor, id)?;
+        Ok((call, with))
+    }
+
+    /// A draft of the actor's, with its end.
+    pub(super) fn read_whole_draft(
+        &self,
+        what: &'static str,
+        actor: &Actor,
+        id: &str,
+    ) -> Result<DraftRead> {
         let found = self
             .index
             .local()
             .session(&digest(id), self.clock.now())
-            .map_err(Error::index(WHAT))?;
+            .map_err(Error::index(what))?;
         let draft: Option<Draft> = found
             .map(|bytes| serde_json::from_slice(&bytes))
             .transpose()
-            .map_err(|e| Error::internal(WHAT, e))?;
+            .map_err(|e| Error::internal(what, e))?;
         let draft = draft.ok_or_else(|| Error::not_found("draft", "it was used or is too old"))?;
         let call =
-            AccountCall::decode(&mut draft.call.as_ref()).map_err(|e| Error::internal(WHAT, e))?;
+            AccountCall::decode(&mut draft.call.as_ref()).map_err(|e| Error::internal(what, e))?;
         if call.account == actor.account {
-            return Ok((call, draft.with));
+            return Ok(DraftRead {
+                call,
+                with: draft.with,
+                expires: draft.expires,
+            });
         }
         Err(Error::not_found("draft", "it was used or is too old"))
     }
@@ -406,7 +446,7 @@ impl Service {
     }
 
     /// What the bytes of a call say.
-    fn act_of(&self, call: &AccountCall) -> Result<Act> {
+    pub(super) fn act_of(&self, call: &AccountCall) -> Result<Act> {
         const WHAT: &str = "reading a transaction";
         if call.to == EMERGENCY {
             let stop = stopAllCall::abi_decode(call.input.as_ref())

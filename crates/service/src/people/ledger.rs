@@ -215,7 +215,7 @@ impl Service {
             .map(|block| block.header))
     }
 
-    pub(super) fn require_auditor(&self, actor: &Actor) -> Result<()> {
+    pub(crate) fn require_auditor(&self, actor: &Actor) -> Result<()> {
         self.require_role(
             actor,
             role::AUDITOR | role::ADMINISTRATOR,

@@ -2,17 +2,21 @@
 //! laboratory gets a slip of it, as on paper, and writes its results under the patient's permission to add, which lets it
 //! read nothing.
 
+mod report;
+
 use std::sync::Arc;
 
 use alloy_primitives::{Address, hex};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use stele_core::{
     id::{OrganizationId, PatientId},
     time::Timestamp,
 };
-use stele_fhir::{bundle, parse, ucum};
+use stele_fhir::{bundle, parse};
+
+pub use report::report_problems;
+use report::transaction;
 
 use super::{Named, PersonKind};
 use crate::{
@@ -20,7 +24,6 @@ use crate::{
     directory::role,
     error::{Error, Result},
     notices::{Notice, NoticeKind},
-    records::new_id,
     session::Actor,
 };
 
@@ -74,6 +77,47 @@ pub struct OrderSlip {
     /// When it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Timestamp>,
+    /// When the answer was corrected last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected: Option<Timestamp>,
+    /// Where the answer stands in the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filed: Option<Filed>,
+}
+
+/// Where the answer to an order stands in the record, so that it can be corrected without being read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Filed {
+    /// FHIR id of the DiagnosticReport.
+    pub report: String,
+    /// FHIR ids of the Observations and what was measured, in the order of the report's rows.
+    pub results: Vec<(String, String)>,
+}
+
+impl Filed {
+    /// Of what a report's transaction wrote: its rows, in order, and the report last.
+    fn of(before: Option<&Self>, report: &NewReport, written: &[String]) -> Option<Self> {
+        let (last, rows) = written.split_last()?;
+        let earlier = before.map_or(&[][..], |filed| &filed.results);
+        let results = rows.iter().enumerate().map(|(at, id)| {
+            let typed = report.results.get(at).filter(|one| !one.value.is_empty());
+            let name = typed.map_or_else(
+                || {
+                    earlier
+                        .get(at)
+                        .map(|(_, name)| name.clone())
+                        .unwrap_or_default()
+                },
+                |one| one.name.clone(),
+            );
+            (id.clone(), name)
+        });
+        Some(Self {
+            report: last.clone(),
+            results: results.collect(),
+        })
+    }
 }
 
 /// One result of a report, as it was typed.
@@ -81,6 +125,8 @@ pub struct OrderSlip {
 pub struct NewResult {
     /// What was measured.
     pub name: String,
+    /// Its LOINC code, such as `2823-3`; may be empty.
+    pub loinc: String,
     /// A number, such as `6.30` or `<0.1`, or words.
     pub value: String,
     /// Unit in UCUM; empty for words.
@@ -179,6 +225,8 @@ impl Service {
             is_urgent: order.is_urgent,
             at: now,
             answered: None,
+            corrected: None,
+            filed: None,
         };
         self.keep_order(&slip)?;
         for account in self.accounts_of(order.laboratory, 2)? {
@@ -242,29 +290,79 @@ impl Service {
         id: &str,
         report: &NewReport,
     ) -> Result<()> {
-        let mut slip = self.order(actor, id)?;
+        let slip = self.order(actor, id)?;
         if slip.answered.is_some() {
             return Err(Error::Conflict {
                 message: "This order is answered already.".into(),
             });
         }
-        if let Some((_, message)) = report_problems(report).into_iter().next() {
+        self.send_report(actor, &slip, report, NoticeKind::ResultReady)
+            .await
+    }
+
+    /// Corrects the answer to an order: the report takes the place of the one before, whose entries get new versions. A row
+    /// of it whose value is empty is marked as a mistake. Patient and orderer are told.
+    ///
+    /// # Errors
+    /// As for [`Service::answer_order`]; [`Error::Conflict`] where there is no answer to correct.
+    pub async fn correct_order(
+        self: &Arc<Self>,
+        actor: &Actor,
+        id: &str,
+        report: &NewReport,
+    ) -> Result<()> {
+        let slip = self.order(actor, id)?;
+        if slip.filed.is_none() {
+            return Err(Error::Conflict {
+                message:
+                    "What was written for this order is not known here, so it cannot be corrected on this page."
+                        .into(),
+            });
+        }
+        self.send_report(actor, &slip, report, NoticeKind::ResultCorrected)
+            .await
+    }
+
+    /// Writes a report, all or nothing, and tells who ordered it.
+    async fn send_report(
+        self: &Arc<Self>,
+        actor: &Actor,
+        slip: &OrderSlip,
+        report: &NewReport,
+        kind: NoticeKind,
+    ) -> Result<()> {
+        let rows = slip.filed.as_ref().map_or(0, |filed| filed.results.len());
+        if let Some((_, message)) = report_problems(report, rows).into_iter().next() {
             return Err(Error::Conflict { message });
         }
         let now = self.clock.now();
         let subject = self.patient_reference(PatientId(slip.patient))?;
-        let made = transaction(&slip, actor, &subject, report, now);
+        let made = transaction(slip, actor, &subject, report, now);
         let resource = parse::edited(made.to_string()).map_err(invalid)?;
         let plan = bundle::parse(resource).map_err(invalid)?;
-        self.bundle(actor, plan).await?;
-        slip.answered = Some(now);
+        let written: Vec<String> = self
+            .bundle(actor, plan)
+            .await?
+            .into_iter()
+            .filter_map(|entry| Some(entry.written?.id))
+            .collect();
+        let mut slip = slip.clone();
+        slip.filed = Filed::of(slip.filed.as_ref(), report, &written);
+        match slip.answered {
+            None => slip.answered = Some(now),
+            Some(_) => slip.corrected = Some(now),
+        }
         self.keep_order(&slip)?;
         let notice = Notice {
-            kind: NoticeKind::ResultReady,
+            kind,
             at: now,
             who: Some(slip.patient),
         };
-        self.tell(slip.orderer, &notice, &format!("result/{id}"))
+        let source = match slip.corrected {
+            None => format!("result/{}", slip.id),
+            Some(at) => format!("corrected/{}/{}", slip.id, at.0),
+        };
+        self.tell(slip.orderer, &notice, &source)
     }
 
     fn keep_order(&self, slip: &OrderSlip) -> Result<()> {
@@ -293,203 +391,6 @@ impl Service {
     }
 }
 
-/// What is wrong with a report: the field, `value-0` and the like, and words.
-#[must_use]
-pub fn report_problems(report: &NewReport) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
-    let mut wrong = |field: String, words: &str| problems.push((field, words.to_owned()));
-    if report.results.is_empty() && report.document.is_none() {
-        wrong(
-            "name-0".into(),
-            "Enter a result, or add the report as a PDF",
-        );
-    }
-    if report.results.len() > RESULTS_MAX {
-        wrong(
-            "name-0".into(),
-            "Enter at most 40 results; add the rest as a PDF",
-        );
-    }
-    for (at, one) in report.results.iter().enumerate() {
-        if one.name.is_empty() || one.name.chars().count() > NAME_MAX {
-            wrong(format!("name-{at}"), "Enter what was measured");
-        }
-        if one.value.is_empty() || one.value.chars().count() > NAME_MAX {
-            wrong(format!("value-{at}"), "Enter the value");
-        }
-        let is_number = number(&one.value).is_some();
-        if is_number && one.unit.is_empty() {
-            wrong(
-                format!("unit-{at}"),
-                "Enter the unit, or 1 where there is none",
-            );
-        } else if !one.unit.is_empty() && !ucum::is_common(&one.unit) {
-            wrong(
-                format!("unit-{at}"),
-                "Enter a common unit of UCUM, such as mmol/L or 10*9/L",
-            );
-        }
-        let bounds = [&one.low, &one.high];
-        let given = bounds.iter().filter(|text| !text.is_empty());
-        let read: Vec<f64> = given
-            .clone()
-            .filter_map(|text| plain(text)?.as_f64())
-            .collect();
-        if read.len() != given.count() {
-            wrong(format!("low-{at}"), "Enter the usual range as numbers");
-        } else if let [low, high] = read.as_slice()
-            && low > high
-        {
-            wrong(
-                format!("low-{at}"),
-                "Enter a range whose lower end is below the upper one",
-            );
-        }
-    }
-    if report.conclusion.chars().count() > TEXT_MAX {
-        wrong("conclusion".into(), "Write at most 2000 characters");
-    }
-    if let Some((_, content)) = &report.document {
-        if content.len() > REPORT_DOCUMENT_MAX {
-            wrong("file".into(), "Choose a PDF of at most 10 MB");
-        } else if !content.starts_with(b"%PDF-") {
-            wrong("file".into(), "Choose a PDF; this is another kind of file");
-        }
-    }
-    problems
-}
-
-/// A number with the sign of a limit of detection, digits as typed.
-fn number(text: &str) -> Option<(Option<&str>, Value)> {
-    for sign in ["<=", ">=", "<", ">"] {
-        if let Some(rest) = text.strip_prefix(sign) {
-            return Some((Some(sign), plain(rest.trim())?));
-        }
-    }
-    Some((None, plain(text)?))
-}
-
-/// A plain decimal number, digits as typed.
-fn plain(text: &str) -> Option<Value> {
-    let is_plain = text
-        .bytes()
-        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-'));
-    let value: Value = serde_json::from_str(text).ok().filter(|_| is_plain)?;
-    value.is_number().then_some(value)
-}
-
-/// All of a report as one transaction.
-fn transaction(
-    slip: &OrderSlip,
-    actor: &Actor,
-    subject: &str,
-    report: &NewReport,
-    now: Timestamp,
-) -> Value {
-    let at = now.to_instant();
-    let performer = json!([
-        { "reference": practitioner(actor.account) },
-        { "reference": organization(slip.laboratory) }
-    ]);
-    let order = json!([{ "reference": format!("ServiceRequest/{}", slip.id) }]);
-    let mut entries = Vec::new();
-    let mut results = Vec::new();
-    let mut add = |resource: Value, kind: &str| {
-        let name = format!("urn:uuid:{}", new_id());
-        entries.push(json!({
-            "fullUrl": name, "resource": resource, "request": { "method": "POST", "url": kind }
-        }));
-        name
-    };
-    for one in &report.results {
-        let mut made = json!({
-            "resourceType": "Observation", "status": "final",
-            "category": [{ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "laboratory" }] }],
-            "code": { "text": one.name }, "subject": { "reference": subject }, "basedOn": order,
-            "effectiveDateTime": at, "issued": at, "performer": performer,
-        });
-        put_value(&mut made, one);
-        results.push(json!({ "reference": add(made, "Observation") }));
-    }
-    let mut made = json!({
-        "resourceType": "DiagnosticReport", "status": "final",
-        "category": [{ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "LAB" }] }],
-        "code": { "text": slip.test }, "subject": { "reference": subject }, "basedOn": order,
-        "effectiveDateTime": at, "issued": at, "performer": performer,
-    });
-    let mut put = |name: &str, value: Value| {
-        if let Some(members) = made.as_object_mut() {
-            members.insert(name.to_owned(), value);
-        }
-    };
-    if !results.is_empty() {
-        put("result", Value::Array(results));
-    }
-    if !report.conclusion.is_empty() {
-        put("conclusion", json!(report.conclusion));
-    }
-    if let Some((name, content)) = &report.document {
-        put(
-            "presentedForm",
-            json!([{ "contentType": "application/pdf", "data": STANDARD.encode(content), "title": name, "creation": at }]),
-        );
-    }
-    add(made, "DiagnosticReport");
-    json!({ "resourceType": "Bundle", "type": "transaction", "entry": entries })
-}
-
-/// Value, reference range and whether the one is in the other.
-fn put_value(made: &mut Value, one: &NewResult) {
-    let Some(members) = made.as_object_mut() else {
-        return;
-    };
-    let quantity = |value: Value| json!({ "value": value, "unit": one.unit, "system": "http://unitsofmeasure.org", "code": one.unit });
-    let Some((sign, value)) = number(&one.value) else {
-        members.insert("valueString".into(), json!(one.value));
-        return;
-    };
-    let mut range = json!({});
-    let (low, high) = (plain(&one.low), plain(&one.high));
-    if let Some(bounds) = range.as_object_mut() {
-        for (name, bound) in [("low", &low), ("high", &high)] {
-            if let Some(bound) = bound {
-                bounds.insert(name.into(), quantity(bound.clone()));
-            }
-        }
-    }
-    if low.is_some() || high.is_some() {
-        members.insert("referenceRange".into(), json!([range]));
-        if let (None, Some(code)) = (sign, interpretation(&value, low.as_ref(), high.as_ref())) {
-            members.insert(
-                "interpretation".into(),
-                json!([{ "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation", "code": code }] }]),
-            );
-        }
-    }
-    let mut value = quantity(value);
-    if let (Some(sign), Some(members)) = (sign, value.as_object_mut()) {
-        members.insert("comparator".into(), json!(sign));
-    }
-    members.insert("valueQuantity".into(), value);
-}
-
-/// `L`, `N` or `H`.
-fn interpretation(
-    value: &Value,
-    low: Option<&Value>,
-    high: Option<&Value>,
-) -> Option<&'static str> {
-    let value = value.as_f64()?;
-    let bound = |bound: Option<&Value>| bound.and_then(Value::as_f64);
-    if bound(low).is_some_and(|low| value < low) {
-        return Some("L");
-    }
-    if bound(high).is_some_and(|high| value > high) {
-        return Some("H");
-    }
-    Some("N")
-}
-
 fn practitioner(account: Address) -> String {
     format!("Practitioner/{}", hex::encode(account))
 }
@@ -510,102 +411,4 @@ fn invalid(issues: Vec<stele_fhir::outcome::Issue>) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use stele_fhir::category::{self, Category};
-
-    use super::*;
-
-    fn result(name: &str, value: &str, unit: &str, low: &str, high: &str) -> NewResult {
-        let own = str::to_owned;
-        NewResult {
-            name: own(name),
-            value: own(value),
-            unit: own(unit),
-            low: own(low),
-            high: own(high),
-        }
-    }
-
-    fn slip() -> OrderSlip {
-        OrderSlip {
-            id: "o1".into(),
-            patient: Address::repeat_byte(1),
-            name: "STONE, Eva".into(),
-            born: "1984-03-15".into(),
-            orderer: Address::repeat_byte(2),
-            laboratory: Address::repeat_byte(3),
-            test: "Potassium".into(),
-            reason: String::new(),
-            is_urgent: false,
-            at: Timestamp(0),
-            answered: None,
-        }
-    }
-
-    #[test]
-    fn a_report_is_valid_fhir_of_the_laboratory() {
-        let report = NewReport {
-            results: vec![
-                result("Potassium", "6.30", "mmol/L", "3.5", "5.1"),
-                result("CRP", "<0.5", "mg/L", "", "5"),
-                result("Blood group", "A Rh positive", "", "", ""),
-            ],
-            conclusion: "High potassium".into(),
-            document: Some(("report.pdf".into(), b"%PDF-1.7".to_vec())),
-        };
-        assert!(report_problems(&report).is_empty());
-        let actor = Actor::system(
-            OrganizationId(Address::repeat_byte(3)),
-            stele_core::consent::Purpose::Treat,
-            "test",
-        );
-        let made = transaction(&slip(), &actor, "Patient/p", &report, Timestamp(0));
-        let entries = made["entry"].as_array().expect("entries");
-        assert_eq!(entries.len(), 4);
-        for entry in entries {
-            let resource = &entry["resource"];
-            let issues = stele_fhir::validate::resource(resource);
-            assert!(issues.is_empty(), "{issues:?}");
-            assert_eq!(category::assign(resource), Category::Laboratory);
-        }
-        let first = &entries[0]["resource"];
-        assert_eq!(first["interpretation"][0]["coding"][0]["code"], "H");
-        assert!(first.to_string().contains("6.30"), "digits stay as typed");
-        assert_eq!(entries[1]["resource"]["valueQuantity"]["comparator"], "<");
-        assert_eq!(entries[2]["resource"]["valueString"], "A Rh positive");
-        assert_eq!(
-            entries[3]["resource"]["result"][0]["reference"],
-            entries[0]["fullUrl"]
-        );
-    }
-
-    #[test]
-    fn mistakes_are_named_at_their_field() {
-        let fields = |one: NewResult| -> Vec<String> {
-            let report = NewReport {
-                results: vec![one],
-                ..NewReport::default()
-            };
-            report_problems(&report)
-                .into_iter()
-                .map(|(field, _)| field)
-                .collect()
-        };
-        assert_eq!(fields(result("", "1", "1", "", "")), ["name-0"]);
-        assert_eq!(fields(result("K", "", "mmol/L", "", "")), ["value-0"]);
-        assert_eq!(fields(result("K", "6.3", "", "", "")), ["unit-0"]);
-        assert_eq!(
-            fields(result("K", "6.3", "mmol per litre", "", "")),
-            ["unit-0"]
-        );
-        assert_eq!(fields(result("K", "6.3", "mmol/L", "5", "4")), ["low-0"]);
-        assert_eq!(fields(result("K", "6.3", "mmol/L", "x", "")), ["low-0"]);
-        let none = report_problems(&NewReport::default());
-        assert_eq!(none.len(), 1);
-        let page = NewReport {
-            document: Some(("x.pdf".into(), b"<html>".to_vec())),
-            ..NewReport::default()
-        };
-        assert_eq!(report_problems(&page)[0].0, "file");
-    }
-}
+mod tests;

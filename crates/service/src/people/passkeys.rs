@@ -235,11 +235,20 @@ impl Service {
         let speaks = speaksForCall::abi_decode_returns(&output)
             .map_err(|error| Error::internal(WHAT, error))?;
         // It speaks already where an earlier attempt was cut off after this step.
-        if !speaks.ok {
+        let added = if speaks.ok {
+            None
+        } else {
             let order = Order::new(IDENTITY, &known.added_by(site), 300_000);
-            self.transactions.settle(WHAT, account, order).await?;
+            Some(self.transactions.settle(WHAT, account, order).await?)
+        };
+        self.keep_passkey(account, credential, known)?;
+        // Only who signs in here is told of anything, and by a first passkey somebody does only now, after its block.
+        if let Some(receipt) = added
+            && let Err(error) = self.look_at(&receipt)
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "notices.first");
         }
-        self.keep_passkey(account, credential, known)
+        Ok(())
     }
 
     /// Keeps what a sign-in needs to know of a new passkey.

@@ -17,6 +17,7 @@ use stele_core::{
     receipt::AccessAction,
     time::Timestamp,
 };
+use stele_fhir::search::begin_ms;
 use stele_index::NewVersion;
 use stele_vault::{Content, NewRecord, RecordMeta};
 
@@ -637,14 +638,6 @@ pub(crate) fn storage(what: &'static str) -> impl FnOnce(stele_vault::Error) -> 
 /// Start of the clinical date in milliseconds; partial dates begin at their first day.
 pub(crate) fn clinical_ms(value: &serde_json::Value) -> Option<i64> {
     let text = stele_fhir::compartment::clinical_date(value)?;
-    let mut parts = text.get(..10).unwrap_or(&text).split('-');
-    let year: i32 = parts.next()?.parse().ok()?;
-    let month: u8 = parts.next().map_or(Ok(1), str::parse).ok()?;
-    let day: u8 = parts.next().map_or(Ok(1), str::parse).ok()?;
-    let date =
-        time::Date::from_calendar_date(year, time::Month::try_from(month).ok()?, day).ok()?;
-    date.midnight()
-        .assume_utc()
-        .unix_timestamp()
-        .checked_mul(1000)
+    // A date that FHIR does not know still says its day.
+    begin_ms(text).or_else(|| begin_ms(text.get(..10)?))
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stele_chain::{Certificates, CheckStep, Genesis, verify_chain};
 use stele_core::{
     certificate::{ValidatorKey, ValidatorSet},
-    export::{self, AuditReport, ExportError},
+    export::{self, ExportError, ProvenAccesses},
     proof::{LogProof, Proven, RecordProof, TrustAnchor},
 };
 use stele_service::upkeep::Task;
@@ -274,13 +274,8 @@ impl Proof {
 
     fn audit(self) -> Result<Answer> {
         let (text, anchor) = self.read()?;
-        let outcome = if text.trim_start().starts_with('<') {
-            AuditReport::verify_page(&text, &anchor)
-        } else {
-            AuditReport::verify(&text, &anchor).map(|(_, proven)| proven)
-        };
-        Ok(match outcome {
-            Ok(proven) => {
+        Ok(match export::verify_accesses(&text, &anchor) {
+            Ok(ProvenAccesses::Patient(proven)) => {
                 let line = format!(
                     "Verified: {} accesses to {} ({} refused) stand where the ledger has them, as of block {} at {}.\n  signed by {} ({:?}), made {}",
                     proven.accesses,
@@ -290,6 +285,21 @@ impl Proof {
                     proven.timestamp,
                     proven.signer,
                     proven.role,
+                    proven.made
+                );
+                yes(&json!(proven), &line, self.json)
+            }
+            Ok(ProvenAccesses::Member(proven)) => {
+                let line = format!(
+                    "Verified: {} accesses by {} ({} refused) to {} records stand where the ledger has them in the sequence of {}, as of block {} at {}.\n  signed by {}, made {}",
+                    proven.accesses,
+                    proven.member,
+                    proven.refused,
+                    proven.patients,
+                    proven.organization,
+                    proven.height,
+                    proven.timestamp,
+                    proven.signer,
                     proven.made
                 );
                 yes(&json!(proven), &line, self.json)

@@ -20,7 +20,7 @@ use crate::{Error, Index, NewVersion, Page, Placement, Viewer};
 
 const KEY: Secret32 = Secret32::new([4; 32]);
 
-fn open() -> (tempfile::TempDir, Index) {
+pub(super) fn open() -> (tempfile::TempDir, Index) {
     let folder = tempfile::tempdir().unwrap();
     let index = Index::open(folder.path(), &KEY).unwrap();
     (folder, index)
@@ -35,7 +35,13 @@ fn record(json: &Json) -> RecordId {
     )
 }
 
-fn version(json: &Json, owner: Option<PatientId>, slot: u8, version: u32, leaf: u64) -> NewVersion {
+pub(super) fn version(
+    json: &Json,
+    owner: Option<PatientId>,
+    slot: u8,
+    version: u32,
+    leaf: u64,
+) -> NewVersion {
     let resource_type = json["resourceType"].as_str().unwrap();
     NewVersion {
         resource_type: resource_type.to_owned(),
@@ -59,7 +65,7 @@ fn version(json: &Json, owner: Option<PatientId>, slot: u8, version: u32, leaf: 
 }
 
 /// The patient lets a clinician see slot 1 only.
-fn grant_slot_one(index: &Index) {
+pub(super) fn grant_slot_one(index: &Index) {
     let granted = IConsent::Granted {
         patient: patient(0).0,
         grantee: clinician(0),
@@ -80,7 +86,7 @@ fn grant_slot_one(index: &Index) {
     index.chain().apply_all(&blocks_of(logs)).unwrap();
 }
 
-fn viewer(principal: Address) -> Viewer {
+pub(super) fn viewer(principal: Address) -> Viewer {
     Viewer {
         principals: vec![principal],
         purposes: 1,
@@ -643,7 +649,7 @@ fn a_newer_file_is_refused() {
             refused,
             Err(Error::Newer {
                 found: 99,
-                known: 1,
+                known: 2,
                 ..
             })
         ),

@@ -13,10 +13,11 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use stele_core::{
     consent::Purpose,
-    export::{AUDIT_MARK, AuditReport, Page as SignedPage},
+    export::{AUDIT_MARK, AuditReport, MemberAuditReport, Page as SignedPage, SignerProof},
     id::PatientId,
     receipt::{AccessAction, AccessReceipt},
     time::Timestamp,
@@ -73,26 +74,91 @@ pub(super) async fn make(
         }
     };
     let service = &portal.service;
-    let id = service.fhir_id_of(PatientId(account))?;
+    let is_member = service.account_detail(&signed.actor, account)?.kind == 2;
+    let patient = match is_member {
+        true => None,
+        false => Some(service.fhir_id_of(PatientId(account))?),
+    };
     service
         .note_audit(&signed.actor, Deed::Report, Some(account), "")
         .await?;
-    let mut report = service.audit_report(&signed.actor, &id).await?;
-    let page = if is_page {
-        let page = page(&portal, &signed, &report).await?;
-        report.page = Some(page.digest());
-        Some(page)
-    } else {
-        None
+    let Some(id) = patient else {
+        let mut report = service.member_audit_report(&signed.actor, account).await?;
+        let page = match is_page {
+            true => Some(page(&portal, &signed, &Told::of_member(&report)).await?),
+            false => None,
+        };
+        report.page = page.as_ref().map(SignedPage::digest);
+        let signer = report.signer.clone();
+        let file = signed_file(&portal, &report, signer).await?;
+        return Ok(answer(page, file, &account.to_string()));
     };
-    let unsigned = serde_json::to_string(&report)
-        .map_err(|_| Refusal::bad_form(text!("The report can't be written.")))?;
-    let service = Arc::clone(service);
-    let file = tokio::task::spawn_blocking(move || service.sign_export(&unsigned, &report.signer))
-        .await
-        .map_err(|_| Refusal::bad_form(text!("The report was cut off. Try again.")))??;
+    let mut report = service.audit_report(&signed.actor, &id).await?;
+    let page = match is_page {
+        true => Some(page(&portal, &signed, &Told::of_patient(&report)).await?),
+        false => None,
+    };
+    report.page = page.as_ref().map(SignedPage::digest);
+    let signer = report.signer.clone();
+    let file = signed_file(&portal, &report, signer).await?;
     let name = number(&portal, PatientId(account))?;
     Ok(answer(page, file, &name))
+}
+
+/// A report with its signature as the last member.
+async fn signed_file(
+    portal: &Portal,
+    report: &impl Serialize,
+    signer: SignerProof,
+) -> Answer<String> {
+    let unsigned = serde_json::to_string(report)
+        .map_err(|_| Refusal::bad_form(text!("The report can't be written.")))?;
+    let service = Arc::clone(&portal.service);
+    Ok(
+        tokio::task::spawn_blocking(move || service.sign_export(&unsigned, &signer))
+            .await
+            .map_err(|_| Refusal::bad_form(text!("The report was cut off. Try again.")))??,
+    )
+}
+
+/// What the page says, of a patient's record or of a member.
+struct Told<'a> {
+    about: Address,
+    is_patient: bool,
+    signer: Address,
+    made: &'a str,
+    receipts: &'a [AccessReceipt],
+}
+
+impl<'a> Told<'a> {
+    fn of_patient(report: &'a AuditReport) -> Self {
+        Self {
+            about: report.patient,
+            is_patient: true,
+            signer: report.signer.account,
+            made: &report.made,
+            receipts: &report.receipts,
+        }
+    }
+
+    fn of_member(report: &'a MemberAuditReport) -> Self {
+        Self {
+            about: report.member,
+            is_patient: false,
+            signer: report.signer.account,
+            made: &report.made,
+            receipts: &report.receipts,
+        }
+    }
+
+    /// Whom a line names: who looked, or whose record it was.
+    fn other(&self, receipt: &AccessReceipt) -> Address {
+        if self.is_patient {
+            receipt.actor
+        } else {
+            receipt.log
+        }
+    }
 }
 
 fn answer(page: Option<SignedPage>, file: String, name: &str) -> Response {
@@ -107,13 +173,13 @@ fn answer(page: Option<SignedPage>, file: String, name: &str) -> Response {
 }
 
 /// The page around the report.
-async fn page(portal: &Portal, signed: &Signed, report: &AuditReport) -> Answer<SignedPage> {
+async fn page(portal: &Portal, signed: &Signed, report: &Told<'_>) -> Answer<SignedPage> {
     let mut names: BTreeMap<Address, String> = BTreeMap::new();
     let accounts = report
         .receipts
         .iter()
-        .flat_map(|one| [one.actor, one.organization])
-        .chain([report.patient, report.signer.account]);
+        .flat_map(|one| [report.other(one), one.organization])
+        .chain([report.about, report.signer]);
     for account in accounts {
         if let Entry::Vacant(unnamed) = names.entry(account) {
             unnamed.insert(who(portal, account).await?);
@@ -150,7 +216,7 @@ async fn page(portal: &Portal, signed: &Signed, report: &AuditReport) -> Answer<
 /// Stands for the link in the template. Text of the page can't hold it: `<` is escaped there.
 const MARK_PLACE: &str = "<!--report-->";
 
-fn body(report: &AuditReport, names: &BTreeMap<Address, String>, reader: &str) -> Markup {
+fn body(report: &Told<'_>, names: &BTreeMap<Address, String>, reader: &str) -> Markup {
     let name = |account: &Address| names.get(account).map_or(text!("Somebody"), String::as_str);
     let refused = report.receipts.iter().filter(|one| !one.allowed).count();
     let made = report.made.replace('T', ", ");
@@ -160,20 +226,20 @@ fn body(report: &AuditReport, names: &BTreeMap<Address, String>, reader: &str) -
                 h1 { (text!("Report of accesses")) }
                 p { (rich!(
                     "{patient}. Made for {reader} by {signer}, {time} UTC.",
-                    patient = name(&report.patient),
+                    patient = name(&report.about),
                     reader,
-                    signer = name(&report.signer.account),
+                    signer = name(&report.signer),
                     time = made.get(..17).unwrap_or_default(),
                 )) }
                 p { strong { (rich!("{receipts} accesses, {refused} of them refused.", receipts = report.receipts.len(), refused)) } " " (text!("Each has a receipt, in its place of a sequence whose end the ledger holds.")) }
             }
             table {
-                thead { tr { th { (text!("Time (UTC)")) } th { (text!("Who")) } th { (text!("What")) } th { (text!("Why")) } th { (text!("Entries")) } th { (text!("Outcome")) } } }
+                thead { tr { th { (text!("Time (UTC)")) } th { @if report.is_patient { (text!("Who")) } @else { (text!("Whose")) } } th { (text!("What")) } th { (text!("Why")) } th { (text!("Entries")) } th { (text!("Outcome")) } } }
                 tbody {
                     @for one in report.receipts.iter().rev() {
                         tr class=[(!one.allowed).then_some("refused")] {
                             td { (moment(Timestamp(one.at_ms))) }
-                            td { (name(&one.actor)) br; small { (name(&one.organization)) ", " (one.organization) "/" (one.sequence) } }
+                            td { (name(&report.other(one))) br; small { (name(&one.organization)) ", " (one.organization) "/" (one.sequence) } }
                             td { (capital(text::of(action(AccessAction::from_code(one.action))))) }
                             td { (capital(&why(one))) }
                             td { (one.records) }
@@ -188,7 +254,10 @@ fn body(report: &AuditReport, names: &BTreeMap<Address, String>, reader: &str) -
                 pre { "stele verify audit FILE --genesis genesis.json" }
                 p { (text!("It says no where a single character of this page or of the report was changed. Names stand beside accounts as the directory had them when the report was made.")) }
                 p { (PreEscaped(MARK_PLACE)) }
-                p { small { (text!("Patient’s account {patient}, signer’s account {account}.", patient = report.patient, account = report.signer.account)) } }
+                p { small {
+                    @if report.is_patient { (text!("Patient’s account {patient}, signer’s account {account}.", patient = report.about, account = report.signer)) }
+                    @else { (text!("Member’s account {member}, signer’s account {account}.", member = report.about, account = report.signer)) }
+                } }
                 p { small { (text!("It cannot show what was done with a printed copy, or by somebody looking over a shoulder.")) } }
             }
         }

@@ -23,12 +23,17 @@ use crate::{
     page::{csrf, errors, field_error, icon},
     session::Signed,
     text,
-    views::{drafts, record::Record},
+    views::{
+        drafts,
+        record::{Current, current},
+    },
 };
 
 /// Longest name and longest text, in characters.
 const NAME_MAX: usize = 200;
 const TEXT_MAX: usize = 10_000;
+/// Most allergies, and most medicines taken now, that a new medicine is compared with.
+const COMPARED: u32 = 200;
 
 /// What can be added, and the part of the record it belongs to.
 const KINDS: [(&str, &str, Category); 5] = [
@@ -212,19 +217,16 @@ pub(super) async fn warned(
     patient: &Patient,
     medicine: &str,
 ) -> Answer<Vec<String>> {
-    let record = Record::new(portal.service.chart(&signed.actor, patient.id).await?);
-    let titles = |category| -> Vec<String> {
-        record
-            .current(category)
-            .iter()
-            .map(|entry| entry.title.clone())
-            .collect()
-    };
-    Ok(warnings(
-        medicine,
-        &titles(Category::Allergies),
-        &titles(Category::Medicines),
-    ))
+    let listings = [Category::Allergies, Category::Medicines]
+        .map(|category| current(patient.id, category, COMPARED))
+        .to_vec();
+    let lists = portal.service.list(&signed.actor, listings).await?;
+    let mut titles = lists.into_iter().map(|one| Current::new(one).titles());
+    let (allergies, medicines) = (
+        titles.next().unwrap_or_default(),
+        titles.next().unwrap_or_default(),
+    );
+    Ok(warnings(medicine, &allergies, &medicines))
 }
 
 /// What speaks against a medicine: an allergy with a word of its name, or the same medicine on the list. Names are

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::super::record::{Record, rounded};
+use super::super::record::rounded;
 use crate::{
     shown::{Entry, date},
     text,
@@ -17,6 +17,8 @@ const LEFT: f64 = 7.0;
 const RIGHT: f64 = 93.0;
 /// Most results in a chart: more would not be told apart.
 const POINTS_MAX: usize = 12;
+/// Entries with the same code that are opened for a chart: some may have another unit, or no number.
+pub(super) const LOOKED_AT: u32 = 24;
 
 struct Point {
     at: String,
@@ -24,12 +26,11 @@ struct Point {
     written: String,
 }
 
-/// The chart of an entry's results with the same name and unit, if there are at least two.
-pub(super) fn of(record: &Record, entry: &Entry) -> Option<Markup> {
+/// The chart of the results, newest first, that have an entry's name and unit, if there are at least two.
+pub(super) fn of(results: &[Entry], entry: &Entry) -> Option<Markup> {
     let (_, unit) = entry.quantity()?;
     let code = entry.value.get("code").map(Value::to_string);
-    let mut points: Vec<Point> = record
-        .entries
+    let mut points: Vec<Point> = results
         .iter()
         .filter(|one| one.value.get("code").map(Value::to_string) == code)
         .filter_map(|one| {

@@ -33,10 +33,17 @@ pub(crate) struct RecoverCommand {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Write the document: the last final block of this member, whose node is stopped, and the validators from then on.
+    #[command(
+        after_help = "Example:\n  stele network recover propose --config stele.toml --lost 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed --out end.json"
+    )]
     Propose(Propose),
     /// Sign it for this member's validator. The node then starts again only with the document in force.
+    #[command(after_help = "Example:\n  stele network recover sign end.json --config stele.toml")]
     Sign(Sign),
     /// Put it into force in this member's data folder, once more than half of the validators have signed it.
+    #[command(
+        after_help = "Example:\n  stele network recover apply end-a.json end-b.json end-c.json --config stele.toml"
+    )]
     Apply(Apply),
 }
 
